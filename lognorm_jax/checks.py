@@ -1,0 +1,82 @@
+"""Refuse bad input before any compute, in words: what was given, what is allowed, what to do."""
+
+import math
+import numbers
+import operator
+from fractions import Fraction
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def require(ok: bool, name: str, value: Any, allowed: str, instead: str = "") -> None:
+    """Raise a ValueError that names the argument, its value, the allowed set and the way out."""
+    if not ok:
+        text = repr(value)
+        shown = text if len(text) <= 200 else text[:200] + "…"
+        raise ValueError(
+            f"{name} = {shown}: must be {allowed}." + (f" {instead}" if instead else "")
+        )
+
+
+def integer(name: str, value: Any, minimum: int) -> int:
+    """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not rounded."""
+    allowed = f"an integer ≥ {minimum}"
+    require(not isinstance(value, bool | np.bool_), name, value, allowed)
+    try:
+        value = operator.index(value)
+    except TypeError:
+        require(False, name, value, allowed)
+    require(value >= minimum, name, value, allowed)
+    return value
+
+
+def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | float:
+    """Return a finite real number: integers and fractions as Fraction, anything else as float."""
+    require(isinstance(value, numbers.Real), name, value, allowed, instead)
+    require(not isinstance(value, bool), name, value, allowed, instead)
+    require(math.isfinite(value), name, value, allowed, instead)
+    return Fraction(value) if isinstance(value, numbers.Rational) else float(value)
+
+
+def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
+    """Return a number in (0, 1]."""
+    value = real(name, value, "a number in (0, 1]", instead)
+    require(0 < value <= 1, name, value, "a number in (0, 1]", instead)
+    return value
+
+
+def vector(name: str, value: Any, shape: tuple[int, ...], *, zero: bool = False) -> Any:
+    """Return ``value`` with the given shape: finite, and not all zero unless ``zero`` is allowed.
+
+    Under a JAX transformation the values are not known; then only the shape is checked.
+    """
+    allowed = f"an array of shape {shape} of finite numbers" + ("" if zero else ", not all zero")
+    require(np.shape(value) == shape, f"{name}.shape", np.shape(value), allowed)
+    try:
+        concrete = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return value
+    require(np.issubdtype(concrete.dtype, np.number), name, value, allowed)
+    require(not np.iscomplexobj(concrete), name, value, allowed + ", real")
+    require(bool(np.all(np.isfinite(concrete))), name, value, allowed)
+    require(zero or bool(np.any(concrete)), name, value, allowed)
+    return concrete.astype(np.float64)
+
+
+def typed_key(key: Any) -> jax.Array:
+    """Return ``key`` if it is one typed threefry key, as made by ``jax.random.key(seed)``."""
+    allowed = "one typed key"
+    instead = "Make it with jax.random.key(seed); to run a batch of keys, vmap over them."
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    require(typed, "key", key, allowed, instead)
+    require(key.shape == (), "key.shape", key.shape, "(), " + allowed, instead)
+    require(
+        "fry" in str(key.dtype),
+        "key.dtype",
+        key.dtype,
+        "key<fry>, the threefry generator whose draws do not depend on batch or device",
+        "Make it with jax.random.key(seed, impl='threefry2x32').",
+    )
+    return key
