@@ -1,0 +1,146 @@
+"""The law of one diagonal entry of a mask: what an activation does to a gradient.
+
+A mask multiplies the coordinates of a layer's output by iid entries D. Only D² matters to the norm,
+and only through its moments: m4/m2² = E D⁴/(E D²)², the kurtosis, sets the predictable variance.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lognorm_jax import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """The law of one diagonal entry D, with even moments E D^{2k}.
+
+    ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep probability. The
+    support, if the law is discrete, is what the exact finite-width law needs beyond the moments.
+    Masks are equal if they are made by the same call, so a mask may be a static argument of jit.
+
+    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1] or ``moment(1)`` is not positive.
+    """
+
+    name: str  # shown in tables and legends
+    sample: Callable[
+        [jax.Array, tuple[int, ...], Any], jax.Array
+    ]  # (key, shape, dtype) -> iid draws
+    moment: Callable[[int], Fraction]  # k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0)
+    support: tuple[tuple[float, float], ...] | None = (
+        None  # (value, probability) pairs, non-zero ones
+    )
+
+    def __post_init__(self):
+        checks.probability(f"moment(0) of {self.name}", self.moment(0))
+        checks.require(self.moment(1) > 0, f"moment(1) of {self.name}", self.moment(1), "positive")
+
+    @property
+    def keep_prob(self) -> Fraction:
+        """p = P(D ≠ 0)."""
+        return self.moment(0)
+
+    @property
+    def kurtosis(self) -> Fraction:
+        """m4/m2² = E D⁴/(E D²)², raw: 1/p for a {0, 1} mask."""
+        return self.moment(2) / self.moment(1) ** 2
+
+
+def _from_support(name, sample, support) -> Mask:
+    """Return a discrete Mask; ``support`` lists its non-zero values with their probabilities."""
+
+    def moment(k):
+        checks.integer("k", k, 0)
+        return sum((prob * value ** (2 * k) for value, prob in support), Fraction(0))
+
+    return Mask(name, sample, moment, support)
+
+
+@functools.cache
+def identity() -> Mask:
+    """Return no mask at all: D = 1, a linear layer. Such a layer does not count in β."""
+
+    def sample(key, shape, dtype):
+        del key
+        return jnp.ones(shape, dtype)
+
+    return _from_support("identity", sample, ((Fraction(1), Fraction(1)),))
+
+
+def bernoulli(keep_prob: float) -> Mask:
+    """Return D ∈ {0, 1} with P(D = 1) = ``keep_prob`` in (0, 1].
+
+    ``bernoulli(1)`` is a layer of the p = 1 family: it changes nothing but counts in β.
+
+    >>> bernoulli(0.25).kurtosis
+    4.0
+    """
+    instead = "A layer that is never kept is dead; for no mask take masks.identity()."
+    return _bernoulli(checks.probability("keep_prob", keep_prob, instead))
+
+
+@functools.lru_cache(typed=True)
+def _bernoulli(keep_prob, name=None) -> Mask:
+    def sample(key, shape, dtype):
+        return jax.random.bernoulli(key, float(keep_prob), shape).astype(dtype)
+
+    return _from_support(name or f"bernoulli({keep_prob})", sample, ((Fraction(1), keep_prob),))
+
+
+@functools.cache
+def relu() -> Mask:
+    """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds (Hanin & Nica)."""
+    return _bernoulli(Fraction(1, 2), "relu")
+
+
+def leaky_relu(slope: float) -> Mask:
+    """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds, any finite slope.
+
+    >>> leaky_relu(0).kurtosis == relu().kurtosis
+    True
+    """
+    slope = checks.real("slope", slope, "a finite number", "For a plain ReLU take masks.relu().")
+    return _leaky_relu(slope)
+
+
+@functools.lru_cache(typed=True)
+def _leaky_relu(slope) -> Mask:
+    def sample(key, shape, dtype):
+        positive = jax.random.bernoulli(key, 0.5, shape)
+        return jnp.where(positive, jnp.ones((), dtype), jnp.asarray(float(slope), dtype))
+
+    half = Fraction(1, 2)
+    support = ((Fraction(1), half), (slope, half)) if slope else ((Fraction(1), half),)
+    return _from_support(f"leaky_relu({slope})", sample, support)
+
+
+def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
+    """Return ``base`` (default relu) with each entry kept with probability ``keep_prob`` in (0, 1].
+
+    The usual rescaling by 1/keep_prob is left out: a layer's scale divides by E D² anyhow.
+
+    >>> str(dropout(0.5).keep_prob)
+    '0.25'
+    """
+    keep_prob = checks.probability("keep_prob", keep_prob, "For no dropout take the base mask.")
+    base = relu() if base is None else base
+    checks.require(isinstance(base, Mask), "base", base, "a Mask", "Try masks.relu().")
+    return _dropout(keep_prob, base)
+
+
+@functools.lru_cache(typed=True)
+def _dropout(keep_prob, base) -> Mask:
+    def sample(key, shape, dtype):
+        key_keep, key_base = jax.random.split(key)
+        keep = jax.random.bernoulli(key_keep, float(keep_prob), shape)
+        return jnp.where(keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype))
+
+    support = base.support and tuple((value, keep_prob * prob) for value, prob in base.support)
+    return Mask(
+        f"dropout({keep_prob}, {base.name})", sample, lambda k: keep_prob * base.moment(k), support
+    )

@@ -1,0 +1,161 @@
+"""The law of one standardised weight: its exact even moments and its sampler.
+
+Every law here is symmetric with mean 0 and variance 1; the scale of a layer belongs to the
+ensemble. What the theory asks of a law is its moments E w^{2k}: the fourth, the kurtosis μ4, enters
+the predictable variance, the others the moments of the norm.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lognorm_jax import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The law of one standardised weight: symmetric, E w = 0, E w² = 1.
+
+    Two laws are equal if they are made by the same call, so a law may be a static argument of jit.
+
+    Raises ``ValueError`` if ``moment(1)`` is not 1.
+    """
+
+    name: str  # shown in tables and legends
+    sample: Callable[
+        [jax.Array, tuple[int, ...], Any], jax.Array
+    ]  # (key, shape, dtype) -> iid draws
+    moment: Callable[[int], Fraction]  # k -> E w^{2k}; ValueError where it is infinite
+    atoms: bool = False  # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
+
+    def __post_init__(self):
+        checks.require(
+            abs(self.moment(1) - 1) < 1e-12,
+            f"moment(1) of {self.name}",
+            self.moment(1),
+            "1",
+            "Divide the sampler by the standard deviation of its draws.",
+        )
+
+    @property
+    def kurtosis(self) -> Fraction:
+        """μ4 = E w⁴, raw: 3 for the normal law."""
+        return self.moment(2)
+
+
+def _weights(name, sample, moment, atoms=False) -> Weights:
+    """Return a Weights whose ``moment`` refuses anything but an integer k ≥ 0."""
+    return Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), atoms)
+
+
+@functools.cache
+def normal() -> Weights:
+    """Return the standard normal law: E w^{2k} = (2k − 1)!!.
+
+    >>> [int(normal().moment(k)) for k in (1, 2, 3)]
+    [1, 3, 15]
+    """
+    return _weights("normal", jax.random.normal, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
+
+
+@functools.cache
+def rademacher() -> Weights:
+    """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1."""
+    return _weights("rademacher", jax.random.rademacher, lambda k: Fraction(1), atoms=True)
+
+
+@functools.cache
+def uniform() -> Weights:
+    """Return the uniform law on [−√3, √3]: E w^{2k} = 3^k / (2k + 1)."""
+
+    def sample(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, minval=-math.sqrt(3), maxval=math.sqrt(3))
+
+    return _weights("uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))
+
+
+@functools.cache
+def laplace() -> Weights:
+    """Return the Laplace law of scale 1/√2: E w^{2k} = (2k)! / 2^k."""
+
+    def sample(key, shape, dtype):
+        return jax.random.laplace(key, shape, dtype) * jnp.asarray(math.sqrt(0.5), dtype)
+
+    return _weights("laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k))
+
+
+def student_t(dof: float) -> Weights:
+    """Return Student's t law with ``dof`` > 4 degrees of freedom, scaled to variance 1.
+
+    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν; asking for a higher moment, which
+    is infinite, raises ``ValueError``. So does dof ≤ 4: without a fourth moment no product of such
+    matrices has a predictable variance. Source of the sampler: Bailey, "Polar generation of random
+    variates with the t-distribution", Math. Comp. 62 (1994).
+
+    >>> float(student_t(6).kurtosis)
+    6.0
+    """
+    allowed = "a number > 4, so that the fourth moment is finite"
+    instead = "For heavy tails with all moments take weights.sparse or weights.laplace."
+    dof = checks.real("dof", dof, allowed, instead)
+    checks.require(dof > 4, "dof", dof, allowed, instead)
+    return _student_t(dof)
+
+
+@functools.lru_cache(typed=True)
+def _student_t(dof) -> Weights:
+    def moment(k):
+        checks.require(2 * k < dof, "k", k, f"< dof/2 = {dof}/2: higher moments are infinite")
+        factors = ((2 * i - 1) * (dof - 2) / (dof - 2 * i) for i in range(1, k + 1))
+        return math.prod(factors, start=Fraction(1))
+
+    def sample(key, shape, dtype):
+        # w ∝ √(U^{−2/ν} − 1)·cos 2πV. The tail of w is the smallest U, so U gets the bits of two
+        # draws: with the 23 of one float32 the fourth moment of dof = 5 would be 2% too small.
+        key_radius, key_fine, key_angle = jax.random.split(key, 3)
+        wide = jnp.promote_types(dtype, jnp.float32)
+        grain = float(jnp.finfo(wide).eps)
+        u = jax.random.uniform(key_radius, shape, wide)
+        u = u + grain * jax.random.uniform(key_fine, shape, wide, minval=grain)
+        radius = jnp.sqrt(
+            float(dof - 2) * jnp.expm1(jnp.log(jnp.minimum(u, 1)) * (-2 / float(dof)))
+        )
+        angle = 2 * math.pi * jax.random.uniform(key_angle, shape, wide)
+        return (radius * jnp.cos(angle)).astype(dtype)
+
+    return _weights(f"student_t({dof})", sample, moment)
+
+
+def sparse(density: float, base: Weights | None = None) -> Weights:
+    """Return ``base`` (default normal) kept with probability ``density`` in (0, 1], else zero.
+
+    Scaled to variance 1: w = b·w_base/√density, so E w^{2k} = density^{1−k} E w_base^{2k}.
+
+    >>> int(sparse(0.5).kurtosis)
+    6
+    """
+    density = checks.probability("density", density, "For no sparsity take the base law itself.")
+    base = normal() if base is None else base
+    checks.require(isinstance(base, Weights), "base", base, "a Weights", "Try weights.normal().")
+    return _sparse(density, base)
+
+
+@functools.lru_cache(typed=True)
+def _sparse(density, base) -> Weights:
+    def sample(key, shape, dtype):
+        key_keep, key_value = jax.random.split(key)
+        keep = jax.random.bernoulli(key_keep, float(density), shape)
+        value = base.sample(key_value, shape, dtype) * jnp.asarray(float(density) ** -0.5, dtype)
+        return jnp.where(keep, value, jnp.zeros((), dtype))
+
+    def moment(k):
+        return density ** (1 - k) * base.moment(k) if k else Fraction(1)
+
+    atoms = base.atoms or density < 1
+    return _weights(f"sparse({density}, {base.name})", sample, moment, atoms)
