@@ -1,0 +1,263 @@
+"""The engine: run a path for many keys, in blocks, on any number of devices.
+
+A block is the unit of compilation and of determinism: block b of a run draws from
+``fold_in(key, b)``. With the same ``block_size`` the results are bitwise the same for any number of
+blocks a call and any number of devices, and the first samples of a longer run are the same samples.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lognorm_jax import checks
+
+CACHE_FLOATS = {"cpu": 1 << 18}  # what samples run together may keep alive: a core's cache, on CPUs
+CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
+
+
+class Moments(NamedTuple):
+    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth + 1,).
+
+    Over the paths alive after that layer; sums of powers of deviations from the mean, in float64.
+    """
+
+    count: np.ndarray  # alive
+    dead: np.ndarray  # −inf
+    mean: np.ndarray  # −inf where count is 0
+    m2: np.ndarray  # Σ (x − mean)²
+    m3: np.ndarray  # Σ (x − mean)³
+    m4: np.ndarray  # Σ (x − mean)⁴
+
+
+class Summary(NamedTuple):
+    """Estimates with their standard errors: per layer and, last, of log_norm: (depth + 1,)."""
+
+    mean: np.ndarray
+    mean_error: np.ndarray
+    variance: np.ndarray
+    variance_error: np.ndarray
+    dead_mass: np.ndarray
+    dead_mass_error: np.ndarray
+
+
+def sample(
+    path: Callable[[jax.Array], Any],
+    key: jax.Array,
+    num_samples: int,
+    *,
+    block_size: int = 256,
+    blocks_per_call: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Any:
+    """Return the trace of ``num_samples`` independent paths, on the host: leaves (num_samples, …).
+
+    path: key -> Trace, or any pytree of arrays. key: one typed key. num_samples, block_size ≥ 1.
+    blocks_per_call: how many blocks a device runs before the host hears of it; default: enough to
+    keep it busy. devices: default all local ones. progress: called with the number of new samples
+    after each call, such as ``tqdm(total=num_samples).update``.
+
+    ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
+    Raises ``ValueError`` for anything else.
+    """
+    run = _Plan(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    result = None
+    for start, trace in run.calls(_keep):
+        chunk = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), trace)
+        if result is None:
+            result = jax.tree.map(lambda x: np.empty((num_samples, *x.shape[1:]), x.dtype), chunk)
+        for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(chunk), strict=True):
+            room = whole[start : start + len(part)]
+            room[...] = part[: len(room)]
+    return result
+
+
+def stream(
+    path: Callable[[jax.Array], Any],
+    key: jax.Array,
+    num_samples: int,
+    *,
+    block_size: int = 256,
+    blocks_per_call: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Moments:
+    """Return the moments of the increments of ``num_samples`` paths, in constant memory.
+
+    The paths are those of ``sample`` with the same arguments. A block is reduced where it was run;
+    blocks are merged in their order, in float64, on the host.
+    """
+    run = _Plan(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    total = None
+    for _, sums in run.calls(_block_sums):
+        for block in zip(*map(np.asarray, sums), strict=True):
+            part = _central(*block)
+            total = part if total is None else merge(total, part)
+    return total._replace(mean=np.where(total.count > 0, total.mean, -np.inf))
+
+
+class _Plan(NamedTuple):
+    path: Any
+    key: Any
+    num_samples: int
+    block_size: int
+    blocks_per_call: int | None
+    devices: Any
+    progress: Any
+
+    def calls(self, reduce: Callable) -> Iterator[tuple[int, Any]]:
+        """Yield (first sample, reduced blocks) call after call, one call ahead of the reader."""
+        checks.require(callable(self.path), "path", self.path, "a function key -> Trace")
+        checks.typed_key(self.key)
+        num_samples = checks.integer("num_samples", self.num_samples, 1)
+        size = checks.integer("block_size", self.block_size, 1)
+        devices = tuple(jax.local_devices() if self.devices is None else self.devices)
+        checks.require(len(devices) >= 1, "devices", devices, "at least one jax.Device")
+        num_blocks = -(-num_samples // size)
+        if self.blocks_per_call is None:
+            shapes = jax.tree.leaves(jax.eval_shape(self.path, self.key))
+            floats = size * sum(leaf.size for leaf in shapes)
+            local = min(max(CALL_FLOATS // floats, 1), 16, -(-num_blocks // len(devices)))
+        else:
+            local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
+        call, placement = _compiled(self.path, size, devices, reduce)
+        key = jax.device_put(self.key, placement)
+        per_call = local * len(devices)
+        waiting = None
+        for first in range(0, num_blocks, per_call):
+            blocks = np.arange(first, first + per_call)
+            valid = np.clip(num_samples - blocks * size, 0, size)
+            ahead = first * size, call(key, blocks.astype(np.uint32), valid.astype(np.int32))
+            if waiting is not None:
+                yield self._ready(*waiting, per_call * size)
+            waiting = ahead
+        yield self._ready(*waiting, per_call * size)
+
+    def _ready(self, start: int, result: Any, size: int) -> tuple[int, Any]:
+        result = jax.device_get(result)
+        if self.progress is not None:
+            self.progress(min(size, self.num_samples - start))
+        return start, result
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(path, block_size, devices, reduce) -> tuple[Callable, NamedSharding]:
+    """Return the jitted call (key, blocks, valid) -> reduced blocks, and where its key must be.
+
+    Cached, so that sampling the same path again does not compile again.
+    """
+    mesh = Mesh(np.array(devices), ("block",))
+    everywhere, split = PartitionSpec(), PartitionSpec("block")
+    cache = CACHE_FLOATS.get(devices[0].platform)
+    batch = cache and max(1, cache // getattr(path, "footprint", 1))
+
+    def run_block(key, block, valid):
+        keys = jax.random.split(jax.random.fold_in(key, block), block_size)
+        if batch and batch < block_size:
+            return reduce(lax.map(path, keys, batch_size=batch), valid)
+        return reduce(jax.vmap(path)(keys), valid)
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(everywhere, split, split),
+        out_specs=split,
+        check_vma=False,
+    )
+    def run_blocks(key, blocks, valid):
+        return lax.map(lambda one: run_block(key, *one), (blocks, valid))
+
+    return jax.jit(run_blocks), NamedSharding(mesh, everywhere)
+
+
+def _keep(trace, valid):
+    del valid
+    return trace
+
+
+def _block_sums(trace, valid) -> tuple[jax.Array, ...]:
+    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves (depth + 1,).
+
+    The pivot is the mean up to rounding, so float32 loses nothing that matters.
+    """
+    total = trace.increment.sum(-1, keepdims=True)
+    x = jnp.concatenate([trace.increment, total], axis=-1)
+    counted = jnp.arange(x.shape[0])[:, None] < valid
+    alive = counted & (x != -jnp.inf)
+    count = alive.sum(0)
+    pivot = jnp.where(alive, x, 0.0).sum(0) / jnp.maximum(count, 1).astype(x.dtype)
+    deviation = jnp.where(alive, x - pivot[None], 0.0)
+    sums = [(deviation**k).sum(0) for k in (1, 2, 3, 4)]
+    return count, counted.sum(0) - count, pivot, *sums
+
+
+def _central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
+    """Return the moments of one block from its sums about the pivot."""
+    n = np.maximum(count, 1)
+    s1, s2, s3, s4 = (np.asarray(s, np.float64) for s in (s1, s2, s3, s4))
+    shift = s1 / n
+    m2 = s2 - n * shift**2
+    m3 = s3 - 3 * shift * s2 + 2 * n * shift**3
+    m4 = s4 - 4 * shift * s3 + 6 * shift**2 * s2 - 3 * n * shift**4
+    return Moments(count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4)
+
+
+def moments(trace: Any) -> Moments:
+    """Return the moments of sampled increments (num_samples, depth): what ``stream`` returns."""
+    x = np.asarray(trace.increment, dtype=np.float64)
+    x = np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
+    alive = x != -np.inf
+    count = alive.sum(0)
+    mean = np.where(alive, x, 0.0).sum(0) / np.maximum(count, 1)
+    deviation = np.where(alive, x, mean) - mean
+    powers = [(deviation**k).sum(0) for k in (2, 3, 4)]
+    return Moments(count, len(x) - count, np.where(count > 0, mean, -np.inf), *powers)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Return the moments of two sets of paths together.
+
+    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+    arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
+    """
+    na, nb = a.count.astype(np.float64), b.count.astype(np.float64)
+    n = np.maximum(na + nb, 1.0)
+    mean_a, mean_b = np.where(na > 0, a.mean, 0.0), np.where(nb > 0, b.mean, 0.0)
+    delta = np.where((na > 0) & (nb > 0), mean_b - mean_a, 0.0)
+    mean = np.where(na > 0, mean_a + delta * nb / n, mean_b)
+    m2 = a.m2 + b.m2 + delta**2 * na * nb / n
+    m3 = a.m3 + b.m3 + delta**3 * na * nb * (na - nb) / n**2
+    m3 += 3 * delta * (na * b.m2 - nb * a.m2) / n
+    m4 = a.m4 + b.m4 + delta**4 * na * nb * (na**2 - na * nb + nb**2) / n**3
+    m4 += 6 * delta**2 * (na**2 * b.m2 + nb**2 * a.m2) / n**2
+    m4 += 4 * delta * (na * b.m3 - nb * a.m3) / n
+    mean = np.where(a.count + b.count > 0, mean, -np.inf)
+    return Moments(a.count + b.count, a.dead + b.dead, mean, m2, m3, m4)
+
+
+def summarise(moments: Moments) -> Summary:
+    """Return mean, variance and dead mass with their standard errors.
+
+    Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the mean is −inf;
+    with fewer than two the errors are inf.
+    """
+    n = np.maximum(moments.count, 1)
+    enough = moments.count > 1
+    variance = np.where(enough, moments.m2 / np.maximum(n - 1, 1), 0.0)
+    spread = np.maximum(moments.m4 / n - (moments.m2 / n) ** 2, 0.0)
+    total = moments.count + moments.dead
+    dead_mass = moments.dead / total
+    return Summary(
+        moments.mean,
+        np.where(enough, np.sqrt(variance / n), np.inf),
+        variance,
+        np.where(enough, np.sqrt(spread / n), np.inf),
+        dead_mass,
+        np.sqrt(dead_mass * (1 - dead_mass) / total),
+    )
