@@ -1,0 +1,65 @@
+"""Exact finite-width facts for Gaussian weights.
+
+With Gaussian weights the ratios R_i are independent and free of the past, because W x is normal
+with covariance ‖x‖²·I for every x. So the law of one layer is a fixed mixture of χ² laws.
+"""
+
+import functools
+import math
+
+import numpy as np
+from scipy.special import loggamma
+
+from lognorm_jax import checks, masks
+
+
+@functools.lru_cache(maxsize=4096)
+def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
+    """Return the first ``order`` cumulants of ln R given survival: one layer, fan "out", Gaussian.
+
+    For R = Σ_a D_a² z_a²/(n m2), φ(t) = E e^{−tR} = L(t/(n m2))^n with L(τ) = E(1 + 2τD²)^{−1/2},
+    and E[R^{−σ}; R > 0] = ∫_0^∞ t^σ (−φ'(t)) dt/Γ(σ + 1) for −1 < Re σ < 1/2. In ln t the
+    integrand is analytic and the trapezoid rule exact to rounding; the moments of ln R are the
+    Taylor coefficients in −σ, read off a circle by a discrete Fourier transform.
+
+    width: n ≥ 1. mask: any with a support. order: 1…8. Absolute error about 1e-13 for the mean,
+    1e-12 for the variance. Raises ``ValueError`` for anything else.
+    Source: derived; tests/test_exact.py holds it against the χ² mixture and against simulation.
+
+    >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
+    [-0.025421, 0.05194]
+    """
+    n = checks.integer("width", width, 1)
+    order = checks.integer("order", order, 1)
+    checks.require(order <= 8, "order", order, "an integer in 1…8")
+    checks.require(
+        mask.support is not None,
+        f"support of {mask.name}",
+        mask.support,
+        "(value, probability) pairs",
+        "Give the Mask its support, or sample it with paths.dense.",
+    )
+    square = np.array([float(value) ** 2 for value, _ in mask.support])[:, None]
+    prob = np.array([float(prob) for _, prob in mask.support])[:, None]
+    m2 = float(mask.moment(1))
+    lost = 1 - float(mask.keep_prob)
+
+    step = 0.1
+    log_t = np.arange(-60.0, 200.0, step)
+    spread = 2 * square * np.exp(log_t) / (n * m2)
+    near_one = np.sum(prob * np.expm1(-0.5 * np.log1p(spread)), axis=0)  # L − 1, to full precision
+    far = lost + np.sum(prob * (1 + spread) ** -0.5, axis=0)
+    log_l = np.where(near_one > -0.5, np.log1p(np.maximum(near_one, -0.5)), np.log(far))
+    slope = np.sum(prob * square * (1 + spread) ** -1.5, axis=0)
+    density = step * slope / m2 * np.exp((n - 1) * log_l + log_t)  # −φ'(t) t per step of ln t
+
+    radius, points = 0.25, 64
+    sigma = radius * np.exp(2j * np.pi * np.arange(points) / points)
+    mellin = np.exp(np.multiply.outer(sigma, log_t)) @ density / np.exp(loggamma(sigma + 1))
+    taylor = np.fft.fft(mellin / (1 - lost**n)).real[: order + 1] / points
+    raw = [taylor[k] * math.factorial(k) / (-radius) ** k for k in range(order + 1)]
+    cumulants = [0.0]
+    for k in range(1, order + 1):
+        lower = sum(math.comb(k - 1, j - 1) * cumulants[j] * raw[k - j] for j in range(1, k))
+        cumulants.append(float(raw[k] - lower))
+    return tuple(cumulants[1:])
