@@ -93,9 +93,9 @@ def scan_layers(
 def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = None) -> Path:
     """Return the path that draws every matrix of the product whole, for any law of weights.
 
-    Layer l draws W and D from ``fold_in(key, l)``, so the first layers of a deeper product of the
-    same shapes are the same draws. The scale 1/(m2 n) enters in the log, not in the matrix. For
-    weights with atoms, coordinates of W x at the level of rounding are set to the 0 they stand for.
+    Layer l draws W and D from ``fold_in(key, 2l)`` and ``fold_in(key, 2l + 1)``, so the first
+    layers of a deeper product are the same draws. The scale 1/(m2 n) enters in the log, not in the
+    matrix. For weights with atoms, coordinates of W x that are 0 up to rounding are set to 0.
 
     direction: (n_0,), any length but zero; default the flat vector. May be traced (jit, grad).
     dtype: floating, default JAX's own: float32, or float64 with x64.
@@ -121,7 +121,8 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
 
         def layer_step(x, row):
             layer, log_scale = row
-            key_weight, key_mask = jax.random.split(jax.random.fold_in(key, layer))
+            own = 2 * layer + jnp.arange(2, dtype=jnp.uint32)
+            key_weight, key_mask = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, own)
             W = law.sample(key_weight, (n_out, n_in), dtype)
             D = mask.sample(key_mask, (n_out,), dtype)
             y = jnp.dot(W, x, precision="highest")

@@ -126,14 +126,16 @@ class _Plan(NamedTuple):
             local = min(max(CALL_FLOATS // floats, 1), 16, -(-num_blocks // len(devices)))
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
-        call, placement = _compiled(self.path, size, devices, reduce)
-        key = jax.device_put(self.key, placement)
+        key = jax.device_put(
+            self.key, NamedSharding(Mesh(np.array(devices), ("block",)), PartitionSpec())
+        )
+        keys, call = _block_keys(size, devices), _compiled(self.path, size, devices, reduce)
         per_call = local * len(devices)
         waiting = None
         for first in range(0, num_blocks, per_call):
             blocks = np.arange(first, first + per_call)
             valid = np.clip(num_samples - blocks * size, 0, size)
-            ahead = first * size, call(key, blocks.astype(np.uint32), valid.astype(np.int32))
+            ahead = first * size, call(keys(key, blocks.astype(np.uint32)), valid.astype(np.int32))
             if waiting is not None:
                 yield self._ready(*waiting, per_call * size)
             waiting = ahead
@@ -147,33 +149,44 @@ class _Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(path, block_size, devices, reduce) -> tuple[Callable, NamedSharding]:
-    """Return the jitted call (key, blocks, valid) -> reduced blocks, and where its key must be.
+def _compiled(path, block_size, devices, reduce) -> Callable:
+    """Return the jitted call (keys, valid) -> reduced blocks.
 
     Cached, so that sampling the same path again does not compile again.
     """
-    mesh = Mesh(np.array(devices), ("block",))
-    everywhere, split = PartitionSpec(), PartitionSpec("block")
     cache = CACHE_FLOATS.get(devices[0].platform)
-    batch = cache and max(1, cache // getattr(path, "footprint", 1))
+    batch = block_size
+    if cache:  # a divisor, so that no remainder has to be compiled as well
+        fitting = max(1, cache // getattr(path, "footprint", 1))
+        batch = max(b for b in range(1, block_size + 1) if block_size % b == 0 and b <= fitting)
 
-    def run_block(key, block, valid):
-        keys = jax.random.split(jax.random.fold_in(key, block), block_size)
-        if batch and batch < block_size:
-            return reduce(lax.map(path, keys, batch_size=batch), valid)
-        return reduce(jax.vmap(path)(keys), valid)
+    def run_block(block):
+        keys, valid = block
+        one_batch = batch == block_size
+        trace = jax.vmap(path)(keys) if one_batch else lax.map(path, keys, batch_size=batch)
+        return reduce(trace, valid)
 
-    @functools.partial(
-        jax.shard_map,
-        mesh=mesh,
-        in_specs=(everywhere, split, split),
-        out_specs=split,
-        check_vma=False,
-    )
-    def run_blocks(key, blocks, valid):
-        return lax.map(lambda one: run_block(key, *one), (blocks, valid))
+    def run_blocks(keys, valid):
+        return lax.map(run_block, (keys, valid))
 
-    return jax.jit(run_blocks), NamedSharding(mesh, everywhere)
+    mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
+    sharded = jax.shard_map(run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    return jax.jit(sharded)
+
+
+@functools.lru_cache(maxsize=64)
+def _block_keys(block_size, devices) -> Callable:
+    """Return the jitted call (key, blocks) -> keys (blocks, block_size), apart from any path.
+
+    All paths share it, which leaves less to compile for each.
+    """
+
+    def keys(key, blocks):
+        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+        return jax.vmap(functools.partial(jax.random.split, num=block_size))(fold(key, blocks))
+
+    mesh = Mesh(np.array(devices), ("block",))
+    return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
 
 
 def _keep(trace, valid):

@@ -1,0 +1,96 @@
+"""Rows of an experiment's table: a measured number, its error, what was expected, a verdict."""
+
+import math
+from typing import NamedTuple
+
+from lognorm_jax import laws
+
+SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of what is expected
+
+LEGEND = (
+    "measured ± standard error (expected ± allowance)"
+    "   or   KS distance [99.99% interval] ≤ allowance; ✗ marks what fails\n"
+)
+
+
+class Row(NamedTuple):
+    """One quantity of one case."""
+
+    case: str
+    quantity: str
+    measured: float
+    error: float | None = None  # standard error of measured
+    expected: float | None = None
+    allowance: float = 0.0  # how far theory itself says that measured may be from expected
+    interval: tuple[float, float] | None = None  # confidence interval, where not ± error
+    verdict: str = ""  # "pass", "fail", "underpowered", or "" for a number that is only shown
+
+
+def show(case: str, quantity: str, measured: float, error: float | None = None) -> Row:
+    """Return a row without a verdict."""
+    return Row(case, quantity, float(measured), None if error is None else float(error))
+
+
+def agree(
+    case: str, quantity: str, measured: float, error: float, expected: float, allowance: float = 0.0
+) -> Row:
+    """Return a row that passes if |measured − expected| ≤ 5 standard errors + allowance."""
+    measured, error, expected, allowance = map(float, (measured, error, expected, allowance))
+    near = abs(measured - expected) <= SIGMAS * error + allowance
+    return Row(
+        case, quantity, measured, error, expected, allowance, verdict="pass" if near else "fail"
+    )
+
+
+def distance(case: str, quantity: str, comparison: laws.Comparison, tolerance: float = 0.0) -> Row:
+    """Return a row for a KS distance and the tolerance it was compared under."""
+    return Row(
+        case,
+        quantity,
+        comparison.distance,
+        allowance=float(tolerance),
+        interval=comparison.interval,
+        verdict=comparison.verdict,
+    )
+
+
+def overall(rows: list[Row]) -> str:
+    """Return the worst verdict."""
+    verdicts = {row.verdict for row in rows}
+    return next((v for v in ("fail", "underpowered") if v in verdicts), "pass")
+
+
+def _cell(row: Row) -> str:
+    if row.interval is not None:
+        low, high = row.interval
+        text = f"{row.measured:.4f} [{low:.3f}, {high:.3f}] ≤ {row.allowance:.3f}"
+    elif row.error is None:
+        text = f"{row.measured:.4g}"
+    elif row.error == 0:
+        allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
+        text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"
+    elif row.error < 1e-4:
+        text = f"{row.measured:.2g} ± {row.error:.1g}"
+        text += "" if row.expected is None else f" ({row.expected:.2g})"
+    else:
+        digits = max(1 - math.floor(math.log10(row.error)), 0)  # show the error to two digits
+        text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"
+        allowed = f" ± {row.allowance:.{digits}f}" if row.allowance > 0.5 * 10**-digits else ""
+        text += "" if row.expected is None else f" ({row.expected:.{digits}f}{allowed})"
+    return text + (" ✗" if row.verdict == "fail" else "")
+
+
+def table(rows: list[Row]) -> str:
+    """Return a text table: one line a case, one column a quantity, a verdict at the end."""
+    quantities = list(dict.fromkeys(row.quantity for row in rows))
+    cases = list(dict.fromkeys(row.case for row in rows))
+    lines = [["", *quantities, "verdict"]]
+    for case in cases:
+        mine = {row.quantity: row for row in rows if row.case == case}
+        cells = [_cell(mine[q]) if q in mine else "" for q in quantities]
+        judged = [row for row in mine.values() if row.verdict]
+        lines.append([case, *cells, overall(judged) if judged else ""])
+    sizes = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(c.ljust(s) for c, s in zip(line, sizes, strict=True)).rstrip() for line in lines
+    )
