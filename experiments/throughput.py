@@ -33,6 +33,9 @@ def numpy_loop(rng, width, depth, num_samples):
             W = rng.standard_normal((width, width), np.float32) * np.float32((2 / width) ** 0.5)
             x = (rng.random(width, np.float32) < 0.5) * (W @ x)
             square = x @ x
+            if square == 0:
+                log_norms[sample] = -np.inf
+                break
             log_norms[sample] += np.log(square)
             x /= np.sqrt(square)
     return log_norms

@@ -80,15 +80,16 @@ def empirical(log_norms: Any) -> Law:
         rank = np.ceil(np.asarray(q) * count - 1e-9).astype(int)
         return samples[np.clip(rank, 1, count) - 1]
 
-    atom = 1 - len(alive) / count
+    atom = (count - len(alive)) / count
     return Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
 
 
 def _samples(name: str, values: Any) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
-    samples = np.sort(np.asarray(values, dtype=np.float64))
+    samples = np.asarray(values, dtype=np.float64)
     checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")
     checks.require(len(samples) > 0, f"len({name})", len(samples), "≥ 1")
+    samples = np.sort(samples)
     bad = np.isnan(samples) | (samples == np.inf)
     checks.require(not bad.any(), name, samples[bad][:3], "numbers in [−inf, inf)")
     return samples

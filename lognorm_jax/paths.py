@@ -94,8 +94,10 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     """Return the path that draws every matrix of the product whole, for any law of weights.
 
     Layer l draws W and D from ``fold_in(key, 2l)`` and ``fold_in(key, 2l + 1)``, so the first
-    layers of a deeper product are the same draws. The scale 1/(m2 n) enters in the log, not in the
-    matrix. For weights with atoms, coordinates of W x that are 0 up to rounding are set to 0.
+    layers of a deeper product are the same draws. (Their traces are the same bits where they are
+    scanned alike; a layer compiled outside its scan may differ in the last one.) The scale 1/(m2 n)
+    enters in the log, not in the matrix. For weights with atoms, coordinates of W x that are 0 up
+    to rounding are set to 0.
 
     direction: (n_0,), any length but zero; default the flat vector. May be traced (jit, grad).
     dtype: floating, default JAX's own: float32, or float64 with x64.

@@ -201,7 +201,7 @@ def _block_sums(trace, valid) -> tuple[jax.Array, ...]:
     """
     total = trace.increment.sum(-1, keepdims=True)
     x = jnp.concatenate([trace.increment, total], axis=-1)
-    counted = jnp.arange(x.shape[0])[:, None] < valid
+    counted = jnp.arange(x.shape[0], dtype=valid.dtype)[:, None] < valid
     alive = counted & (x != -jnp.inf)
     count = alive.sum(0)
     pivot = jnp.where(alive, x, 0.0).sum(0) / jnp.maximum(count, 1).astype(x.dtype)

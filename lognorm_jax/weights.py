@@ -119,7 +119,7 @@ def _student_t(dof) -> Weights:
         # w ∝ √(U^{−2/ν} − 1)·cos 2πV. The tail of w is the smallest U, so U gets the bits of two
         # draws: with the 23 of one float32 the fourth moment of dof = 5 would be 2% too small.
         key_radius, key_fine, key_angle = jax.random.split(key, 3)
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
         grain = float(jnp.finfo(wide).eps)
         u = jax.random.uniform(key_radius, shape, wide)
         u = u + grain * jax.random.uniform(key_fine, shape, wide, minval=grain)

@@ -1,0 +1,41 @@
+"""Run the suite in float32, or with --x64; with four simulated CPU devices and strict promotion.
+
+Most of the suite's time is compilation, of code that then runs for milliseconds: so XLA is asked to
+optimise less, unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimised).
+"""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+import jax
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--x64", action="store_true", help="run in float64 (jax_enable_x64)")
+
+
+def pytest_configure(config):
+    jax.config.update("jax_enable_x64", config.getoption("--x64"))
+    jax.config.update("jax_num_cpu_devices", 4)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --x64, leave out what does not depend on precision."""
+    if config.getoption("--x64"):
+        host = ("test_layering", "test_bad_input", "test_experiments", "test_readme")
+        items[:] = [item for item in items if item.path.stem not in host]
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(20190327)
+
+
+@pytest.fixture
+def rounding():
+    """Relative accuracy to ask of a few dozen floating-point operations."""
+    return 1e-12 if jax.config.jax_enable_x64 else 2e-5

@@ -1,0 +1,23 @@
+"""Helpers of the statistical tests; test_statistical.py shows that they fail when they should."""
+
+import numpy as np
+
+
+def assert_near(estimate, error, truth, sigmas=5):
+    """Fail unless |estimate − truth| < sigmas · standard error, everywhere."""
+    estimate, error, truth = np.broadcast_arrays(estimate, error, truth)
+    assert np.all(np.isfinite(estimate)) and np.all(np.isfinite(truth))
+    worst = np.max(np.abs(estimate - truth) / np.maximum(error, 1e-300))
+    assert worst < sigmas, f"{worst:.1f} standard errors: {estimate} ± {error}, not {truth}"
+
+
+def mean_and_error(x):
+    """Return the mean over the first axis and its standard error."""
+    return x.mean(0), x.std(0, ddof=1) / np.sqrt(len(x))
+
+
+def variance_and_error(x):
+    """Return the variance over the first axis and its standard error."""
+    variance = x.var(0, ddof=1)
+    fourth = np.mean((x - x.mean(0)) ** 4, axis=0)
+    return variance, np.sqrt(np.maximum(fourth - variance**2, 0) / len(x))

@@ -1,0 +1,157 @@
+"""Every experiment computes, checks and draws; its checks fail on a wrong theory."""
+
+import importlib
+import json
+
+import jax
+import numpy as np
+import pytest
+import statistical
+from tqdm import tqdm
+
+from experiments import __main__ as runner
+from experiments import _check, _figure, lognormal_law, martingale_paths, throughput
+from lognorm_jax import ensembles, exact, laws, masks, weights
+
+
+def four_beta(ensemble, direction=None):
+    """A wrong theory: 4β in place of 5β."""
+    return 0.8 * _log_variance(ensemble, direction)
+
+
+_log_variance = ensembles.log_variance
+
+
+@pytest.fixture(scope="module")
+def ideal_log_norms():
+    """Samples that follow the finite-width theory of each architecture, without simulation."""
+    rng, results = np.random.default_rng(0), {}
+    for label, widths in lognormal_law.ARCHITECTURES.items():
+        law = ensembles.limit_law(lognormal_law.ensemble(label))
+        second = np.sum(np.array(widths[1:], dtype=float) ** -2)
+        scale = np.sqrt(law.variance + 18.5 * second)
+        for model in lognormal_law.MODELS:
+            mean = law.mean - 49 / 12 * second
+            results[f"{label}, {model}"] = rng.normal(mean, scale, size=lognormal_law.QUICK_SAMPLES)
+    return results
+
+
+def verdicts(rows):
+    cases = dict.fromkeys(row.case for row in rows)
+    return {case: _check.overall([row for row in rows if row.case == case]) for case in cases}
+
+
+def test_exact_lognormal_law_passes_with_five_beta_and_fails_with_four(
+    ideal_log_norms, monkeypatch
+):
+    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"pass"}
+    monkeypatch.setattr(ensembles, "log_variance", four_beta)
+    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"fail"}
+
+
+def test_exact_lognormal_law_figure(ideal_log_norms, tmp_path):
+    _figure.save(lognormal_law.draw(ideal_log_norms), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_exact_architectures_span_beta():
+    betas = [ensembles.beta(lognormal_law.ensemble(a)) for a in lognormal_law.ARCHITECTURES]
+    assert len(betas) >= 8 and min(betas) <= 0.1 and max(betas) >= 2
+    assert any(len(set(widths[1:])) > 1 for widths in lognormal_law.ARCHITECTURES.values())
+
+
+def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
+    """The real simulation: exit 0 with the true law, 1 with 4β; all files written, and in order."""
+    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
+    monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
+    assert runner.run("lognormal_law", quick=True, out=tmp_path / "good") == 0
+    monkeypatch.setattr(ensembles, "log_variance", four_beta)
+    assert runner.run("lognormal_law", quick=True, out=tmp_path / "bad") == 1
+    printed = capsys.readouterr().out
+    assert "lognormal_law: pass" in printed and "lognormal_law: fail" in printed and "✗" in printed
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    assert all((good / f"lognormal_law.{suffix}").exists() for suffix in ("npz", "json", "png"))
+    record = json.loads((good / "lognormal_law.json").read_text())
+    assert record["quick"] and record["seed"] == 0 and record["versions"]["jax"] == jax.__version__
+    stored = [dict(np.load(folder / "lognormal_law.npz")) for folder in (good, bad)]
+    assert all(np.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
+
+
+def test_statistical_martingale_paths(monkeypatch):
+    monkeypatch.setattr(martingale_paths, "LAWS", (weights.normal(), weights.laplace()))
+    with tqdm(disable=True) as bar:
+        results = martingale_paths.compute(
+            key=jax.random.key(1), quick=True, bar=bar, num_samples=600
+        )
+    assert _check.overall(martingale_paths.check(results)) == "pass"
+    case = "laplace, coordinate"
+    doubled = {
+        f"{case}/{part}": 2 * results[f"{case}/{part}"]
+        for part in ("bracket", "second-order variance")
+    }
+    wrong = results | doubled
+    assert verdicts(martingale_paths.check(wrong))[case] == "fail"
+    wrong = {**results, f"{case}/first ratio": 1 + 0.5 * (results[f"{case}/first ratio"] - 1)}
+    assert verdicts(martingale_paths.check(wrong))[case] == "fail"
+    drifting = results[f"{case}/martingale"] + 0.03 * np.arange(1, martingale_paths.DEPTH + 1)
+    assert (
+        verdicts(martingale_paths.check({**results, f"{case}/martingale": drifting}))[case]
+        == "fail"
+    )
+    echo = results[f"{case}/martingale"] + 0.5 * np.roll(results[f"{case}/martingale"], 1, axis=-1)
+    assert verdicts(martingale_paths.check({**results, f"{case}/martingale": echo}))[case] == "fail"
+
+
+def test_exact_martingale_figure(tmp_path):
+    rng = np.random.default_rng(0)
+    layers, results = np.arange(1, martingale_paths.DEPTH + 1), {}
+    for law in martingale_paths.LAWS:
+        for name in martingale_paths.DIRECTIONS:
+            steps = rng.normal(0, 0.28, size=(400, martingale_paths.DEPTH))
+            lines = dict.fromkeys(("bracket", "second-order variance"), 0.08 * layers)
+            lines |= dict.fromkeys(("compensator", "second-order mean"), -0.04 * layers)
+            lines |= {"first ratio": np.exp(steps[:, 0]), "martingale": np.cumsum(steps, axis=-1)}
+            results |= {f"{law.name}, {name}/{part}": value for part, value in lines.items()}
+    _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_exact_throughput(monkeypatch, tmp_path):
+    monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
+    monkeypatch.setattr(throughput, "RAW_NORMALS", 1 << 10)
+    with tqdm(disable=True) as bar:
+        results = throughput.compute(key=jax.random.key(1), quick=True, bar=bar, budget=2e4)
+    rows = throughput.check(results)
+    assert {row.verdict for row in rows} == {""} and all(np.isfinite(row.measured) for row in rows)
+    _figure.save(throughput.draw(results), tmp_path / "figure.png")
+
+
+def test_oracle_numpy_loop_of_the_benchmark_is_the_same_product():
+    log_norms = throughput.numpy_loop(np.random.default_rng(0), 32, 8, 4000)
+    mean, variance = (8 * c for c in exact.increment_cumulants(32, masks.relu(), 2))
+    statistical.assert_near(*statistical.mean_and_error(log_norms), mean)
+    statistical.assert_near(*statistical.variance_and_error(log_norms), variance)
+
+
+@pytest.mark.parametrize("name", runner.names())
+def test_exact_experiments_say_what_they_claim(name):
+    experiment = importlib.import_module(f"experiments.{name}")
+    assert (
+        "Expected" in experiment.__doc__ and f"python -m experiments {name}" in experiment.__doc__
+    )
+    assert all(callable(getattr(experiment, part)) for part in ("compute", "check", "draw"))
+
+
+def test_exact_rows_and_table():
+    good = _check.agree("a", "mean", 1.0, 0.1, 1.4)
+    bad = _check.agree("a", "spread", 1.0, 0.1, 1.6)
+    allowed = _check.agree("b", "spread", 1.0, 0.1, 1.6, 0.2)
+    assert [row.verdict for row in (good, bad, allowed)] == ["pass", "fail", "pass"]
+    assert _check.agree("a", "nan", np.nan, 0.1, 1.0).verdict == "fail"
+    weak = laws.compare([0.0], laws.normal(0, 1))
+    rows = [good, bad, allowed, _check.distance("c", "KS", weak), _check.show("d", "β", 0.5)]
+    assert _check.overall(rows) == "fail" and _check.overall(rows[2:]) == "underpowered"
+    lines = _check.table(rows).split("\n")
+    assert lines[1].startswith("a ") and "1.00 ± 0.10 (1.40)" in lines[1] and "✗" in lines[1]
+    assert lines[1].endswith("fail") and lines[2].endswith("pass")
+    assert lines[3].endswith("underpowered") and lines[4].endswith("0.5")

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lognorm_jax import probes
+
+
+def test_oracle_normalise_against_numpy(rounding):
+    rng = np.random.default_rng(0)
+    for scale in (1e-30, 1.0, 1e30):
+        y = (scale * rng.normal(size=(3, 4))).astype(np.float32)
+        log_square, unit = probes.normalise(jnp.asarray(y))
+        y = y.astype(np.float64)
+        assert np.allclose(log_square, np.log(np.sum(y**2)), rtol=2e-6)
+        assert np.allclose(unit, y / np.linalg.norm(y), rtol=2e-6)
+
+
+def test_exact_normalise_of_zero_and_its_gradient():
+    log_square, unit = probes.normalise(jnp.zeros(4))
+    assert log_square == -jnp.inf and np.all(unit == 0)
+    for i in (0, 1):
+        gradient = jax.grad(lambda y, i=i: probes.normalise(y)[i].sum())(jnp.zeros(4))
+        assert np.all(np.isfinite(gradient))
+    y = jnp.array([3.0, 4.0])
+    gradient = jax.grad(lambda y: probes.normalise(y)[0])(y)
+    assert np.allclose(gradient, 2 * y / 25)
+
+
+def test_oracle_jvp_increments_against_the_whole_jacobian(rounding):
+    rng = np.random.default_rng(1)
+    A, B = (jnp.asarray(rng.normal(size=shape)) for shape in ((5, 3), (4, 5)))
+    layers = [lambda x: jnp.tanh(A @ x), lambda x: B @ x, lambda x: x.reshape(2, 2) ** 3]
+    x, tangent = rng.normal(size=3), 7 * rng.normal(size=3)
+
+    def network(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    J = np.asarray(jax.jacobian(network)(jnp.asarray(x, A.dtype))).reshape(4, 3)
+    expected = np.log(np.sum((J @ tangent) ** 2) / np.sum(tangent**2))
+    increments = probes.jvp_increments(layers, x, tangent)
+    assert increments.shape == (3,)
+    assert np.allclose(increments.sum(), expected, rtol=0, atol=10 * rounding)
+    both = jax.jit(jax.vmap(lambda x, t: probes.jvp_increments(layers, x, t)))
+    many = both(jnp.stack([x] * 3), jnp.stack([tangent] * 3))
+    assert np.allclose(many, increments[None], rtol=0, atol=10 * rounding)
+
+
+def test_exact_dead_layers():
+    layers = [lambda x: x, jax.nn.relu, lambda x: 3 * x]
+    x = -jnp.ones(3)
+    increments = probes.jvp_increments(layers, x, jnp.ones(3))
+    assert np.allclose(increments, [0, -np.inf, -np.inf], atol=1e-6)
+
+    def total(scale):
+        layers = [lambda x: scale * x, jax.nn.relu]
+        return probes.jvp_increments(layers, x, jnp.ones(3)).sum()
+
+    value, gradient = jax.value_and_grad(total)(2.0)
+    assert value == -jnp.inf and np.isfinite(gradient)
+
+
+def test_exact_layers_that_cannot_follow_are_named():
+    first, second = jnp.ones((4, 3)), jnp.ones((2, 5))
+    layers = [lambda x: first @ x, lambda x: second @ x]
+    with pytest.raises(ValueError, match=r"layers\[1\] for an input of shape \(4,\)"):
+        probes.jvp_increments(layers, np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match=r"layers\[1\].*floating point"):
+        probes.jvp_increments([lambda x: x, lambda x: (x, x)], np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match=r"layers\[0\].*a callable"):
+        probes.jvp_increments([3], np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match=r"len\(layers\) = 0"):
+        probes.jvp_increments([], np.ones(3), np.ones(3))

@@ -1,0 +1,189 @@
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from lognorm_jax import ensembles, masks, networks, paths, sampling, weights
+
+ENSEMBLE = ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu())
+PATH = paths.dense(ENSEMBLE)
+SAMPLES = 700  # not a multiple of the block size
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "blocks_per_call"), [(1, 1), (1, 2), (1, 100), (2, 7), (4, 1)]
+)
+def test_invariance_blocks_and_devices(blocks_per_call, num_devices, reference):
+    options = {"block_size": 64, "blocks_per_call": blocks_per_call}
+    options["devices"] = jax.devices()[:num_devices]
+    trace = sampling.sample(PATH, jax.random.key(3), SAMPLES, **options)
+    assert same(trace, reference)
+
+
+def test_invariance_stream_over_blocks_and_devices():
+    runs = [
+        sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64, **options)
+        for options in (
+            {"blocks_per_call": 1, "devices": jax.devices()[:1]},
+            {"blocks_per_call": 2, "devices": jax.devices()[:4]},
+        )
+    ]
+    assert all(same(run, runs[0]) for run in runs)
+
+
+def test_invariance_prefix_of_samples(reference):
+    for num_samples in (1, 63, 64, 65):
+        trace = sampling.sample(PATH, jax.random.key(3), num_samples, block_size=64)
+        assert trace.increment.shape == (num_samples, 12)
+        assert same(trace, [leaf[:num_samples] for leaf in reference])
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_invariance_prefix_of_layers(depth, reference):
+    shallow = ensembles.Ensemble(ENSEMBLE.widths[: depth + 1], weights.normal(), masks.relu())
+    trace = sampling.sample(paths.dense(shallow), jax.random.key(3), SAMPLES, block_size=64)
+    assert same(trace, [leaf[:, :depth] for leaf in reference])
+
+
+def test_invariance_prefix_of_uneven_layers(rounding):
+    """Layers that are scanned in the deeper product and not in the other: equal up to rounding."""
+    deep, shallow = (
+        sampling.sample(
+            paths.dense(ensembles.Ensemble(widths, weights.normal(), masks.relu())),
+            jax.random.key(3),
+            64,
+        )
+        for widths in ((7, *(3, 5) * 2), (7, 3, 5))
+    )
+    for a, b in zip(deep, shallow, strict=True):
+        assert np.array_equal(np.isinf(a[:, :2]), np.isinf(b))
+        assert np.allclose(a[:, :2], b, rtol=rounding, atol=rounding)
+
+
+def test_invariance_batches_within_a_block(monkeypatch):
+    """Blocks larger than the cache are run in batches; the draws are the same."""
+    wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
+    whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
+    monkeypatch.setattr(sampling, "CACHE_FLOATS", {"cpu": 8 * 1600})
+    other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
+    parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
+    assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
+
+
+def test_oracle_stream_against_sample(reference):
+    streamed = sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)
+    sampled = sampling.moments(reference)
+    assert np.array_equal(streamed.count, sampled.count)
+    assert np.array_equal(streamed.dead, sampled.dead)
+    assert np.all(streamed.count + streamed.dead == SAMPLES) and streamed.dead[-1] > 0
+    spread = np.sqrt(sampled.m2 / sampled.count)
+    assert np.allclose(streamed.mean, sampled.mean, rtol=0, atol=1e-6 * spread.max())
+    for k, (a, b) in enumerate(zip(streamed[3:], sampled[3:], strict=True), start=2):
+        assert np.allclose(a / sampled.count, b / sampled.count, atol=1e-5 * spread.max() ** k)
+
+
+def test_oracle_merge_against_all_at_once():
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((90, 3)) < 0.2, -np.inf, rng.gamma(0.7, size=(90, 3)))
+    x[:30, 1] = -np.inf  # a part with no path alive
+    whole = sampling.moments(paths.Trace(x, None))
+    parts = [sampling.moments(paths.Trace(part, None)) for part in np.split(x, [10, 30, 31])]
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = sampling.merge(merged, part)
+    for a, b in zip(merged, whole, strict=True):
+        assert np.allclose(a, b, rtol=1e-12)
+    alive = x[np.isfinite(x[:, 0]), 0]
+    for k in (2, 3, 4):
+        central = np.sum((alive - alive.mean()) ** k)
+        assert whole[k + 1][0] == pytest.approx(central, rel=1e-12)
+
+
+def test_exact_no_survivor_is_a_value():
+    dead = paths.Trace(np.full((5, 2), -np.inf), None)
+    moments = sampling.moments(dead)
+    assert np.all(moments.mean == -np.inf) and np.all(moments.m2 == 0)
+    summary = sampling.summarise(moments)
+    assert np.all(summary.dead_mass == 1) and not any(np.any(np.isnan(leaf)) for leaf in summary)
+    assert np.all(sampling.merge(moments, moments).mean == -np.inf)
+    narrow = paths.dense(ensembles.Ensemble((1,) * 40, weights.normal(), masks.relu()))
+    streamed = sampling.stream(narrow, jax.random.key(0), 16, block_size=8)
+    assert streamed.count[-1] == 0 and streamed.mean[-1] == -np.inf
+    assert not any(np.any(np.isnan(leaf)) for leaf in streamed)
+
+
+def test_statistical_summary_errors():
+    """The standard errors of mean and variance are the spread seen over repeated runs."""
+    rng = np.random.default_rng(0)
+    runs = rng.normal(3, 2, size=(400, 500, 1))
+    summaries = [sampling.summarise(sampling.moments(paths.Trace(x, None))) for x in runs]
+    for value, error in (("mean", "mean_error"), ("variance", "variance_error")):
+        spread = np.std([getattr(s, value)[-1] for s in summaries])
+        claimed = np.mean([getattr(s, error)[-1] for s in summaries])
+        assert claimed == pytest.approx(spread, rel=0.15)
+
+
+def test_exact_engine_takes_any_path_and_reports_progress():
+    done = []
+    values = sampling.sample(
+        lambda key: {"normal": jax.random.normal(key, (3,))},
+        jax.random.key(0),
+        1000,
+        blocks_per_call=1,
+        devices=jax.devices()[:1],
+        progress=done.append,
+    )
+    assert values["normal"].shape == (1000, 3) and len(np.unique(values["normal"])) > 2990
+    assert sum(done) == 1000 and len(done) == 4
+
+
+def test_exact_sampling_again_does_not_compile_again():
+    traced = []
+
+    def path(key):
+        traced.append(1)
+        return paths.Trace(jax.random.normal(key, (2,)), None)
+
+    for seed in range(3):
+        for num_samples in (100, 100_000):
+            sampling.stream(path, jax.random.key(seed), num_samples, blocks_per_call=4)
+    assert len(traced) == 1
+
+
+def test_exact_network_paths_stay_in_cache():
+    assert (
+        networks.jacobian_path(networks.relu_mlp((3, 50, 7)), np.ones(3), np.ones(3)).footprint
+        == 350
+    )
+
+
+PEAK = """
+import resource, sys
+import jax
+from lognorm_jax import ensembles, masks, paths, sampling, weights
+path = paths.dense(ensembles.Ensemble((16,) * 51, weights.normal(), masks.relu()))
+moments = sampling.stream(path, jax.random.key(0), int(sys.argv[1]))
+assert moments.count[-1] + moments.dead[-1] == int(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_exact_stream_has_constant_memory():
+    few, many = (
+        int(subprocess.check_output([sys.executable, "-c", PEAK, str(n)], env=os.environ))
+        for n in (10_000, 1_000_000)
+    )
+    assert many - few < 100, f"{few} MB for 10,000 paths, {many} MB for 1,000,000"

@@ -1,0 +1,58 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import scipy.stats
+from scipy.special import gammaln
+
+from lognorm_jax import weights
+
+
+@pytest.mark.parametrize(
+    ("law", "moments"),
+    [
+        (weights.normal(), [1, 3, 15, 105]),
+        (weights.rademacher(), [1, 1, 1, 1]),
+        (weights.uniform(), [1, Fraction(9, 5), Fraction(27, 7), 9]),
+        (weights.laplace(), [1, 6, 90, 2520]),
+        (weights.sparse(Fraction(1, 3)), [1, 9, 135, 2835]),
+    ],
+)
+def test_exact_moments(law, moments):
+    assert [law.moment(k) for k in (1, 2, 3, 4)] == moments
+    assert all(isinstance(law.moment(k), Fraction) for k in (1, 2, 3))
+
+
+@pytest.mark.parametrize("dof", [9, 9.5, 30])
+def test_oracle_student_t_moments(dof):
+    law = weights.student_t(dof)
+    for k in (1, 2, 3, 4):
+        log_raw = gammaln(k + 0.5) + gammaln(dof / 2 - k) - gammaln(0.5) - gammaln(dof / 2)
+        moment = math.exp(log_raw + k * math.log(dof - 2))
+        assert float(law.moment(k)) == pytest.approx(moment, rel=1e-12)
+
+
+def test_statistical_student_t_law(key):
+    law = weights.student_t(5)
+    w = np.asarray(law.sample(key, (200_000,), np.float32), dtype=np.float64)
+    assert scipy.stats.kstest(w, scipy.stats.t(5, scale=np.sqrt(3 / 5)).cdf).pvalue > 1e-4
+    tail = 2 * scipy.stats.t(5, scale=np.sqrt(3 / 5)).sf(12.0)
+    assert scipy.stats.binomtest(int(np.sum(np.abs(w) > 12)), len(w), tail).pvalue > 1e-4
+
+
+def test_exact_infinite_moments_are_refused():
+    with pytest.raises(ValueError, match=r"k = 3: must be < dof/2 = 6/2: higher moments are inf"):
+        weights.student_t(6).moment(3)
+    with pytest.raises(ValueError, match=r"dof = .*4.*must be a number > 4"):
+        weights.student_t(4)
+
+
+def test_exact_own_law_must_be_standardised():
+    with pytest.raises(ValueError, match="standard deviation"):
+        weights.Weights("double", lambda key, shape, dtype: None, lambda k: 4**k)
+
+
+def test_exact_atoms():
+    assert weights.rademacher().atoms and weights.sparse(0.5).atoms
+    assert not weights.normal().atoms and not weights.sparse(1).atoms
