@@ -59,9 +59,9 @@ def sample(
     """Return the trace of ``num_samples`` independent paths, on the host: leaves (num_samples, …).
 
     path: key -> Trace, or any pytree of arrays. key: one typed key. num_samples, block_size ≥ 1.
-    blocks_per_call: how many blocks a device runs before the host hears of it; default: enough to
-    keep it busy. devices: default all local ones. progress: called with the number of new samples
-    after each call, such as ``tqdm(total=num_samples).update``.
+    blocks_per_call: how many blocks a device runs before the host hears of it, taken to be at least
+    two; default: enough to keep it busy. devices: default all local ones. progress: called with the
+    number of new samples after each call, such as ``tqdm(total=num_samples).update``.
 
     ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
     Raises ``ValueError`` for anything else.
@@ -130,7 +130,7 @@ class _Plan(NamedTuple):
             self.key, NamedSharding(Mesh(np.array(devices), ("block",)), PartitionSpec())
         )
         keys, call = _block_keys(size, devices), _compiled(self.path, size, devices, reduce)
-        per_call = local * len(devices)
+        per_call = max(local, 2) * len(devices)  # one block would be compiled in another way
         waiting = None
         for first in range(0, num_blocks, per_call):
             blocks = np.arange(first, first + per_call)
@@ -150,9 +150,11 @@ class _Plan(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _compiled(path, block_size, devices, reduce) -> Callable:
-    """Return the jitted call (keys, valid) -> reduced blocks.
+    """Return the jitted call (keys, valid) -> reduced blocks, zeros where no sample is valid.
 
-    Cached, so that sampling the same path again does not compile again.
+    Cached, so that sampling the same path again does not compile again. The number of blocks that
+    a device runs is an argument, unknown to the compiler: else it would unroll a loop over one
+    block, and that block could differ from the others in its last bits.
     """
     cache = CACHE_FLOATS.get(devices[0].platform)
     batch = block_size
@@ -167,7 +169,17 @@ def _compiled(path, block_size, devices, reduce) -> Callable:
         return reduce(trace, valid)
 
     def run_blocks(keys, valid):
-        return lax.map(run_block, (keys, valid))
+        shapes = jax.eval_shape(run_block, (keys[0], valid[0]))
+        empty = jax.tree.map(lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes)
+
+        def put(whole, part, i):
+            return lax.dynamic_update_index_in_dim(whole, part, i, 0)
+
+        def block_step(i, results):
+            result = lax.optimization_barrier(run_block((keys[i], valid[i])))
+            return jax.tree.map(lambda whole, part: put(whole, part, i), results, result)
+
+        return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
 
     mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
     sharded = jax.shard_map(run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -146,7 +146,7 @@ def test_exact_engine_takes_any_path_and_reports_progress():
         progress=done.append,
     )
     assert values["normal"].shape == (1000, 3) and len(np.unique(values["normal"])) > 2990
-    assert sum(done) == 1000 and len(done) == 4
+    assert done == [512, 488]
 
 
 def test_exact_sampling_again_does_not_compile_again():
@@ -156,10 +156,11 @@ def test_exact_sampling_again_does_not_compile_again():
         traced.append(1)
         return paths.Trace(jax.random.normal(key, (2,)), None)
 
-    for seed in range(3):
-        for num_samples in (100, 100_000):
-            sampling.stream(path, jax.random.key(seed), num_samples, blocks_per_call=4)
-    assert len(traced) == 1
+    counts = []
+    for seed, num_samples in ((0, 100), (1, 100_000), (2, 1)):
+        sampling.stream(path, jax.random.key(seed), num_samples, blocks_per_call=4)
+        counts.append(len(traced))
+    assert counts[0] == counts[-1] > 0
 
 
 def test_exact_network_paths_stay_in_cache():
