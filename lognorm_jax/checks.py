@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -37,7 +38,9 @@ def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | f
     require(isinstance(value, numbers.Real), name, value, allowed, instead)
     require(not isinstance(value, bool), name, value, allowed, instead)
     require(math.isfinite(value), name, value, allowed, instead)
-    return Fraction(value) if isinstance(value, numbers.Rational) else float(value)
+    if isinstance(value, numbers.Rational):
+        return Fraction(int(value.numerator), int(value.denominator))
+    return float(value)
 
 
 def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
@@ -47,22 +50,36 @@ def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
     return value
 
 
-def vector(name: str, value: Any, shape: tuple[int, ...], *, zero: bool = False) -> Any:
-    """Return ``value`` with the given shape: finite, and not all zero unless ``zero`` is allowed.
+def vector(name: str, value: Any, shape: tuple[int, ...] | None, *, zero: bool = False) -> Any:
+    """Return ``value`` of the given shape, if any: finite, and not all zero unless ``zero``.
 
-    Under a JAX transformation the values are not known; then only the shape is checked.
+    What is not an array becomes one. Under a JAX transformation the values are not known; then only
+    the shape is checked.
     """
-    allowed = f"an array of shape {shape} of finite numbers" + ("" if zero else ", not all zero")
-    require(np.shape(value) == shape, f"{name}.shape", np.shape(value), allowed)
+    allowed = "an array" + (f" of shape {shape}" if shape is not None else "")
+    allowed += " of finite real numbers" + ("" if zero else ", not all zero")
+    if not hasattr(value, "dtype"):
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            require(False, name, value, allowed)
+    if shape is not None:
+        require(np.shape(value) == shape, f"{name}.shape", np.shape(value), allowed)
+    real_type = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool))
+    require(real_type, f"{name}.dtype", value.dtype, allowed)
     try:
-        concrete = np.asarray(value)
+        wide = np.asarray(value).astype(np.float64)
     except jax.errors.TracerArrayConversionError:
         return value
-    require(np.issubdtype(concrete.dtype, np.number), name, value, allowed)
-    require(not np.iscomplexobj(concrete), name, value, allowed + ", real")
-    require(bool(np.all(np.isfinite(concrete))), name, value, allowed)
-    require(zero or bool(np.any(concrete)), name, value, allowed)
-    return concrete.astype(np.float64)
+    require(bool(np.all(np.isfinite(wide))), name, value, allowed)
+    require(zero or bool(np.any(wide)), name, value, allowed)
+    return value
+
+
+def float_dtype(value: Any) -> Any:
+    """Return the dtype of a floating array, and JAX's default one for anything else."""
+    floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
+    return jnp.asarray(value).dtype if floating else jnp.result_type(float)
 
 
 def typed_key(key: Any) -> jax.Array:
@@ -73,10 +90,10 @@ def typed_key(key: Any) -> jax.Array:
     require(typed, "key", key, allowed, instead)
     require(key.shape == (), "key.shape", key.shape, "(), " + allowed, instead)
     require(
-        "fry" in str(key.dtype),
-        "key.dtype",
-        key.dtype,
-        "key<fry>, the threefry generator whose draws do not depend on batch or device",
+        str(jax.random.key_impl(key)) == "threefry2x32",
+        "jax.random.key_impl(key)",
+        jax.random.key_impl(key),
+        "'threefry2x32', whose draws do not depend on batch or device",
         "Make it with jax.random.key(seed, impl='threefry2x32').",
     )
     return key

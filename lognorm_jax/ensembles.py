@@ -13,9 +13,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from lognorm_jax import checks, laws, masks, weights
+from lognorm_jax import checks, laws, masks, probes, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,6 @@ class Ensemble:
         allowed = "a sequence of at least two integers ≥ 1"
         sized = isinstance(self.widths, Sequence | np.ndarray) and not isinstance(self.widths, str)
         checks.require(sized, "widths", self.widths, allowed)
-        checks.require(np.ndim(self.widths) == 1, "widths", self.widths, allowed)
         checks.require(len(self.widths) >= 2, "widths", self.widths, allowed)
         widths = tuple(checks.integer(f"widths[{i}]", n, 1) for i, n in enumerate(self.widths))
         law = self.weights
@@ -98,8 +98,10 @@ def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
     if direction is None:
         return np.full(n, n**-0.5)
     direction = checks.vector("direction", direction, (n,))
-    if not isinstance(direction, np.ndarray):  # traced: its values are not known here
-        return direction / (direction @ direction) ** 0.5
+    try:
+        direction = np.asarray(direction).astype(np.float64)
+    except jax.errors.TracerArrayConversionError:
+        return probes.normalise(direction.astype(checks.float_dtype(direction)))[1]
     direction = direction / np.abs(direction).max()
     return direction / np.linalg.norm(direction)
 
@@ -107,8 +109,8 @@ def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
 def beta(ensemble: Ensemble) -> float:
     """Return the aspect ratio β = Σ 1/n_i over the masked layers, by their output width.
 
-    Layers with ``masks.identity()``, such as a linear head, do not count. (A pure product of
-    matrices, p = 1 in the slides' family, is ``masks.bernoulli(1)``: it counts, and v = 2β.)
+    Layers with ``masks.identity()``, such as a linear head, do not count; all other masks do. (A
+    pure product of matrices that counts, p = 1 in the theorem, has ``masks.bernoulli(1)``: v = 2β.)
 
     >>> beta(Ensemble((784, 64, 32, 16), weights.normal(), masks.relu()))
     0.109375
@@ -152,7 +154,8 @@ def ratio_third_cumulant(ensemble: Ensemble, quartic: Any) -> np.ndarray:
 
     E(R − 1)³ = (E Y³ − 3 E Y² + 2)/n² with Y = D²(w·x)²/m2 and
     E Y³ = (m6/m2³)(15 + 15(μ4 − 3)κ + (μ6 − 15μ4 + 30)κ₆). κ₆ = Σ x_a⁶ is taken to be κ²: exact for
-    normal weights, and for x with equal non-zero coordinates (flat, coordinate vectors).
+    normal weights, and where the non-zero coordinates of x are equal in size (flat, coordinate);
+    else κ₆ > κ², and the result is too small by (m6/m2³)(μ6 − 15μ4 + 30)(κ₆ − κ²)/n².
 
     Raises ``ValueError`` where the sixth moment of the weights is infinite.
     Source: derived, see tests/test_ensembles.py.
@@ -207,7 +210,8 @@ def dead_mass(ensemble: Ensemble) -> float:
         "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
     )
     lost = _per_layer(ensemble, lambda mask: 1 - mask.keep_prob)
-    return float(-np.expm1(np.sum(np.log1p(-(lost ** _output_widths(ensemble))))))
+    alive = np.sum(np.log1p(-(lost ** _output_widths(ensemble))))
+    return max(0.0, float(-np.expm1(alive)))
 
 
 def equal_beta(

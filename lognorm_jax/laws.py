@@ -86,7 +86,11 @@ def empirical(log_norms: Any) -> Law:
 
 def _samples(name: str, values: Any) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
-    samples = np.asarray(values, dtype=np.float64)
+    allowed = "(num_samples,) numbers in [−inf, inf)"
+    try:
+        samples = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        checks.require(False, name, values, allowed)
     checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")
     checks.require(len(samples) > 0, f"len({name})", len(samples), "≥ 1")
     samples = np.sort(samples)
@@ -104,6 +108,8 @@ def ks_distance(a: Law, b: Law) -> float:
     >>> round(ks_distance(normal(0, 1), normal(1, 1)), 6)
     0.382925
     """
+    for name, law in (("a", a), ("b", b)):
+        checks.require(isinstance(law, Law), name, law, "a Law", "For samples take laws.empirical.")
     steps = [law.samples for law in (a, b) if law.samples is not None]
     if steps:
         x = np.unique(np.concatenate([*steps, [-np.inf]]))
@@ -150,8 +156,8 @@ def compare(
 
     The half-width is the Kolmogorov quantile at the given confidence (for num_samples N about
     2.2/√N at 0.9999), valid for any law by the Dvoretzky–Kiefer–Wolfowitz–Massart inequality and
-    conservative for laws with an atom. If the law is itself empirical, with M samples, N is
-    N·M/(N + M), and ``needed`` is the size of either sample.
+    conservative for laws with an atom. If the law is itself empirical, with M samples, N·M/(N + M)
+    takes the place of N, which is right for large samples, and ``needed`` is the size of either.
 
     tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality in law.
     confidence: in (0, 1). resolution: in (0, 1). Raises ``ValueError`` for anything else.

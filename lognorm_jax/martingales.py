@@ -31,10 +31,12 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
 
     The drift is exact for normal weights, given survival. For other weights it is the normal drift
     plus the difference, to second order in 1/n, that κ makes in E ln R = −V/2 + C/3 − 3V²/4, with V
-    and C the second and third central moments of R given the past. The error is O(n⁻³) a layer: at
-    n = 16 and ReLU masks it is below 0.004 (rademacher, uniform) and 0.01 (laplace) for a spread
-    direction, and up to 0.06 for laplace weights on a coordinate vector; at n = 64, below 0.003
-    in every case (tests/test_martingales.py). Where the sixth moment of the weights is infinite
+    and C the second and third central moments of R given the past. Its error is O(n⁻³) a layer: at
+    n = 16 and ReLU masks below 0.004 (rademacher, uniform) and 0.01 (laplace) for a spread vector,
+    and up to 0.06 for laplace weights on a coordinate vector; at n = 64 below 0.003 in every case
+    (tests/test_martingales.py). To it adds a third of the error of C from taking κ₆ to be κ² (see
+    ``ensembles.ratio_third_cumulant``), O(n⁻²): it matters in the first layer only, for a direction
+    with a few large coordinates of unequal size. Where the sixth moment of the weights is infinite
     the difference is −½ΔV, and the error O(n⁻²).
 
     Raises ``ValueError`` for a trace of another depth, for a missing quartic, and for masks without
@@ -47,7 +49,7 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
         increment.shape,
         f"(..., {ensemble.depth}), the depth of the ensemble",
     )
-    normal = ensemble.weights.kurtosis == 3
+    normal = ensemble.weights is weights.normal()
     checks.require(
         trace.quartic is not None or normal,
         "trace.quartic",

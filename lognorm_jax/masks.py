@@ -20,7 +20,7 @@ from lognorm_jax import checks
 class Mask:
     """The law of one diagonal entry D, with even moments E D^{2k}.
 
-    ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep probability. The
+    ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep probability, not 1. The
     support, if the law is discrete, is what the exact finite-width law needs beyond the moments.
     Masks are equal if they are made by the same call, so a mask may be a static argument of jit.
 
@@ -84,7 +84,7 @@ def bernoulli(keep_prob: float) -> Mask:
     return _bernoulli(checks.probability("keep_prob", keep_prob, instead))
 
 
-@functools.lru_cache(typed=True)
+@functools.lru_cache(maxsize=None, typed=True)
 def _bernoulli(keep_prob, name=None) -> Mask:
     def sample(key, shape, dtype):
         return jax.random.bernoulli(key, float(keep_prob), shape).astype(dtype)
@@ -99,16 +99,18 @@ def relu() -> Mask:
 
 
 def leaky_relu(slope: float) -> Mask:
-    """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds, any finite slope.
+    """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds, |slope| ≤ 1e30.
 
     >>> leaky_relu(0).kurtosis == relu().kurtosis
     True
     """
-    slope = checks.real("slope", slope, "a finite number", "For a plain ReLU take masks.relu().")
+    allowed = "a finite number, |slope| ≤ 1e30"
+    slope = checks.real("slope", slope, allowed, "For a plain ReLU take masks.relu().")
+    checks.require(abs(slope) <= 1e30, "slope", slope, allowed)
     return _leaky_relu(slope)
 
 
-@functools.lru_cache(typed=True)
+@functools.lru_cache(maxsize=None, typed=True)
 def _leaky_relu(slope) -> Mask:
     def sample(key, shape, dtype):
         positive = jax.random.bernoulli(key, 0.5, shape)
@@ -133,7 +135,7 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
     return _dropout(keep_prob, base)
 
 
-@functools.lru_cache(typed=True)
+@functools.lru_cache(maxsize=None, typed=True)
 def _dropout(keep_prob, base) -> Mask:
     def sample(key, shape, dtype):
         key_keep, key_base = jax.random.split(key)

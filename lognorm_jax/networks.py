@@ -33,6 +33,7 @@ class Network:
     ensemble: ensembles.Ensemble  # the product of random matrices its Jacobian is equal to in law
     kinds: tuple[Layer, ...]  # one a layer; layers alike share one object
     footprint: int  # floats that the parameters of the largest layer take
+    homogeneous: bool  # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
 
     def _places(self) -> dict[Layer, list[int]]:
         """Return the indices of the layers of each kind, kinds in order of appearance."""
@@ -91,15 +92,15 @@ def relu_mlp(
     checks.require(bias_scale >= 0, "bias_scale", bias_scale, allowed)
     checks.require(head in ("relu", "linear"), "head", head, "'relu' or 'linear'")
     weight_law = weights.normal() if weight_law is None else weight_law
-    depth = len(ensembles.Ensemble(widths, weight_law, masks.relu(), fan).masks)
-    last = masks.relu() if head == "relu" else masks.identity()
-    per_layer = (masks.relu(),) * (depth - 1) + (last,)
-    ensemble = ensembles.Ensemble(widths, weight_law, per_layer, fan)
-    shapes = list(zip(ensemble.widths[:-1], ensemble.widths[1:], per_layer, strict=True))
-    kinds = {shape: _dense_layer(ensemble, bias_scale, *shape) for shape in dict.fromkeys(shapes)}
+    ensemble = ensembles.Ensemble(widths, weight_law, masks.relu(), fan)
+    if head == "linear":
+        with_head = (*ensemble.masks[:-1], masks.identity())
+        ensemble = dataclasses.replace(ensemble, masks=with_head)
+    shapes = list(zip(ensemble.widths[:-1], ensemble.widths[1:], ensemble.masks, strict=True))
+    layer = {shape: _dense_layer(ensemble, bias_scale, *shape) for shape in dict.fromkeys(shapes)}
+    kinds = tuple(layer[shape] for shape in shapes)
     footprint = max(n_in * n_out for n_in, n_out, _ in shapes)
-    per_layer = tuple(kinds[shape] for shape in shapes)
-    return Network(f"relu_mlp, {head} head", ensemble, per_layer, footprint)
+    return Network(f"relu_mlp, {head} head", ensemble, kinds, footprint, bias_scale == 0)
 
 
 def _dense_layer(ensemble, bias_scale: float, n_in: int, n_out: int, mask: masks.Mask) -> Layer:
@@ -139,6 +140,8 @@ def jacobian_path(network: Network, x: Any, tangent: Any) -> paths.Path:
             layer, _ = row
             apply = functools.partial(kind.apply, kind.init(jax.random.fold_in(key, layer)))
             x, image, increment = probes.jvp_step(apply, x, tangent)
+            if network.homogeneous:  # or x itself would vanish or overflow in a deep network
+                _, x = probes.normalise(x)
             return (x, image), paths.Trace(increment, probes.quartic(tangent))
 
         return layer_step

@@ -31,7 +31,7 @@ class Trace(NamedTuple):
 
     @property
     def log_norm(self) -> jax.Array | np.ndarray:  # (...)
-        """Σ ln R_i, the log of the SQUARED norm; −inf if dead. Summed in float64 on the host."""
+        """Σ ln R_i, the log of the SQUARED norm; −inf if dead. NumPy traces sum in float64."""
         if isinstance(self.increment, np.ndarray):
             return self.increment.sum(-1, dtype=np.float64)
         return self.increment.sum(-1)
@@ -97,7 +97,8 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     layers of a deeper product are the same draws. (Their traces are the same bits where they are
     scanned alike; a layer compiled outside its scan may differ in the last one.) The scale 1/(m2 n)
     enters in the log, not in the matrix. For weights with atoms, coordinates of W x that are 0 up
-    to rounding are set to 0.
+    to rounding, |(W x)_a| ≤ 4 eps √n ‖x‖, are set to 0. Make a path once: each call returns another
+    one, which would be compiled again.
 
     direction: (n_0,), any length but zero; default the flat vector. May be traced (jit, grad).
     dtype: floating, default JAX's own: float32, or float64 with x64.
@@ -113,6 +114,11 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     checks.require(jnp.issubdtype(dtype, jnp.floating), "dtype", dtype, "a floating type")
     widths, law = ensemble.widths, ensemble.weights
+    exact_enough = not law.atoms or jnp.finfo(dtype).bits >= 32
+    allowed = (
+        f"float32 or float64, to tell the exact zeros of {law.name} weights from small numbers"
+    )
+    checks.require(exact_enough, "dtype", dtype, allowed)
     m2 = np.array([float(mask.moment(1)) for mask in ensemble.masks])
     log_scale = ensembles.fan_shift(ensemble) - np.log(m2 * np.array(widths[1:]))  # (depth,)
     kinds = list(zip(widths[:-1], widths[1:], ensemble.masks, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lognorm_jax import checks
@@ -21,7 +22,7 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     whatever their size.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(y)))
-    alive = largest > 0
+    alive = largest != 0  # so that NaN stays NaN, and is not taken for dead
     scale = jnp.where(alive, largest, jnp.ones_like(largest))
     scaled = y / scale
     square = jnp.sum(scaled * scaled)
@@ -50,16 +51,20 @@ def jvp_increments(
     layers: callables x -> x from any framework, applied in turn, each pure and differentiable.
     x, tangent: arrays of one shape, finite, the tangent not zero; its length does not matter.
 
-    −inf from the first layer that kills the tangent on. Costs one jvp of the network. Raises
-    ``ValueError``, naming the layer, if a layer cannot take the output of the one before.
+    −inf from the first layer that kills the tangent on. Costs one jvp of the network, in the
+    floating type of x. The activations are the network's own: where they underflow to 0, a ReLU is
+    off and the path dead. Raises ``ValueError``, naming the layer, if a layer cannot take the
+    output of the one before.
 
     >>> increments = jvp_increments([lambda x: 2 * x, jnp.sin], jnp.zeros(3), jnp.ones(3))
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
+    layers = list(layers)
     checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
-    x = jnp.asarray(checks.vector("x", x, jnp.shape(x), zero=True), jnp.result_type(float))
-    tangent = checks.vector("tangent", tangent, x.shape)
+    x = checks.vector("x", x, None, zero=True)
+    tangent = checks.vector("tangent", tangent, np.shape(x))
+    x = jnp.asarray(x, checks.float_dtype(x))
     follow(layers, x)
     _, tangent = normalise(jnp.asarray(tangent, x.dtype))
     increments = []

@@ -5,8 +5,9 @@ A block is the unit of compilation and of determinism: block b of a run draws fr
 blocks a call and any number of devices, and the first samples of a longer run are the same samples.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lognorm_jax import checks
 
-CACHE_FLOATS = {"cpu": 1 << 18}  # what samples run together may keep alive: a core's cache, on CPUs
+LIVE_FLOATS = {"cpu": 1 << 18}  # what samples run together may keep alive: a core's cache, on CPUs
+MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 
 
@@ -66,7 +68,7 @@ def sample(
     ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
     Raises ``ValueError`` for anything else.
     """
-    run = _Plan(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
     result = None
     for start, trace in run.calls(_keep):
         chunk = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), trace)
@@ -90,10 +92,11 @@ def stream(
 ) -> Moments:
     """Return the moments of the increments of ``num_samples`` paths, in constant memory.
 
-    The paths are those of ``sample`` with the same arguments. A block is reduced where it was run;
-    blocks are merged in their order, in float64, on the host.
+    The paths are those of ``sample`` with the same arguments. A block is reduced where it was run,
+    in the path's precision (which is that of log_norm here); blocks are merged in their order, in
+    float64, on the host.
     """
-    run = _Plan(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
     total = None
     for _, sums in run.calls(_block_sums):
         for block in zip(*map(np.asarray, sums), strict=True):
@@ -102,7 +105,10 @@ def stream(
     return total._replace(mean=np.where(total.count > 0, total.mean, -np.inf))
 
 
-class _Plan(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """The arguments of ``sample`` and ``stream``, and the loop over calls that both are."""
+
     path: Any
     key: Any
     num_samples: int
@@ -113,17 +119,22 @@ class _Plan(NamedTuple):
 
     def calls(self, reduce: Callable) -> Iterator[tuple[int, Any]]:
         """Yield (first sample, reduced blocks) call after call, one call ahead of the reader."""
-        checks.require(callable(self.path), "path", self.path, "a function key -> Trace")
+        usable = callable(self.path) and isinstance(self.path, Hashable)
+        checks.require(usable, "path", self.path, "a hashable function key -> Trace")
         checks.typed_key(self.key)
         num_samples = checks.integer("num_samples", self.num_samples, 1)
         size = checks.integer("block_size", self.block_size, 1)
         devices = tuple(jax.local_devices() if self.devices is None else self.devices)
-        checks.require(len(devices) >= 1, "devices", devices, "at least one jax.Device")
+        real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
+        checks.require(real, "devices", devices, "a sequence of at least one jax.Device")
+        shapes = jax.eval_shape(self.path, self.key)
+        followed = reduce is _keep or hasattr(shapes, "increment")
+        checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
         num_blocks = -(-num_samples // size)
         if self.blocks_per_call is None:
-            shapes = jax.tree.leaves(jax.eval_shape(self.path, self.key))
-            floats = size * sum(leaf.size for leaf in shapes)
-            local = min(max(CALL_FLOATS // floats, 1), 16, -(-num_blocks // len(devices)))
+            floats = size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+            most = -(-num_blocks // len(devices))
+            local = min(max(CALL_FLOATS // max(floats, 1), 1), 16, most)
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
         key = jax.device_put(
@@ -156,11 +167,10 @@ def _compiled(path, block_size, devices, reduce) -> Callable:
     a device runs is an argument, unknown to the compiler: else it would unroll a loop over one
     block, and that block could differ from the others in its last bits.
     """
-    cache = CACHE_FLOATS.get(devices[0].platform)
-    batch = block_size
-    if cache:  # a divisor, so that no remainder has to be compiled as well
-        fitting = max(1, cache // getattr(path, "footprint", 1))
-        batch = max(b for b in range(1, block_size + 1) if block_size % b == 0 and b <= fitting)
+    live = LIVE_FLOATS.get(devices[0].platform, MOST_LIVE_FLOATS)
+    fitting = max(1, live // getattr(path, "footprint", 1))
+    # a divisor, so that no remainder has to be compiled as well
+    batch = max(b for b in range(1, block_size + 1) if block_size % b == 0 and b <= fitting)
 
     def run_block(block):
         keys, valid = block

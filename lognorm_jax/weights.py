@@ -108,7 +108,7 @@ def student_t(dof: float) -> Weights:
     return _student_t(dof)
 
 
-@functools.lru_cache(typed=True)
+@functools.lru_cache(maxsize=None, typed=True)
 def _student_t(dof) -> Weights:
     def moment(k):
         checks.require(2 * k < dof, "k", k, f"< dof/2 = {dof}/2: higher moments are infinite")
@@ -146,7 +146,7 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
     return _sparse(density, base)
 
 
-@functools.lru_cache(typed=True)
+@functools.lru_cache(maxsize=None, typed=True)
 def _sparse(density, base) -> Weights:
     def sample(key, shape, dtype):
         key_keep, key_value = jax.random.split(key)

@@ -10,10 +10,15 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import jax
 import pytest
+from hypothesis import settings
 
 
 def pytest_addoption(parser):
     parser.addoption("--x64", action="store_true", help="run in float64 (jax_enable_x64)")
+
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_configure(config):

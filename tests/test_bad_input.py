@@ -78,6 +78,8 @@ CASES = {
     "direction of a law": (bad_vector, lambda u: ensembles.limit_law(GOOD, u)),
     "dtype": (st.sampled_from([np.int32, bool, complex]), lambda t: paths.dense(GOOD, dtype=t)),
     "tangent": (bad_vector, lambda u: networks.jacobian_path(NETWORK, np.ones(4), u)),
+    "ragged": (st.just([[1.0], [1.0, 2.0], 3.0, 4.0]), lambda u: paths.dense(GOOD, u)),
+    "huge slope": (st.floats(1e31, 1e300), masks.leaky_relu),
     "x": (
         bad_vector.filter(lambda v: np.any(v)),
         lambda x: networks.jacobian_path(NETWORK, x, np.ones(4)),
@@ -104,11 +106,19 @@ CASES = {
         not_a_count.filter(lambda n: n is not None),
         lambda n: sampling.sample(paths.dense(GOOD), KEY, 9, blocks_per_call=n),
     ),
-    "devices": (st.just([]), lambda d: sampling.sample(paths.dense(GOOD), KEY, 9, devices=d)),
+    "devices": (
+        st.sampled_from([[], ["cpu"], [None]]),
+        lambda d: sampling.sample(paths.dense(GOOD), KEY, 9, devices=d),
+    ),
     "path": (st.sampled_from([None, GOOD]), lambda path: sampling.sample(path, KEY, 9)),
+    "path of no trace": (
+        st.just(lambda key: jax.random.normal(key, (2,))),
+        lambda path: sampling.stream(path, KEY, 9),
+    ),
+    "laws": (st.sampled_from([[0.0], None]), lambda law: laws.ks_distance(law, laws.normal(0, 1))),
     "variance": (st.one_of(st.floats(max_value=0), not_a_number), lambda v: laws.normal(0, v)),
     "log_norms": (
-        st.sampled_from([[], [math.nan], [math.inf], [[1.0]], 3.0]),
+        st.sampled_from([[], [math.nan], [math.inf], [[1.0]], 3.0, ["a"], None]),
         lambda x: laws.compare(x, laws.normal(0, 1)),
     ),
     "tolerance": (
@@ -131,7 +141,7 @@ CASES = {
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_exact_bad_input_is_refused(name, data):
-    """34 arguments with up to 15 bad values each."""
+    """Some forty arguments, with up to 15 bad values each."""
     bad, call = CASES[name]
     value = data.draw(bad)
     with pytest.raises(ValueError, match=r"(?s) = .*must be "):

@@ -172,3 +172,33 @@ def test_exact_directions():
     assert ensembles.unit_direction(ensemble) == pytest.approx(np.full(3, 3**-0.5))
     traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.array([3.0, 0.0, -4.0]))
     assert np.allclose(traced, [0.6, 0, -0.8])
+
+
+@pytest.mark.parametrize("direction", [[3e25, 1, 0], [1e-30, 1e-30, 0], [3, 4, 0]])
+def test_exact_traced_directions_are_scaled_like_concrete_ones(direction):
+    ensemble = ensembles.Ensemble((3, 3), weights.normal(), masks.relu())
+    traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.array(direction))
+    assert np.allclose(traced, ensembles.unit_direction(ensemble, direction), rtol=1e-6, atol=0)
+    zero = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.zeros(3))
+    assert np.all(zero == 0)
+
+
+def test_exact_laws_stay_equal_after_many_others():
+    first = masks.bernoulli(0.123), weights.sparse(0.123)
+    for i in range(1, 300):
+        masks.bernoulli(i / 300), weights.sparse(i / 300)
+    assert first == (masks.bernoulli(0.123), weights.sparse(0.123))
+
+
+def test_statistical_third_cumulant_of_unequal_coordinates():
+    """Where κ₆ is not κ², the third cumulant is off by what the docstring says."""
+    rng, n = np.random.default_rng(5), 6
+    u = np.array([4.0, 2, 2, 1, 0, 0])
+    u /= np.linalg.norm(u)
+    y = rng.laplace(0, math.sqrt(0.5), size=(1_000_000, n, n)) @ u
+    R = np.mean(y**2, axis=1)
+    ensemble = ensembles.Ensemble((n, n), weights.laplace(), masks.identity())
+    kappa, kappa6 = np.sum(u**4), np.sum(u**6)
+    stated = (90 - 15 * 6 + 30) * (kappa6 - kappa**2) / n**2
+    third = ensembles.ratio_third_cumulant(ensemble, np.array([kappa]))[0]
+    statistical.assert_near(*statistical.mean_and_error((R - 1) ** 3), third + stated)

@@ -60,11 +60,16 @@ def test_exact_closed_forms():
     assert exact.increment_cumulants(7, masks.leaky_relu(-1), 2) == pytest.approx(
         exact.increment_cumulants(7, masks.identity(), 2), rel=1e-12
     )
-    slope = 1e-6
-    shift = math.log(slope**2)
-    mean = chi[0] + shift / 2 - math.log((1 + slope**2) / 2)
-    got = exact.increment_cumulants(1, masks.leaky_relu(slope), 2)
-    assert got == pytest.approx((mean, chi[1] + shift**2 / 4), rel=1e-10)
+    for slope in (1e-6, 1e-15, 1e-30, 1e10):
+        shift = math.log(slope**2)
+        mean = chi[0] + shift / 2 - math.log((1 + slope**2) / 2)
+        got = exact.increment_cumulants(1, masks.leaky_relu(slope), 2)
+        assert got == pytest.approx((mean, chi[1] + shift**2 / 4), rel=1e-9)
+    with pytest.raises(ValueError, match="within a factor 1e86"):
+        exact.increment_cumulants(1, masks.leaky_relu(1e-90), 2)
+    cumulants = exact.increment_cumulants(1, masks.identity(), 8)
+    polygammas = [float(polygamma(k, 0.5)) for k in range(1, 8)]
+    assert cumulants[1:] == pytest.approx(polygammas, rel=1e-9)
 
 
 def test_exact_series_in_one_over_width():

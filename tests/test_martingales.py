@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import jax
 import numpy as np
 import pytest
@@ -156,3 +158,21 @@ def test_exact_one_trace_and_a_stack_agree(key):
     stack = martingales.decompose(trace, ensemble)
     one = martingales.decompose(jax.tree.map(lambda leaf: leaf[2], trace), ensemble)
     assert all(np.array_equal(a[2], b) for a, b in zip(stack, one, strict=True))
+
+
+def test_statistical_kurtosis_three_does_not_make_a_law_normal():
+    """Sparse signs of density 1/3 have the kurtosis of the normal law and another drift."""
+    law = weights.sparse(Fraction(1, 3), weights.rademacher())
+    assert law.kurtosis == 3
+    rng, n = np.random.default_rng(0), 32
+    w = rng.choice([-(3**0.5), 0, 0, 0, 0, 3**0.5], size=(400_000, n))
+    R = 2 * np.mean((rng.random(w.shape) < 0.5) * w**2, axis=1)
+    mean, error = statistical.mean_and_error(np.log(R[R > 0]))
+    ensemble = ensembles.Ensemble((n, n), law, masks.relu())
+    drift = martingales.decompose(paths.Trace(np.zeros(1), np.ones(1)), ensemble).drift[0]
+    statistical.assert_near(drift, error + 0.003 / 5, mean)
+    normal = exact.increment_cumulants(n, masks.relu(), 1)[0]
+    with pytest.raises(AssertionError):
+        statistical.assert_near(normal, error, mean)
+    with pytest.raises(ValueError, match="weights need it"):
+        martingales.decompose(paths.Trace(np.zeros(1), None), ensemble)

@@ -7,7 +7,7 @@ import pytest
 import statistical
 from sklearn.datasets import load_digits
 
-from lognorm_jax import ensembles, laws, masks, networks, paths, probes, sampling, weights
+from lognorm_jax import ensembles, exact, laws, masks, networks, paths, probes, sampling, weights
 
 WIDTHS = (64, *(16,) * 6)
 IMAGES = load_digits().data[[0, 1, 7]] / 16
@@ -109,3 +109,15 @@ def test_exact_dead_network_and_its_gradient(key):
     dead = np.isneginf(value)
     assert 10 < dead.sum() < 64 and not np.any(np.isnan(value))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_exact_deep_network_without_biases_does_not_die_of_underflow(key):
+    """Its activations shrink like e^(−5d/4n); only their direction matters, and it is kept."""
+    network = networks.relu_mlp((32,) * 3001)
+    path = networks.jacobian_path(network, np.ones(32), np.ones(32))
+    trace = sampling.sample(path, key, 8, block_size=8)
+    assert ensembles.dead_mass(network.ensemble) < 1e-6
+    assert np.all(np.isfinite(trace.increment))
+    mean, variance = exact.increment_cumulants(32, masks.relu(), 2)
+    error = math.sqrt(variance / trace.increment.size)
+    statistical.assert_near(trace.log_norm.mean() / 3000, error, mean)

@@ -157,7 +157,14 @@ def test_exact_any_dtype(dtype, key):
     ensemble = ensembles.Ensemble((64,) * 200, weights.normal(), masks.relu())
     trace = sampling.sample(paths.dense(ensemble, dtype=dtype), key, 8, block_size=8)
     assert trace.increment.dtype == dtype
-    assert np.all(np.isfinite(trace.increment.astype(np.float32)))
+    increment = trace.increment.astype(np.float64)
+    mean, variance = exact.increment_cumulants(64, masks.relu(), 2)
+    error = math.sqrt(variance / increment.size)
+    statistical.assert_near(increment.mean(), error + float(jnp.finfo(dtype).eps) / 5, mean)
+    discrete = ensembles.Ensemble((64, 64), weights.rademacher(), masks.relu())
+    if dtype != jnp.float32:
+        with pytest.raises(ValueError, match="dtype = .*float32 or float64"):
+            paths.dense(discrete, dtype=dtype)
 
 
 @pytest.mark.parametrize("row", [3, 1])

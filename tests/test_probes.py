@@ -73,3 +73,18 @@ def test_exact_layers_that_cannot_follow_are_named():
         probes.jvp_increments([3], np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match=r"len\(layers\) = 0"):
         probes.jvp_increments([], np.ones(3), np.ones(3))
+
+
+def test_exact_nan_is_not_taken_for_dead():
+    layers = [lambda x: x, lambda x: x * jnp.nan, lambda x: x]
+    increments = probes.jvp_increments(layers, jnp.ones(3), jnp.ones(3))
+    assert increments[0] == pytest.approx(0, abs=1e-6) and np.all(np.isnan(increments[1:]))
+
+
+def test_exact_the_floating_type_of_x_is_kept():
+    weight = jnp.ones((2, 2), jnp.bfloat16)
+    increments = probes.jvp_increments([lambda x: weight @ x], jnp.ones(2, jnp.bfloat16), [1, 1])
+    assert increments.dtype == jnp.bfloat16
+    assert probes.jvp_increments([jnp.sin], [0, 0], [1, 0]).dtype == jnp.result_type(float)
+    generated = (layer for layer in [jnp.sin, jnp.cos])
+    assert probes.jvp_increments(generated, np.ones(2), np.ones(2)).shape == (2,)

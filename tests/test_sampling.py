@@ -23,7 +23,7 @@ def reference():
 
 
 @pytest.mark.parametrize(
-    ("num_devices", "blocks_per_call"), [(1, 1), (1, 2), (1, 100), (2, 7), (4, 1)]
+    ("num_devices", "blocks_per_call"), [(1, 1), (1, 3), (1, 100), (2, 7), (4, 2)]
 )
 def test_invariance_blocks_and_devices(blocks_per_call, num_devices, reference):
     options = {"block_size": 64, "blocks_per_call": blocks_per_call}
@@ -72,11 +72,11 @@ def test_invariance_prefix_of_uneven_layers(rounding):
         assert np.allclose(a[:, :2], b, rtol=rounding, atol=rounding)
 
 
-def test_invariance_batches_within_a_block(monkeypatch):
+def test_oracle_batches_within_a_block(monkeypatch):
     """Blocks larger than the cache are run in batches; the draws are the same."""
     wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
     whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
-    monkeypatch.setattr(sampling, "CACHE_FLOATS", {"cpu": 8 * 1600})
+    monkeypatch.setattr(sampling, "LIVE_FLOATS", {"cpu": 8 * 1600})
     other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
     parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
     assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
