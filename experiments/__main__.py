@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
+import jaxlib
 import numpy as np
 import scipy
 import tyro
@@ -33,12 +34,17 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     """Compute, check and draw one experiment; return the exit code."""
     experiment = importlib.import_module(f"experiments.{name}")
     folder = out or Path("results/quick" if quick else "results")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key = jax.random.key(seed)
+    except (OSError, OverflowError) as error:
+        print(f"--out {folder} --seed {seed}: {error}", file=sys.stderr)
+        return 2
     print(experiment.__doc__.strip().split("\n\n")[0], "\n")
 
     started = time.time()
     with tqdm(unit=" paths", unit_scale=True, dynamic_ncols=True) as bar:
-        results = experiment.compute(key=jax.random.key(seed), quick=quick, bar=bar)
+        results = experiment.compute(key=key, quick=quick, bar=bar)
     seconds = time.time() - started
 
     rows = experiment.check(results)
@@ -52,8 +58,9 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
         "versions": {
             "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (lognorm_jax, jax, np, scipy)},
+            **{m.__name__: m.__version__ for m in (lognorm_jax, jax, jaxlib, np, scipy)},
         },
+        "arrays": {array: np.shape(value) for array, value in results.items()},
         "checks": [row._asdict() for row in rows],
     }
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -85,7 +92,9 @@ def main() -> None:
 
     flags = (tyro.conf.FlagCreatePairsOff,)
     commands = {name: command(name) for name in names()}
-    exit_code = tyro.extras.subcommand_cli_from_dict(commands, description=__doc__, config=flags)
+    exit_code = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m experiments", description=__doc__, config=flags
+    )
     sys.exit(exit_code)
 
 

@@ -7,10 +7,11 @@ from lognorm_jax import laws
 
 SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of what is expected
 
-LEGEND = (
-    "measured ± standard error (expected ± allowance)"
-    "   or   KS distance [99.99% interval] ≤ allowance; ✗ marks what fails\n"
-)
+LEGEND = """\
+A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
+and the allowance; or KS distance [its 99.99% interval] ≤ allowance, and passes unless the interval
+lies above the allowance. ✗ marks what fails.
+"""
 
 
 class Row(NamedTuple):
@@ -70,8 +71,7 @@ def _cell(row: Row) -> str:
         allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
         text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"
     elif row.error < 1e-4:
-        text = f"{row.measured:.2g} ± {row.error:.1g}"
-        text += "" if row.expected is None else f" ({row.expected:.2g})"
+        text = f"{row.measured:.1g} ({row.expected:.1g})"
     else:
         digits = max(1 - math.floor(math.log10(row.error)), 0)  # show the error to two digits
         text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"

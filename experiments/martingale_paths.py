@@ -3,10 +3,10 @@ its variance is its bracket, and its drift is −½ of its predictable variance.
 
 Expected, for four laws of weights, two directions, and 64 × 64 matrices with ReLU masks: the
 martingale has mean 0 and variance E⟨M⟩ (1 + 3.7/n + …), the second-order term being that of
-martingales.expansion, to 40 n⁻²; the drift is −½ (1 + 1.6/n + …) of the predictable variance, to
-40 n⁻²; the squared correlations of two layers average 1/N; Var R₁ = (2(3 + (μ4 − 3)κ) − 1)/n
-exactly, so that the fourth moment μ4 of the weights shows for a coordinate vector (κ = 1) and hides
-for the flat one (κ = 1/n).
+martingales.expansion, to 40 n⁻²; the mean of log_norm is −½E⟨M⟩ (1 + 1.6/n + …), likewise; the
+squared correlations of two layers average 1/N; E ln R₁ is the drift, to 500 n⁻³; and
+Var R₁ = (2(3 + (μ4 − 3)κ) − 1)/n exactly, so that the fourth moment μ4 of the weights shows for a
+coordinate vector (κ = 1) and hides for the flat one (κ = 1/n).
 
 Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments martingale_paths
 """
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, martingales, masks, paths, sampling, weights
+from lognorm_jax import ensembles, martingales, masks, paths, sampling, summaries, weights
 
 LAWS = (weights.normal(), weights.rademacher(), weights.uniform(), weights.laplace())
 WIDTH, DEPTH = 64, 32
@@ -46,13 +46,20 @@ def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
             mean, variance = martingales.expansion(ensemble(law), trace.quartic)
             results |= {
                 f"{case}/first ratio": np.exp(trace.increment[:, 0]),
+                f"{case}/increment": np.array(estimates(trace.increment)[:2]),
                 f"{case}/martingale": parts.martingale.astype(np.float32),
                 f"{case}/bracket": parts.bracket.mean(0),
-                f"{case}/compensator": np.cumsum(parts.drift, axis=-1).mean(0),
+                f"{case}/drift": parts.drift.mean(0),
                 f"{case}/second-order mean": np.cumsum(mean.mean(0)),
                 f"{case}/second-order variance": np.cumsum(variance.mean(0)),
             }
     return results
+
+
+def estimates(x: np.ndarray) -> list[np.ndarray]:
+    """Return mean, its standard error, variance, its standard error over samples: x (N, layers)."""
+    summary = summaries.summarise(summaries.moments(paths.Trace(x, None)))
+    return [leaf[:-1] for leaf in summary[:4]]  # the last entry is of the sum over layers
 
 
 def correlations(martingale: np.ndarray) -> np.ndarray:
@@ -61,17 +68,10 @@ def correlations(martingale: np.ndarray) -> np.ndarray:
     return np.corrcoef(increments, rowvar=False)
 
 
-def lagged(martingale: np.ndarray, lag: int) -> tuple[float, float]:
+def lagged(correlation: np.ndarray, lag: int, num_samples: int) -> tuple[float, float]:
     """Return the mean correlation of increments ``lag`` layers apart, with its standard error."""
-    values = np.diagonal(correlations(martingale), lag)
-    return values.mean(), 1 / np.sqrt(len(values) * len(martingale))
-
-
-def variance_and_error(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variance of samples (N, …) over the first axis, with its standard error."""
-    deviation = x - x.mean(0, dtype=np.float64)
-    variance = (deviation**2).sum(0) / (len(x) - 1)
-    return variance, np.sqrt(np.maximum((deviation**4).mean(0) - variance**2, 0) / len(x))
+    values = np.diagonal(correlation, lag)
+    return values.mean(), 1 / np.sqrt(len(values) * num_samples)
 
 
 def check(results) -> list[_check.Row]:
@@ -82,34 +82,46 @@ def check(results) -> list[_check.Row]:
             case = f"{law.name}, {name}"
             parts = {k.split("/")[1]: v for k, v in results.items() if k.startswith(case)}
             martingale, bracket = parts["martingale"], parts["bracket"][-1]
-            final = martingale[:, -1]
-            size, pairs = len(final), DEPTH * (DEPTH - 1) / 2
-            variance, variance_error = variance_and_error(final)
-            squares = np.triu(correlations(martingale) ** 2, 1).sum() * size / pairs
-            first, first_error = variance_and_error(parts["first ratio"])
-            quartic = np.full(DEPTH, np.sum(direction**4))
-            theory = ensembles.predictable_variance(ensemble(law), quartic)[0]
-            drift_error = 500 * WIDTH**-3.0 + 20 * (DEPTH - 1) * WIDTH**-3.0
-            rows += [
-                _check.agree(case, "E M", final.mean(), np.sqrt(variance / size), 0, drift_error),
-                _check.agree(
-                    case,
+            size, pairs = len(martingale), DEPTH * (DEPTH - 1) / 2
+            mean, mean_error, variance, variance_error = (x[-1] for x in estimates(martingale))
+            correlation = correlations(martingale)
+            squares = np.triu(correlation**2, 1).sum() * size / pairs
+            _, _, (first,), (first_error,) = estimates(parts["first ratio"][:, None])
+            kappa = np.full(DEPTH, np.sum(direction**4))
+            theory = ensembles.predictable_variance(ensemble(law), kappa)[0]
+            third = WIDTH**-3.0
+            log_norm = mean + parts["drift"].sum()
+            ratios = (
+                (
                     "Var M / E⟨M⟩",
-                    variance / bracket,
-                    variance_error / bracket,
-                    parts["second-order variance"][-1] / bracket,
-                    40 / WIDTH**2,
+                    variance,
+                    variance_error,
+                    parts["second-order variance"][-1],
+                    bracket,
                 ),
+                (
+                    "E ln‖Mu‖² / −½E⟨M⟩",
+                    log_norm,
+                    mean_error,
+                    parts["second-order mean"][-1],
+                    -bracket / 2,
+                ),
+            )
+            rows.append(
+                _check.agree(case, "E M", mean, mean_error, 0, (500 + 20 * (DEPTH - 1)) * third)
+            )
+            rows += [
                 _check.agree(
-                    case,
-                    "drift / −½⟨M⟩",
-                    parts["compensator"][-1] / (-bracket / 2),
-                    0.0,
-                    parts["second-order mean"][-1] / (-bracket / 2),
-                    40 / WIDTH**2,
-                ),
+                    case, label, x / unit, error / abs(unit), expected / unit, 40 / WIDTH**2
+                )
+                for label, x, error, expected, unit in ratios
+            ]
+            rows += [
                 _check.agree(case, "N · mean corr²", squares, np.sqrt(2 / pairs), 1.0, 10 / size),
-                _check.agree(case, "lag-1 corr", *lagged(martingale, 1), 0),
+                _check.agree(case, "lag-1 corr", *lagged(correlation, 1, size), 0),
+                _check.agree(
+                    case, "E ln R₁", *parts["increment"][:, 0], parts["drift"][0], 500 * third
+                ),
                 _check.agree(case, "Var R₁", first, first_error, theory),
             ]
     return rows
@@ -145,17 +157,19 @@ def draw(results):
             case, color = f"{law.name}, {name}", _figure.PALETTE[i]
             style = {"fmt": marker, "ms": 5, "color": color}
             bracket, martingale = results[f"{case}/bracket"], results[f"{case}/martingale"]
-            drift = -2 * np.diff(results[f"{case}/compensator"], prepend=0)
-            axes["drift"].plot(layers[:6], drift[:6], line, color=color)
-            predicted = np.diff(bracket, prepend=0)[:6]
-            axes["drift"].plot(layers[:6], predicted, marker, color=color, ms=5)
-            variance, error = variance_and_error(martingale)
+            axes["drift"].plot(layers[:6], np.diff(bracket, prepend=0)[:6], line, color=color)
+            mean, mean_error = 2 * results[f"{case}/increment"][:, :6]
+            places = layers[:6] + 0.08 * (2 * i + j - 3.5)
+            axes["drift"].errorbar(places, -mean, 2 * mean_error, lw=1, **style)
+            _, _, variance, error = estimates(martingale)
             some = slice(3 + 2 * i + j, None, 8)
             axes["variance"].errorbar(bracket[some], variance[some], 2 * error[some], **style)
-            lags = np.arange(1, MAX_LAG + 1)
-            values, errors = np.array([lagged(martingale, lag) for lag in lags]).T
+            lags, correlation = np.arange(1, MAX_LAG + 1), correlations(martingale)
+            values = np.array([lagged(correlation, lag, len(martingale)) for lag in lags])
             shift = 0.1 * (2 * i + j - 3.5)
-            axes["orthogonality"].errorbar(lags + shift, values, 2 * errors, lw=1, **style)
+            axes["orthogonality"].errorbar(
+                lags + shift, values[:, 0], 2 * values[:, 1], lw=1, **style
+            )
             first, place = rows[case, "Var R₁"], i + 0.3 * (j - 0.5)
             axes["first layer"].errorbar(
                 place, first.measured, 2 * first.error, capsize=5, label=case, **style
@@ -169,7 +183,7 @@ def _finish(axes):
     axes["drift"].set(
         title="drift against predictable variance",
         xlabel="layer i",
-        ylabel="lines: −2 × drift; points: Var(Rᵢ | past)",
+        ylabel="lines: Var(Rᵢ | past); points: −2 E ln Rᵢ",
         ylim=(0, 0.2),
     )
     axes["orthogonality"].axhline(0, color=_figure.THEORY, lw=1)

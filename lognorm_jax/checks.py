@@ -1,6 +1,5 @@
 """Refuse bad input before any compute, in words: what was given, what is allowed, what to do."""
 
-import math
 import numbers
 import operator
 from fractions import Fraction
@@ -21,15 +20,21 @@ def require(ok: bool, name: str, value: Any, allowed: str, instead: str = "") ->
         )
 
 
+def instance(name: str, value: Any, kind: type) -> None:
+    """Require an instance of a class of this library."""
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    require(isinstance(value, kind), name, value, f"{article} {kind.__name__}")
+
+
 def integer(name: str, value: Any, minimum: int) -> int:
     """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not rounded."""
-    allowed = f"an integer ≥ {minimum}"
+    allowed = f"an integer ≥ {minimum}, below 2³¹"
     require(not isinstance(value, bool | np.bool_), name, value, allowed)
     try:
         value = operator.index(value)
     except TypeError:
         require(False, name, value, allowed)
-    require(value >= minimum, name, value, allowed)
+    require(minimum <= value < 1 << 31, name, value, allowed)
     return value
 
 
@@ -37,16 +42,17 @@ def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | f
     """Return a finite real number: integers and fractions as Fraction, anything else as float."""
     require(isinstance(value, numbers.Real), name, value, allowed, instead)
     require(not isinstance(value, bool), name, value, allowed, instead)
-    require(math.isfinite(value), name, value, allowed, instead)
+    require(abs(value) < 1e300, name, value, allowed, instead)  # also False for NaN
     if isinstance(value, numbers.Rational):
         return Fraction(int(value.numerator), int(value.denominator))
     return float(value)
 
 
 def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
-    """Return a number in (0, 1]."""
-    value = real(name, value, "a number in (0, 1]", instead)
-    require(0 < value <= 1, name, value, "a number in (0, 1]", instead)
+    """Return a number in (0, 1], not below 1e-30, so that its powers do not underflow."""
+    allowed = "a number in (0, 1], ≥ 1e-30"
+    value = real(name, value, allowed, instead)
+    require(1e-30 <= value <= 1, name, value, allowed, instead)
     return value
 
 
@@ -80,6 +86,18 @@ def float_dtype(value: Any) -> Any:
     """Return the dtype of a floating array, and JAX's default one for anything else."""
     floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
     return jnp.asarray(value).dtype if floating else jnp.result_type(float)
+
+
+def floating(name: str, dtype: Any) -> Any:
+    """Return a floating dtype that JAX can compute in as it is set up."""
+    allowed = "a floating type, and float64 only with jax_enable_x64"
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        require(False, name, dtype, allowed)
+    known = jnp.issubdtype(dtype, jnp.floating)
+    require(known and (dtype != jnp.float64 or jax.config.jax_enable_x64), name, dtype, allowed)
+    return dtype
 
 
 def typed_key(key: Any) -> jax.Array:

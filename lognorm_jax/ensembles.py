@@ -52,17 +52,16 @@ class Ensemble:
         checks.require(sized, "widths", self.widths, allowed)
         checks.require(len(self.widths) >= 2, "widths", self.widths, allowed)
         widths = tuple(checks.integer(f"widths[{i}]", n, 1) for i, n in enumerate(self.widths))
-        law = self.weights
-        is_law = isinstance(law, weights.Weights)
-        checks.require(is_law, "weights", law, "a Weights", "Try weights.normal().")
+        checks.instance("weights", self.weights, weights.Weights)
         depth = len(widths) - 1
         per_layer = (self.masks,) * depth if isinstance(self.masks, masks.Mask) else self.masks
         allowed = f"one Mask, or a sequence of {depth} masks, one a layer"
         checks.require(isinstance(per_layer, Sequence), "masks", per_layer, allowed)
         checks.require(len(per_layer) == depth, "len(masks)", len(per_layer), f"{depth}: {allowed}")
         for i, mask in enumerate(per_layer):
-            checks.require(isinstance(mask, masks.Mask), f"masks[{i}]", mask, "a Mask")
-        checks.require(self.fan in ("out", "in"), "fan", self.fan, "'out' or 'in'")
+            checks.instance(f"masks[{i}]", mask, masks.Mask)
+        known = isinstance(self.fan, str) and self.fan in ("out", "in")
+        checks.require(known, "fan", self.fan, "'out' or 'in'")
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "masks", tuple(per_layer))
 
@@ -74,6 +73,7 @@ class Ensemble:
 
 def _per_layer(ensemble: Ensemble, value) -> np.ndarray:  # (depth,)
     """Return ``value(mask)`` for the mask of each layer, computed once a distinct mask."""
+    checks.instance("ensemble", ensemble, Ensemble)
     table = {mask: float(value(mask)) for mask in set(ensemble.masks)}
     return np.array([table[mask] for mask in ensemble.masks])
 
@@ -84,6 +84,7 @@ def _output_widths(ensemble: Ensemble) -> np.ndarray:  # (depth,)
 
 def fan_shift(ensemble: Ensemble) -> np.ndarray:
     """Return what the fan convention adds to each increment, (depth,): ln(n_i/n_{i−1}) or 0."""
+    checks.instance("ensemble", ensemble, Ensemble)
     if ensemble.fan == "out":
         return np.zeros(ensemble.depth)
     return np.diff(np.log(np.array(ensemble.widths, dtype=np.float64)))
@@ -94,6 +95,7 @@ def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
 
     Raises ``ValueError`` for a wrong length, for zero, and for entries that are not finite.
     """
+    checks.instance("ensemble", ensemble, Ensemble)
     n = ensemble.widths[0]
     if direction is None:
         return np.full(n, n**-0.5)
@@ -131,8 +133,9 @@ def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
     >>> log_variance(Ensemble((64,) * 65, weights.normal(), masks.relu()))
     5.0
     """
+    unit = unit_direction(ensemble, direction)
     quartic = np.zeros(ensemble.depth)
-    quartic[0] = np.sum(unit_direction(ensemble, direction) ** 4)
+    quartic[0] = np.sum(unit**4)
     return math.fsum(predictable_variance(ensemble, quartic))
 
 
@@ -145,7 +148,7 @@ def predictable_variance(ensemble: Ensemble, quartic: Any) -> np.ndarray:
     quartic: (..., depth), κ before each layer, as in ``Trace.quartic``; 0 gives the generic value.
     Source: derived, see tests/test_ensembles.py.
     """
-    second = _standard_moments(ensemble, np.asarray(quartic, dtype=np.float64))[0]
+    second = _standard_moments(ensemble, quartic)[0]
     return (second - 1) / _output_widths(ensemble)
 
 
@@ -160,18 +163,18 @@ def ratio_third_cumulant(ensemble: Ensemble, quartic: Any) -> np.ndarray:
     Raises ``ValueError`` where the sixth moment of the weights is infinite.
     Source: derived, see tests/test_ensembles.py.
     """
-    second, third = _standard_moments(ensemble, np.asarray(quartic, dtype=np.float64), order=3)
+    second, third = _standard_moments(ensemble, quartic, order=3)
     return (third - 3 * second + 2) / _output_widths(ensemble) ** 2
 
 
 def _standard_moments(ensemble, quartic, order=2) -> list[np.ndarray]:
     """Return E Y² and, to order 3, E Y³, for one coordinate Y = D²(w·x)²/m2 of a layer's output."""
-    checks.require(
-        quartic.ndim >= 1 and quartic.shape[-1] == ensemble.depth,
-        "quartic.shape",
-        quartic.shape,
-        f"(..., {ensemble.depth})",
-    )
+    checks.instance("ensemble", ensemble, Ensemble)
+    quartic = np.asarray(checks.vector("quartic", quartic, None, zero=True), dtype=np.float64)
+    fits = quartic.ndim >= 1 and quartic.shape[-1] == ensemble.depth
+    checks.require(fits, "quartic.shape", quartic.shape, f"(..., {ensemble.depth})")
+    inside = bool(np.all((quartic >= 0) & (quartic <= 1.01)))  # up to rounding in any dtype
+    checks.require(inside, "quartic", quartic, "in [0, 1], as ‖x‖₄⁴/‖x‖₂⁴ is")
     mu4 = float(ensemble.weights.kurtosis)
     fourth = 3 + (mu4 - 3) * quartic  # E(w·x)⁴ for ‖x‖ = 1
     moments = [_per_layer(ensemble, lambda mask: mask.kurtosis) * fourth]
@@ -202,6 +205,7 @@ def dead_mass(ensemble: Ensemble) -> float:
     >>> round(dead_mass(Ensemble((2,) * 11, weights.normal(), masks.relu())), 4)
     0.9437
     """
+    checks.instance("ensemble", ensemble, Ensemble)
     checks.require(
         not ensemble.weights.atoms,
         "ensemble.weights",
@@ -209,9 +213,13 @@ def dead_mass(ensemble: Ensemble) -> float:
         "a law without atoms",
         "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
     )
-    lost = _per_layer(ensemble, lambda mask: 1 - mask.keep_prob)
-    alive = np.sum(np.log1p(-(lost ** _output_widths(ensemble))))
-    return max(0.0, float(-np.expm1(alive)))
+    keep_prob = _per_layer(ensemble, lambda mask: mask.keep_prob)
+    with np.errstate(divide="ignore"):  # log 0 = −inf is right where no entry is ever lost
+        log_lost = _output_widths(ensemble) * np.log1p(-keep_prob)
+    rare = log_lost < -0.7
+    log_alive = np.log1p(-np.exp(log_lost), where=rare, out=np.zeros_like(log_lost))
+    log_alive = np.log(-np.expm1(log_lost), where=~rare, out=log_alive)
+    return max(0.0, float(-np.expm1(np.sum(log_alive))))
 
 
 def equal_beta(
@@ -237,13 +245,15 @@ def equal_beta(
     weight_law = weights.normal() if weight_law is None else weight_law
     mask = masks.relu() if mask is None else mask
     instead = "A linear layer does not count in β; masks.bernoulli(1) is a linear layer that does."
+    checks.instance("mask", mask, masks.Mask)
     checks.require(mask is not masks.identity(), "mask", mask.name, "a mask that counts", instead)
+    checks.require(isinstance(widths, Sequence), "widths", widths, "a sequence of integers ≥ 1")
     family = []
     for width in widths:
         n = checks.integer("width", width, 1)
         depth = round(beta * n)
-        whole = depth >= 1 and abs(depth - beta * n) < 1e-9 * depth
-        checks.require(whole, "width", n, f"such that {beta}·width is an integer ≥ 1")
+        whole = 1 <= depth <= 10**8 and abs(depth - beta * n) < 1e-9 * depth
+        checks.require(whole, "width", n, f"such that {beta}·width is an integer in 1…10⁸, a depth")
         first = n if input_width is None else input_width
         family.append(Ensemble((first, *(n,) * depth), weight_law, mask, fan))
     return family

@@ -13,7 +13,6 @@ from scipy.special import loggamma
 from lognorm_jax import checks, masks
 
 
-@functools.lru_cache(maxsize=4096)
 def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
     """Return the first ``order`` cumulants of ln R given survival: one layer, fan "out", Gaussian.
 
@@ -30,9 +29,10 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
     >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
     [-0.025421, 0.05194]
     """
-    n = checks.integer("width", width, 1)
+    width = checks.integer("width", width, 1)
     order = checks.integer("order", order, 1)
     checks.require(order <= 8, "order", order, "an integer in 1…8")
+    checks.instance("mask", mask, masks.Mask)
     checks.require(
         mask.support is not None,
         f"support of {mask.name}",
@@ -40,6 +40,11 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
         "(value, probability) pairs",
         "Give the Mask its support, or sample it with paths.dense.",
     )
+    return _increment_cumulants(width, mask, order)
+
+
+@functools.lru_cache(maxsize=4096)
+def _increment_cumulants(n: int, mask: masks.Mask, order: int) -> tuple[float, ...]:
     square = np.array([float(value) ** 2 for value, _ in mask.support])[:, None]
     prob = np.array([float(prob) for _, prob in mask.support])[:, None]
     m2 = float(mask.moment(1))
@@ -65,7 +70,8 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
     radius, points = min(0.25, 2 / max(span, 1.0)), 64
     sigma = radius * np.exp(2j * np.pi * np.arange(points) / points)
     mellin = np.exp(np.multiply.outer(sigma, log_t)) @ density / np.exp(loggamma(sigma + 1))
-    taylor = np.fft.fft(mellin / (1 - lost**n)).real[: order + 1] / points
+    alive = -math.expm1(n * math.log1p(-float(mask.keep_prob))) if lost > 0 else 1.0
+    taylor = np.fft.fft(mellin / alive).real[: order + 1] / points
     raw = [taylor[k] * math.factorial(k) / (-radius) ** k for k in range(order + 1)]
     cumulants = [0.0]
     for k in range(1, order + 1):

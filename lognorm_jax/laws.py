@@ -77,8 +77,10 @@ def empirical(log_norms: Any) -> Law:
         return np.searchsorted(samples, x, side="right") / count
 
     def quantile(q):
-        rank = np.ceil(np.asarray(q) * count - 1e-9).astype(int)
-        return samples[np.clip(rank, 1, count) - 1]
+        q = np.asarray(q, dtype=np.float64)
+        checks.require(bool(np.all((q >= 0) & (q <= 1))), "q", q, "in [0, 1]")
+        rank = np.ceil(q * count - 1e-9).astype(int)
+        return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
 
     atom = (count - len(alive)) / count
     return Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
@@ -87,6 +89,7 @@ def empirical(log_norms: Any) -> Law:
 def _samples(name: str, values: Any) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
     allowed = "(num_samples,) numbers in [−inf, inf)"
+    checks.require(not np.iscomplexobj(values), name, values, allowed)
     try:
         samples = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -160,7 +163,7 @@ def compare(
     takes the place of N, which is right for large samples, and ``needed`` is the size of either.
 
     tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality in law.
-    confidence: in (0, 1). resolution: in (0, 1). Raises ``ValueError`` for anything else.
+    confidence: in [0.5, 1). resolution: in [1e-6, 1). Raises ``ValueError`` for anything else.
 
     >>> rng = np.random.default_rng(0)
     >>> compare(rng.normal(size=10_000), normal(0, 1)).verdict
@@ -173,8 +176,12 @@ def compare(
     allowed = "a number in [0, 1)"
     tolerance = float(checks.real("tolerance", tolerance, allowed))
     checks.require(0 <= tolerance < 1, "tolerance", tolerance, allowed)
-    for name, value in (("confidence", confidence), ("resolution", resolution)):
-        checks.require(0 < checks.real(name, value, allowed) < 1, name, value, "a number in (0, 1)")
+    allowed = "a number in [0.5, 1 − 1e-12]"
+    confidence = float(checks.real("confidence", confidence, allowed))
+    checks.require(0.5 <= confidence <= 1 - 1e-12, "confidence", confidence, allowed)
+    allowed = "a number in [1e-6, 1)"
+    resolution = float(checks.real("resolution", resolution, allowed))
+    checks.require(1e-6 <= resolution < 1, "resolution", resolution, allowed)
     checks.require(isinstance(law, Law), "law", law, "a Law", "For samples take laws.empirical.")
     seen = empirical(log_norms)
     distance = ks_distance(seen, law)

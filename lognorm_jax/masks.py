@@ -51,6 +51,11 @@ class Mask:
         return self.moment(2) / self.moment(1) ** 2
 
 
+def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
+    """Draw True with probability ``prob``, also where it is below the grain of one float32."""
+    return jax.random.bernoulli(key, float(prob), shape, mode="low" if prob > 1e-3 else "high")
+
+
 def _from_support(name, sample, support) -> Mask:
     """Return a discrete Mask; ``support`` lists its non-zero values with their probabilities."""
 
@@ -87,7 +92,7 @@ def bernoulli(keep_prob: float) -> Mask:
 @functools.lru_cache(maxsize=None, typed=True)
 def _bernoulli(keep_prob, name=None) -> Mask:
     def sample(key, shape, dtype):
-        return jax.random.bernoulli(key, float(keep_prob), shape).astype(dtype)
+        return coin(key, keep_prob, shape).astype(dtype)
 
     return _from_support(name or f"bernoulli({keep_prob})", sample, ((Fraction(1), keep_prob),))
 
@@ -99,14 +104,16 @@ def relu() -> Mask:
 
 
 def leaky_relu(slope: float) -> Mask:
-    """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds, |slope| ≤ 1e30.
+    """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds.
+
+    slope: 0, or of size in [1e-30, 1e30], of any sign.
 
     >>> leaky_relu(0).kurtosis == relu().kurtosis
     True
     """
-    allowed = "a finite number, |slope| ≤ 1e30"
+    allowed = "0, or a finite number of size in [1e-30, 1e30]"
     slope = checks.real("slope", slope, allowed, "For a plain ReLU take masks.relu().")
-    checks.require(abs(slope) <= 1e30, "slope", slope, allowed)
+    checks.require(slope == 0 or 1e-30 <= abs(slope) <= 1e30, "slope", slope, allowed)
     return _leaky_relu(slope)
 
 
@@ -131,7 +138,7 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
     """
     keep_prob = checks.probability("keep_prob", keep_prob, "For no dropout take the base mask.")
     base = relu() if base is None else base
-    checks.require(isinstance(base, Mask), "base", base, "a Mask", "Try masks.relu().")
+    checks.instance("base", base, Mask)
     return _dropout(keep_prob, base)
 
 
@@ -139,7 +146,7 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
 def _dropout(keep_prob, base) -> Mask:
     def sample(key, shape, dtype):
         key_keep, key_base = jax.random.split(key)
-        keep = jax.random.bernoulli(key_keep, float(keep_prob), shape)
+        keep = coin(key_keep, keep_prob, shape)
         return jnp.where(keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype))
 
     support = base.support and tuple((value, keep_prob * prob) for value, prob in base.support)

@@ -56,6 +56,9 @@ class Network:
 
     def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
         """Return the layers as callables x -> x, in order; their composition is the network."""
+        count = len(self._places())
+        stacked = isinstance(params, list | tuple) and len(params) == count
+        checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
         layers = {}
         for (kind, places), stacked in zip(self._places().items(), params, strict=True):
             for row, i in enumerate(places):
@@ -87,10 +90,11 @@ def relu_mlp(
     >>> layers[0](jnp.ones(64)).shape, len(layers)
     ((32,), 3)
     """
-    allowed = "a finite number ≥ 0"
+    allowed = "a number in [0, 1e30]"
     bias_scale = float(checks.real("bias_scale", bias_scale, allowed))
-    checks.require(bias_scale >= 0, "bias_scale", bias_scale, allowed)
-    checks.require(head in ("relu", "linear"), "head", head, "'relu' or 'linear'")
+    checks.require(0 <= bias_scale <= 1e30, "bias_scale", bias_scale, allowed)
+    known = isinstance(head, str) and head in ("relu", "linear")
+    checks.require(known, "head", head, "'relu' or 'linear'")
     weight_law = weights.normal() if weight_law is None else weight_law
     ensemble = ensembles.Ensemble(widths, weight_law, masks.relu(), fan)
     if head == "linear":
@@ -130,6 +134,7 @@ def jacobian_path(network: Network, x: Any, tangent: Any) -> paths.Path:
     x, tangent: (n_0,), finite, the tangent not zero; its length does not matter. (At x = 0 without
     biases every ReLU is off and every path dead.) Raises ``ValueError`` for anything else.
     """
+    checks.instance("network", network, Network)
     shape = (network.ensemble.widths[0],)
     x = checks.vector("x", x, shape, zero=True)
     tangent = ensembles.unit_direction(network.ensemble, checks.vector("tangent", tangent, shape))

@@ -111,8 +111,7 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     (2,)
     """
     unit = ensembles.unit_direction(ensemble, direction)
-    dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-    checks.require(jnp.issubdtype(dtype, jnp.floating), "dtype", dtype, "a floating type")
+    dtype = checks.floating("dtype", jnp.result_type(float) if dtype is None else dtype)
     widths, law = ensemble.widths, ensemble.weights
     exact_enough = not law.atoms or jnp.finfo(dtype).bits >= 32
     allowed = (

@@ -4,7 +4,7 @@ The Jacobian of a network is never formed: a tangent is pushed through one layer
 renormalised after each, so that products of any depth neither overflow nor vanish.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -60,6 +60,7 @@ def jvp_increments(
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
+    checks.require(isinstance(layers, Iterable), "layers", layers, "a sequence of callables x -> x")
     layers = list(layers)
     checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
     x = checks.vector("x", x, None, zero=True)
@@ -87,4 +88,5 @@ def follow(layers: Sequence[Callable], x: jax.Array) -> None:
                 f"{before}: {error} Each layer must take the output of the one before."
             ) from error
         floating = hasattr(reached, "dtype") and jnp.issubdtype(reached.dtype, jnp.floating)
-        checks.require(floating, f"output of {before}", reached, "one array of floating point")
+        allowed = "one array of floating point, not empty"
+        checks.require(floating and reached.size > 0, f"output of {before}", reached, allowed)

@@ -8,7 +8,7 @@ blocks a call and any number of devices, and the first samples of a longer run a
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,36 +16,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lognorm_jax import checks
+from lognorm_jax import checks, summaries
 
 LIVE_FLOATS = {"cpu": 1 << 18}  # what samples run together may keep alive: a core's cache, on CPUs
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
-
-
-class Moments(NamedTuple):
-    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth + 1,).
-
-    Over the paths alive after that layer; sums of powers of deviations from the mean, in float64.
-    """
-
-    count: np.ndarray  # alive
-    dead: np.ndarray  # −inf
-    mean: np.ndarray  # −inf where count is 0
-    m2: np.ndarray  # Σ (x − mean)²
-    m3: np.ndarray  # Σ (x − mean)³
-    m4: np.ndarray  # Σ (x − mean)⁴
-
-
-class Summary(NamedTuple):
-    """Estimates with their standard errors: per layer and, last, of log_norm: (depth + 1,)."""
-
-    mean: np.ndarray
-    mean_error: np.ndarray
-    variance: np.ndarray
-    variance_error: np.ndarray
-    dead_mass: np.ndarray
-    dead_mass_error: np.ndarray
 
 
 def sample(
@@ -89,7 +64,7 @@ def stream(
     blocks_per_call: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[int], Any] | None = None,
-) -> Moments:
+) -> summaries.Moments:
     """Return the moments of the increments of ``num_samples`` paths, in constant memory.
 
     The paths are those of ``sample`` with the same arguments. A block is reduced where it was run,
@@ -98,10 +73,10 @@ def stream(
     """
     run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
     total = None
-    for _, sums in run.calls(_block_sums):
+    for _, sums in run.calls(summaries.block_sums):
         for block in zip(*map(np.asarray, sums), strict=True):
-            part = _central(*block)
-            total = part if total is None else merge(total, part)
+            part = summaries.central(*block)
+            total = part if total is None else summaries.merge(total, part)
     return total._replace(mean=np.where(total.count > 0, total.mean, -np.inf))
 
 
@@ -124,17 +99,23 @@ class _Run:
         checks.typed_key(self.key)
         num_samples = checks.integer("num_samples", self.num_samples, 1)
         size = checks.integer("block_size", self.block_size, 1)
-        devices = tuple(jax.local_devices() if self.devices is None else self.devices)
+        devices = jax.local_devices() if self.devices is None else self.devices
+        devices = tuple(devices) if isinstance(devices, Sequence) else ()
         real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
-        checks.require(real, "devices", devices, "a sequence of at least one jax.Device")
+        allowed = "a sequence of at least one jax.Device, all different"
+        checks.require(real and len(set(devices)) == len(devices), "devices", self.devices, allowed)
+        usable = self.progress is None or callable(self.progress)
+        checks.require(usable, "progress", self.progress, "None, or a function of the new samples")
         shapes = jax.eval_shape(self.path, self.key)
+        some = any(leaf.size for leaf in jax.tree.leaves(shapes))
+        checks.require(some, "path(key)", shapes, "a pytree of arrays, not all empty")
         followed = reduce is _keep or hasattr(shapes, "increment")
         checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
         num_blocks = -(-num_samples // size)
         if self.blocks_per_call is None:
             floats = size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
             most = -(-num_blocks // len(devices))
-            local = min(max(CALL_FLOATS // max(floats, 1), 1), 16, most)
+            local = min(max(CALL_FLOATS // floats, 1), 16, most)
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
         key = jax.device_put(
@@ -170,7 +151,7 @@ def _compiled(path, block_size, devices, reduce) -> Callable:
     live = LIVE_FLOATS.get(devices[0].platform, MOST_LIVE_FLOATS)
     fitting = max(1, live // getattr(path, "footprint", 1))
     # a divisor, so that no remainder has to be compiled as well
-    batch = max(b for b in range(1, block_size + 1) if block_size % b == 0 and b <= fitting)
+    batch = next(b for b in range(min(fitting, block_size), 0, -1) if block_size % b == 0)
 
     def run_block(block):
         keys, valid = block
@@ -214,85 +195,3 @@ def _block_keys(block_size, devices) -> Callable:
 def _keep(trace, valid):
     del valid
     return trace
-
-
-def _block_sums(trace, valid) -> tuple[jax.Array, ...]:
-    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves (depth + 1,).
-
-    The pivot is the mean up to rounding, so float32 loses nothing that matters.
-    """
-    total = trace.increment.sum(-1, keepdims=True)
-    x = jnp.concatenate([trace.increment, total], axis=-1)
-    counted = jnp.arange(x.shape[0], dtype=valid.dtype)[:, None] < valid
-    alive = counted & (x != -jnp.inf)
-    count = alive.sum(0)
-    pivot = jnp.where(alive, x, 0.0).sum(0) / jnp.maximum(count, 1).astype(x.dtype)
-    deviation = jnp.where(alive, x - pivot[None], 0.0)
-    sums = [(deviation**k).sum(0) for k in (1, 2, 3, 4)]
-    return count, counted.sum(0) - count, pivot, *sums
-
-
-def _central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
-    """Return the moments of one block from its sums about the pivot."""
-    n = np.maximum(count, 1)
-    s1, s2, s3, s4 = (np.asarray(s, np.float64) for s in (s1, s2, s3, s4))
-    shift = s1 / n
-    m2 = s2 - n * shift**2
-    m3 = s3 - 3 * shift * s2 + 2 * n * shift**3
-    m4 = s4 - 4 * shift * s3 + 6 * shift**2 * s2 - 3 * n * shift**4
-    return Moments(count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4)
-
-
-def moments(trace: Any) -> Moments:
-    """Return the moments of sampled increments (num_samples, depth): what ``stream`` returns."""
-    x = np.asarray(trace.increment, dtype=np.float64)
-    x = np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
-    alive = x != -np.inf
-    count = alive.sum(0)
-    mean = np.where(alive, x, 0.0).sum(0) / np.maximum(count, 1)
-    deviation = np.where(alive, x, mean) - mean
-    powers = [(deviation**k).sum(0) for k in (2, 3, 4)]
-    return Moments(count, len(x) - count, np.where(count > 0, mean, -np.inf), *powers)
-
-
-def merge(a: Moments, b: Moments) -> Moments:
-    """Return the moments of two sets of paths together.
-
-    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances and
-    arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
-    """
-    na, nb = a.count.astype(np.float64), b.count.astype(np.float64)
-    n = np.maximum(na + nb, 1.0)
-    mean_a, mean_b = np.where(na > 0, a.mean, 0.0), np.where(nb > 0, b.mean, 0.0)
-    delta = np.where((na > 0) & (nb > 0), mean_b - mean_a, 0.0)
-    mean = np.where(na > 0, mean_a + delta * nb / n, mean_b)
-    m2 = a.m2 + b.m2 + delta**2 * na * nb / n
-    m3 = a.m3 + b.m3 + delta**3 * na * nb * (na - nb) / n**2
-    m3 += 3 * delta * (na * b.m2 - nb * a.m2) / n
-    m4 = a.m4 + b.m4 + delta**4 * na * nb * (na**2 - na * nb + nb**2) / n**3
-    m4 += 6 * delta**2 * (na**2 * b.m2 + nb**2 * a.m2) / n**2
-    m4 += 4 * delta * (na * b.m3 - nb * a.m3) / n
-    mean = np.where(a.count + b.count > 0, mean, -np.inf)
-    return Moments(a.count + b.count, a.dead + b.dead, mean, m2, m3, m4)
-
-
-def summarise(moments: Moments) -> Summary:
-    """Return mean, variance and dead mass with their standard errors.
-
-    Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the mean is −inf;
-    with fewer than two the errors are inf.
-    """
-    n = np.maximum(moments.count, 1)
-    enough = moments.count > 1
-    variance = np.where(enough, moments.m2 / np.maximum(n - 1, 1), 0.0)
-    spread = np.maximum(moments.m4 / n - (moments.m2 / n) ** 2, 0.0)
-    total = moments.count + moments.dead
-    dead_mass = moments.dead / total
-    return Summary(
-        moments.mean,
-        np.where(enough, np.sqrt(variance / n), np.inf),
-        variance,
-        np.where(enough, np.sqrt(spread / n), np.inf),
-        dead_mass,
-        np.sqrt(dead_mass * (1 - dead_mass) / total),
-    )

@@ -91,7 +91,7 @@ def laplace() -> Weights:
 
 
 def student_t(dof: float) -> Weights:
-    """Return Student's t law with ``dof`` > 4 degrees of freedom, scaled to variance 1.
+    """Return Student's t law with 4 < ``dof`` ≤ 1e6 degrees of freedom, scaled to variance 1.
 
     E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν; asking for a higher moment, which
     is infinite, raises ``ValueError``. So does dof ≤ 4: without a fourth moment no product of such
@@ -101,10 +101,10 @@ def student_t(dof: float) -> Weights:
     >>> float(student_t(6).kurtosis)
     6.0
     """
-    allowed = "a number > 4, so that the fourth moment is finite"
+    allowed = "a number > 4, so that the fourth moment is finite, and ≤ 1e6"
     instead = "For heavy tails with all moments take weights.sparse or weights.laplace."
     dof = checks.real("dof", dof, allowed, instead)
-    checks.require(dof > 4, "dof", dof, allowed, instead)
+    checks.require(4 < dof <= 1e6, "dof", dof, allowed, instead)
     return _student_t(dof)
 
 
@@ -142,7 +142,7 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
     """
     density = checks.probability("density", density, "For no sparsity take the base law itself.")
     base = normal() if base is None else base
-    checks.require(isinstance(base, Weights), "base", base, "a Weights", "Try weights.normal().")
+    checks.instance("base", base, Weights)
     return _sparse(density, base)
 
 
@@ -150,7 +150,8 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
 def _sparse(density, base) -> Weights:
     def sample(key, shape, dtype):
         key_keep, key_value = jax.random.split(key)
-        keep = jax.random.bernoulli(key_keep, float(density), shape)
+        mode = "low" if density > 1e-3 else "high"  # where the grain of one float32 would show
+        keep = jax.random.bernoulli(key_keep, float(density), shape, mode=mode)
         value = base.sample(key_value, shape, dtype) * jnp.asarray(float(density) ** -0.5, dtype)
         return jnp.where(keep, value, jnp.zeros((), dtype))
 

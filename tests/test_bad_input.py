@@ -8,15 +8,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lognorm_jax import ensembles, exact, laws, masks, networks, paths, probes, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    laws,
+    martingales,
+    masks,
+    networks,
+    paths,
+    probes,
+    sampling,
+    summaries,
+    weights,
+)
 
 GOOD = ensembles.Ensemble((4, 3, 3), weights.normal(), masks.relu())
 NETWORK = networks.relu_mlp((4, 3, 3))
 KEY = jax.random.key(0)
 
-not_a_number = st.sampled_from([math.nan, math.inf, -math.inf, "1", None, True, [0.5], 1j])
+not_a_number = st.sampled_from(
+    [math.nan, math.inf, -math.inf, 10**400, "1", None, True, [0.5], 1j, np.ones(2)]
+)
+not_an_object = st.sampled_from(["e", None, 3, (4, 3), masks.relu])
 not_a_width = st.one_of(
-    st.integers(-5, 0), st.floats(0.1, 9.9), st.sampled_from([None, "8", True, math.nan, 8.0])
+    st.integers(-5, 0),
+    st.floats(0.1, 9.9),
+    st.sampled_from([None, "8", True, math.nan, 8.0, 10**400]),
 )
 not_a_count = st.one_of(st.integers(-9, 0), st.sampled_from([1.5, 100.0, "10", None, True]))
 not_a_probability = st.one_of(
@@ -76,10 +93,72 @@ CASES = {
     "dof": (st.one_of(st.floats(max_value=4), not_a_number), weights.student_t),
     "direction": (bad_vector, lambda u: paths.dense(GOOD, u)),
     "direction of a law": (bad_vector, lambda u: ensembles.limit_law(GOOD, u)),
-    "dtype": (st.sampled_from([np.int32, bool, complex]), lambda t: paths.dense(GOOD, dtype=t)),
+    "dtype": (
+        st.sampled_from([np.int32, bool, complex, "foo", np.float64]),
+        lambda t: paths.dense(GOOD, dtype=t),
+    ),
     "tangent": (bad_vector, lambda u: networks.jacobian_path(NETWORK, np.ones(4), u)),
+    "ensemble": (not_an_object, ensembles.beta),
+    "ensemble of a law": (not_an_object, ensembles.limit_law),
+    "ensemble of a mass": (not_an_object, ensembles.dead_mass),
+    "ensemble of a path": (not_an_object, paths.dense),
+    "ensemble of a trace": (
+        not_an_object,
+        lambda e: martingales.decompose(paths.Trace(np.zeros(2), np.ones(2)), e),
+    ),
+    "network": (not_an_object, lambda n: networks.jacobian_path(n, np.ones(4), np.ones(4))),
+    "mask": (not_an_object, lambda mask: exact.increment_cumulants(4, mask)),
+    "mask of a family": (
+        not_an_object.filter(bool),
+        lambda m: ensembles.equal_beta(1, [4], mask=m),
+    ),
+    "widths of a family": (st.sampled_from([4, None]), lambda w: ensembles.equal_beta(1, w)),
+    "params": (st.sampled_from([[], None, 5, [{}] * 3]), NETWORK.layers),
+    "layers": (
+        st.sampled_from([None, jax.nn.relu, [None], [lambda x: x[:0]]]),
+        lambda layers: probes.jvp_increments(layers, np.ones(4), np.ones(4)),
+    ),
+    "quartic": (
+        st.sampled_from([[math.nan, 0], [-5, 0], [7, 0], [0.5], 0.5, "a"]),
+        lambda q: ensembles.predictable_variance(GOOD, q),
+    ),
+    "trace": (
+        st.sampled_from(
+            [
+                None,
+                paths.Trace(np.array([math.nan, 0]), np.ones(2)),
+                paths.Trace(np.zeros(3), np.ones(3)),
+                paths.Trace(np.zeros(2), np.ones(1)),
+            ]
+        ),
+        lambda trace: martingales.decompose(trace, GOOD),
+    ),
+    "single trace": (
+        st.just(paths.Trace(np.zeros(2), np.ones(2))),
+        summaries.moments,
+    ),
+    "progress": (
+        st.just(5),
+        lambda p: sampling.sample(paths.dense(GOOD), KEY, 9, progress=p),
+    ),
+    "empty path": (
+        st.sampled_from([lambda key: None, lambda key: np.zeros(0)]),
+        lambda path: sampling.sample(path, KEY, 9),
+    ),
+    "confidence": (
+        st.sampled_from([0.0, 1.0, 1e-300, math.nan]),
+        lambda c: laws.compare([0.0], laws.normal(0, 1), confidence=c),
+    ),
+    "resolution": (
+        st.sampled_from([0.0, 1.0, 1e-200, math.nan]),
+        lambda r: laws.compare([0.0], laws.normal(0, 1), resolution=r),
+    ),
+    "q": (st.sampled_from([-0.1, 1.1, math.nan]), laws.empirical([0.0]).quantile),
     "ragged": (st.just([[1.0], [1.0, 2.0], 3.0, 4.0]), lambda u: paths.dense(GOOD, u)),
-    "huge slope": (st.floats(1e31, 1e300), masks.leaky_relu),
+    "huge slope": (st.floats(1e31, 1e299), masks.leaky_relu),
+    "tiny slope": (st.floats(1e-299, 1e-31), masks.leaky_relu),
+    "tiny keep_prob": (st.floats(1e-299, 1e-31), masks.bernoulli),
+    "huge dof": (st.floats(1.1e6, 1e299), weights.student_t),
     "x": (
         bad_vector.filter(lambda v: np.any(v)),
         lambda x: networks.jacobian_path(NETWORK, x, np.ones(4)),
@@ -118,7 +197,7 @@ CASES = {
     "laws": (st.sampled_from([[0.0], None]), lambda law: laws.ks_distance(law, laws.normal(0, 1))),
     "variance": (st.one_of(st.floats(max_value=0), not_a_number), lambda v: laws.normal(0, v)),
     "log_norms": (
-        st.sampled_from([[], [math.nan], [math.inf], [[1.0]], 3.0, ["a"], None]),
+        st.sampled_from([[], [math.nan], [math.inf], [[1.0]], 3.0, ["a"], None, [1j]]),
         lambda x: laws.compare(x, laws.normal(0, 1)),
     ),
     "tolerance": (
@@ -141,7 +220,7 @@ CASES = {
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_exact_bad_input_is_refused(name, data):
-    """Some forty arguments, with up to 15 bad values each."""
+    """Some sixty arguments, with up to 15 bad values each."""
     bad, call = CASES[name]
     value = data.draw(bad)
     with pytest.raises(ValueError, match=r"(?s) = .*must be "):
@@ -152,7 +231,7 @@ def test_exact_bad_input_is_refused(name, data):
     ("call", "message"),
     [
         (lambda: masks.bernoulli(1.5), r"keep_prob = 1.5: must be a number in \(0, 1\]"),
-        (lambda: masks.leaky_relu(math.nan), r"slope = nan: must be a finite number"),
+        (lambda: masks.leaky_relu(math.nan), r"slope = nan: must be 0, or a finite number"),
         (lambda: CASES["widths"][1]([4, 0]), r"widths\[1\] = 0: must be an integer ≥ 1"),
         (lambda: CASES["widths"][1]([4, 2.5]), r"widths\[1\] = 2.5: must be an integer ≥ 1"),
         (lambda: CASES["widths"][1]([4]), r"widths = \[4\]: must be .* at least two"),

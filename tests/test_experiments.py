@@ -64,6 +64,8 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     """The real simulation: exit 0 with the true law, 1 with 4β; all files written, and in order."""
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
     monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
+    (tmp_path / "file").touch()
+    assert runner.run("lognormal_law", quick=True, out=tmp_path / "file") == 2
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "good") == 0
     monkeypatch.setattr(ensembles, "log_variance", four_beta)
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "bad") == 1
@@ -93,6 +95,11 @@ def test_statistical_martingale_paths(monkeypatch):
     assert verdicts(martingale_paths.check(wrong))[case] == "fail"
     wrong = {**results, f"{case}/first ratio": 1 + 0.5 * (results[f"{case}/first ratio"] - 1)}
     assert verdicts(martingale_paths.check(wrong))[case] == "fail"
+    unseen = results[f"{case}/increment"].copy()
+    unseen[0, 0] += 0.1
+    assert (
+        verdicts(martingale_paths.check({**results, f"{case}/increment": unseen}))[case] == "fail"
+    )
     drifting = results[f"{case}/martingale"] + 0.03 * np.arange(1, martingale_paths.DEPTH + 1)
     assert (
         verdicts(martingale_paths.check({**results, f"{case}/martingale": drifting}))[case]
@@ -109,7 +116,8 @@ def test_exact_martingale_figure(tmp_path):
         for name in martingale_paths.DIRECTIONS:
             steps = rng.normal(0, 0.28, size=(400, martingale_paths.DEPTH))
             lines = dict.fromkeys(("bracket", "second-order variance"), 0.08 * layers)
-            lines |= dict.fromkeys(("compensator", "second-order mean"), -0.04 * layers)
+            lines |= {"drift": np.full(len(layers), -0.04), "second-order mean": -0.04 * layers}
+            lines |= {"increment": np.array([-0.04 + 0 * layers, 0.003 + 0 * layers])}
             lines |= {"first ratio": np.exp(steps[:, 0]), "martingale": np.cumsum(steps, axis=-1)}
             results |= {f"{law.name}, {name}/{part}": value for part, value in lines.items()}
     _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
+    {"summaries"},
     {"weights", "masks", "laws", "sampling", "probes"},
     {"ensembles"},
     {"exact", "paths"},

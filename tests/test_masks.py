@@ -1,5 +1,9 @@
 from fractions import Fraction
 
+import jax
+import numpy as np
+import scipy.stats
+
 from lognorm_jax import masks
 
 
@@ -34,3 +38,18 @@ def test_exact_kind_of_number_is_kept():
     assert isinstance(masks.bernoulli(0.5).kurtosis, float)
     assert isinstance(masks.bernoulli(Fraction(1, 2)).kurtosis, Fraction)
     assert masks.bernoulli(0.5) != masks.bernoulli(Fraction(1, 2))
+
+
+def test_statistical_small_probabilities_are_not_grained(key):
+    """One float32 uniform has a grain of 1.2e-7: it would draw 1e-8 eleven times too often."""
+    prob, size, rounds = 1e-8, 1 << 22, 32
+    keys = jax.random.split(key, rounds)
+    hits = jax.jit(lambda keys: jax.lax.map(lambda k: masks.coin(k, prob, (size,)).sum(), keys))
+    assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, prob).pvalue > 1e-4
+    assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, 1.2e-7).pvalue < 1e-4
+
+
+def test_exact_numpy_numbers_are_numbers():
+    assert masks.leaky_relu(np.int64(3)) == masks.leaky_relu(3)
+    assert masks.leaky_relu(3).moment(25) == Fraction(1 + 3**50, 2)
+    assert masks.bernoulli(np.float64(0.5)) == masks.bernoulli(0.5)

@@ -163,7 +163,7 @@ def test_exact_any_dtype(dtype, key):
     statistical.assert_near(increment.mean(), error + float(jnp.finfo(dtype).eps) / 5, mean)
     discrete = ensembles.Ensemble((64, 64), weights.rademacher(), masks.relu())
     if dtype != jnp.float32:
-        with pytest.raises(ValueError, match="dtype = .*float32 or float64"):
+        with pytest.raises(ValueError, match=r"dtype = .*float32 or float64"):
             paths.dense(discrete, dtype=dtype)
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from lognorm_jax import ensembles, masks, networks, paths, sampling, weights
+from lognorm_jax import ensembles, masks, networks, paths, sampling, summaries, weights
 
 ENSEMBLE = ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu())
 PATH = paths.dense(ENSEMBLE)
@@ -84,7 +84,7 @@ def test_oracle_batches_within_a_block(monkeypatch):
 
 def test_oracle_stream_against_sample(reference):
     streamed = sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)
-    sampled = sampling.moments(reference)
+    sampled = summaries.moments(reference)
     assert np.array_equal(streamed.count, sampled.count)
     assert np.array_equal(streamed.dead, sampled.dead)
     assert np.all(streamed.count + streamed.dead == SAMPLES) and streamed.dead[-1] > 0
@@ -98,11 +98,11 @@ def test_oracle_merge_against_all_at_once():
     rng = np.random.default_rng(0)
     x = np.where(rng.random((90, 3)) < 0.2, -np.inf, rng.gamma(0.7, size=(90, 3)))
     x[:30, 1] = -np.inf  # a part with no path alive
-    whole = sampling.moments(paths.Trace(x, None))
-    parts = [sampling.moments(paths.Trace(part, None)) for part in np.split(x, [10, 30, 31])]
+    whole = summaries.moments(paths.Trace(x, None))
+    parts = [summaries.moments(paths.Trace(part, None)) for part in np.split(x, [10, 30, 31])]
     merged = parts[0]
     for part in parts[1:]:
-        merged = sampling.merge(merged, part)
+        merged = summaries.merge(merged, part)
     for a, b in zip(merged, whole, strict=True):
         assert np.allclose(a, b, rtol=1e-12)
     alive = x[np.isfinite(x[:, 0]), 0]
@@ -113,11 +113,11 @@ def test_oracle_merge_against_all_at_once():
 
 def test_exact_no_survivor_is_a_value():
     dead = paths.Trace(np.full((5, 2), -np.inf), None)
-    moments = sampling.moments(dead)
+    moments = summaries.moments(dead)
     assert np.all(moments.mean == -np.inf) and np.all(moments.m2 == 0)
-    summary = sampling.summarise(moments)
+    summary = summaries.summarise(moments)
     assert np.all(summary.dead_mass == 1) and not any(np.any(np.isnan(leaf)) for leaf in summary)
-    assert np.all(sampling.merge(moments, moments).mean == -np.inf)
+    assert np.all(summaries.merge(moments, moments).mean == -np.inf)
     narrow = paths.dense(ensembles.Ensemble((1,) * 40, weights.normal(), masks.relu()))
     streamed = sampling.stream(narrow, jax.random.key(0), 16, block_size=8)
     assert streamed.count[-1] == 0 and streamed.mean[-1] == -np.inf
@@ -128,10 +128,10 @@ def test_statistical_summary_errors():
     """The standard errors of mean and variance are the spread seen over repeated runs."""
     rng = np.random.default_rng(0)
     runs = rng.normal(3, 2, size=(400, 500, 1))
-    summaries = [sampling.summarise(sampling.moments(paths.Trace(x, None))) for x in runs]
+    seen = [summaries.summarise(summaries.moments(paths.Trace(x, None))) for x in runs]
     for value, error in (("mean", "mean_error"), ("variance", "variance_error")):
-        spread = np.std([getattr(s, value)[-1] for s in summaries])
-        claimed = np.mean([getattr(s, error)[-1] for s in summaries])
+        spread = np.std([getattr(s, value)[-1] for s in seen])
+        claimed = np.mean([getattr(s, error)[-1] for s in seen])
         assert claimed == pytest.approx(spread, rel=0.15)
 
 
