@@ -71,7 +71,7 @@ def _cell(row: Row) -> str:
         allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
         text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"
     elif row.error < 1e-4:
-        text = f"{row.measured:.1g} ({row.expected:.1g})"
+        text = f"{row.measured:.2g} ± {row.error:.0e} ({row.expected:.2g})"
     else:
         digits = max(1 - math.floor(math.log10(row.error)), 0)  # show the error to two digits
         text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"

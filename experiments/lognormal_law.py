@@ -174,7 +174,7 @@ def _draw_variances(axis, rows):
         color=_figure.THEORY,
         ms=18,
         lw=1,
-        label="5β + 18.5 Σ 1/nᵢ² ± next term",
+        label="5β + 18.5 Σ 1/nᵢ² ± allowance",
     )
     for name, ticks in (("x", [0.1, 0.2, 0.5, 1, 2]), ("y", [0.5, 1, 2, 5, 10])):
         axis.set(**{f"{name}scale": "log", f"{name}ticks": ticks, f"{name}ticklabels": ticks})

@@ -29,9 +29,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --x64, leave out what does not depend on precision."""
+    """With --x64, leave out what does not depend on the precision of JAX."""
     if config.getoption("--x64"):
-        host = ("test_layering", "test_bad_input", "test_experiments", "test_readme")
+        host = {"README", "test_bad_input", "test_exact", "test_experiments", "test_laws"}
+        host |= {"test_layering", "test_readme", "test_statistical"}
         items[:] = [item for item in items if item.path.stem not in host]
 
 
