@@ -68,8 +68,8 @@ def stream(
     """Return the moments of the increments of ``num_samples`` paths, in constant memory.
 
     The paths are those of ``sample`` with the same arguments. A block is reduced where it was run,
-    in the path's precision (which is that of log_norm here); blocks are merged in their order, in
-    float64, on the host.
+    in float32 or, for a float64 path, in float64: log_norm is summed in that. Blocks are merged in
+    their order, in float64, on the host.
     """
     run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
     total = None
