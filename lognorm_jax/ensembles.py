@@ -10,6 +10,7 @@ networks", Comm. Math. Phys. 376 (2020).
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,8 +75,20 @@ class Ensemble:
 def _per_layer(ensemble: Ensemble, value) -> np.ndarray:  # (depth,)
     """Return ``value(mask)`` for the mask of each layer, computed once a distinct mask."""
     checks.instance("ensemble", ensemble, Ensemble)
-    table = {mask: float(value(mask)) for mask in set(ensemble.masks)}
-    return np.array([table[mask] for mask in ensemble.masks])
+    distinct = {id(mask): mask for mask in ensemble.masks}  # quicker than hashes of 10⁶ masks
+    table = {name: float(value(mask)) for name, mask in distinct.items()}
+    return np.array([table[name] for name in map(id, ensemble.masks)])
+
+
+def layer_counts(ensemble: Ensemble) -> dict[tuple[int, masks.Mask], int]:
+    """Return how often each (output width, mask) appears."""
+    checks.instance("ensemble", ensemble, Ensemble)
+    distinct = {id(mask): mask for mask in ensemble.masks}
+    counts = Counter(zip(ensemble.widths[1:], map(id, ensemble.masks), strict=True))
+    merged = Counter()
+    for (width, name), count in counts.items():
+        merged[width, distinct[name]] += count
+    return dict(merged)
 
 
 def _output_widths(ensemble: Ensemble) -> np.ndarray:  # (depth,)
@@ -117,8 +130,8 @@ def beta(ensemble: Ensemble) -> float:
     >>> beta(Ensemble((784, 64, 32, 16), weights.normal(), masks.relu()))
     0.109375
     """
-    masked = _per_layer(ensemble, lambda mask: mask is not masks.identity())
-    return math.fsum(masked / _output_widths(ensemble))
+    counts = layer_counts(ensemble).items()
+    return math.fsum(count / n for (n, mask), count in counts if mask is not masks.identity())
 
 
 def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
@@ -133,9 +146,11 @@ def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
     >>> log_variance(Ensemble((64,) * 65, weights.normal(), masks.relu()))
     5.0
     """
-    unit = unit_direction(ensemble, direction)
+    checks.instance("ensemble", ensemble, Ensemble)
     quartic = np.zeros(ensemble.depth)
-    quartic[0] = np.sum(unit**4)
+    quartic[0] = 1 / ensemble.widths[0]
+    if direction is not None:
+        quartic[0] = np.sum(unit_direction(ensemble, direction) ** 4)
     return math.fsum(predictable_variance(ensemble, quartic))
 
 
@@ -213,13 +228,14 @@ def dead_mass(ensemble: Ensemble) -> float:
         "a law without atoms",
         "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
     )
-    keep_prob = _per_layer(ensemble, lambda mask: mask.keep_prob)
-    with np.errstate(divide="ignore"):  # log 0 = −inf is right where no entry is ever lost
-        log_lost = _output_widths(ensemble) * np.log1p(-keep_prob)
-    rare = log_lost < -0.7
-    log_alive = np.log1p(-np.exp(log_lost), where=rare, out=np.zeros_like(log_lost))
-    log_alive = np.log(-np.expm1(log_lost), where=~rare, out=log_alive)
-    return max(0.0, float(-np.expm1(np.sum(log_alive))))
+    log_alive = []
+    for (n, mask), count in layer_counts(ensemble).items():
+        if mask.keep_prob < 1:
+            lost = n * math.log1p(-float(mask.keep_prob))  # ln P(no entry is kept)
+            rare = lost < -0.7
+            alive = math.log1p(-math.exp(lost)) if rare else math.log(-math.expm1(lost))
+            log_alive.append(count * alive)
+    return max(0.0, -math.expm1(math.fsum(log_alive)))
 
 
 def equal_beta(

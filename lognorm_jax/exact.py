@@ -1,80 +1,90 @@
-"""Exact finite-width facts for Gaussian weights.
+"""Exact finite-width laws for Gaussian weights: no simulation, any width, any depth, any mask.
 
 With Gaussian weights the ratios R_i are independent and free of the past, because W x is normal
-with covariance ‖x‖²·I for every x. So the law of one layer is a fixed mixture of χ² laws.
+with covariance ‖x‖²·I for every x. So log_norm is a sum of independent increments, whatever the
+direction; ``increments`` has the density of one, ``inversion`` the law of their sum.
 """
 
-import functools
 import math
 
 import numpy as np
-from scipy.special import loggamma
 
-from lognorm_jax import checks, masks
+from lognorm_jax import checks, ensembles, increments, inversion, laws, masks, weights
 
 
 def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
     """Return the first ``order`` cumulants of ln R given survival: one layer, fan "out", Gaussian.
 
-    For R = Σ_a D_a² z_a²/(n m2), φ(t) = E e^{−tR} = L(t/(n m2))^n with L(τ) = E(1 + 2τD²)^{−1/2},
-    and E[R^{−σ}; R > 0] = ∫_0^∞ t^σ (−φ'(t)) dt/Γ(σ + 1) for −1 < Re σ < 1/2. In ln t the
-    integrand is analytic and the trapezoid rule exact to rounding; the moments of ln R are the
-    Taylor coefficients in −σ, read off a circle by a discrete Fourier transform.
-
-    width: n ≥ 1. mask: any with a support. order: 1…8. The error is a few units of rounding of the
-    k-th moment of ln R times a growing factor: about 1e-14 in the mean, 1e-13 in the variance, 1e-9
-    in the eighth cumulant at width 1. Raises ``ValueError`` for anything else.
-    Source: derived; tests/test_exact.py holds it against the χ² mixture and against simulation.
+    width: n ≥ 1. mask: any with a support of values within a factor 1e8 of one another. order: an
+    integer in 1…8. The k-th is exact to about 1e-13 of the standard deviation to the power k, and
+    the mean to 1e-11 relative even at width 10⁶, where it is −2.5e-6. Raises ``ValueError`` for
+    anything else. Source: derived; tests/test_exact.py holds it against the χ² mixture, polygamma
+    functions and simulation.
 
     >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
     [-0.025421, 0.05194]
     """
-    width = checks.integer("width", width, 1)
     order = checks.integer("order", order, 1)
     checks.require(order <= 8, "order", order, "an integer in 1…8")
-    checks.instance("mask", mask, masks.Mask)
+    return increments.cumulants(width, mask)[:order]
+
+
+def _layers(ensemble: ensembles.Ensemble) -> inversion.Layers:
+    checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
-        mask.support is not None,
-        f"support of {mask.name}",
-        mask.support,
-        "(value, probability) pairs",
-        "Give the Mask its support, or sample it with paths.dense.",
+        ensemble.weights is weights.normal(),
+        "ensemble.weights",
+        ensemble.weights.name,
+        "weights.normal(): with other weights the increments depend on one another",
+        "Take moments.norm_moment for exact moments, or sample with paths.dense.",
     )
-    return _increment_cumulants(width, mask, order)
+    counts = ensembles.layer_counts(ensemble)
+    return [(increments.increment(*layer), count) for layer, count in counts.items()]
 
 
-@functools.lru_cache(maxsize=4096)
-def _increment_cumulants(n: int, mask: masks.Mask, order: int) -> tuple[float, ...]:
-    square = np.array([float(value) ** 2 for value, _ in mask.support])[:, None]
-    prob = np.array([float(prob) for _, prob in mask.support])[:, None]
-    m2 = float(mask.moment(1))
-    lost = 1 - float(mask.keep_prob)
+def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]:
+    """Return the first ``order`` cumulants of log_norm given survival, for Gaussian weights.
 
-    span = float(np.log(square.max() / square.min()))  # ln R spreads over so much, or more
-    checks.require(
-        span < 400,
-        f"support of {mask.name}",
-        mask.support,
-        "values of size within a factor 1e86 of one another",
-        "Drop the smaller ones: no product would tell them from 0.",
-    )
-    step = 0.1
-    log_t = np.arange(-60.0, 200.0 + span, step)
-    spread = 2 * square * np.exp(log_t) / (n * m2)
-    near_one = np.sum(prob * np.expm1(-0.5 * np.log1p(spread)), axis=0)  # L − 1, to full precision
-    far = lost + np.sum(prob * (1 + spread) ** -0.5, axis=0)
-    log_l = np.where(near_one > -0.5, np.log1p(np.maximum(near_one, -0.5)), np.log(far))
-    slope = np.sum(prob * square * (1 + spread) ** -1.5, axis=0)
-    density = step * slope / m2 * np.exp((n - 1) * log_l + log_t)  # −φ'(t) t per step of ln t
+    The sums of those of the layers; ``laws.edgeworth`` makes a law of them. order: 1…8. Raises
+    ``ValueError`` for other orders and other weights.
+    """
+    _layers(ensemble)
+    counts = ensembles.layer_counts(ensemble).items()
+    each = [np.multiply(count, increment_cumulants(*layer, order)) for layer, count in counts]
+    total = [math.fsum(column) for column in zip(*each, strict=True)]
+    return (total[0] + float(np.sum(ensembles.fan_shift(ensemble))), *total[1:])
 
-    radius, points = min(0.25, 2 / max(span, 1.0)), 64
-    sigma = radius * np.exp(2j * np.pi * np.arange(points) / points)
-    mellin = np.exp(np.multiply.outer(sigma, log_t)) @ density / np.exp(loggamma(sigma + 1))
-    alive = -math.expm1(n * math.log1p(-float(mask.keep_prob))) if lost > 0 else 1.0
-    taylor = np.fft.fft(mellin / alive).real[: order + 1] / points
-    raw = [taylor[k] * math.factorial(k) / (-radius) ** k for k in range(order + 1)]
-    cumulants = [0.0]
-    for k in range(1, order + 1):
-        lower = sum(math.comb(k - 1, j - 1) * cumulants[j] * raw[k - j] for j in range(1, k))
-        cumulants.append(float(raw[k] - lower))
-    return tuple(cumulants[1:])
+
+def law(ensemble: ensembles.Ensemble) -> laws.Law:
+    """Return the exact law of log_norm, for Gaussian weights.
+
+    Widths, depth, fan and masks are free; a mask needs a support of values within a factor 1e8 of
+    one another, as every mask of ``masks`` has. Distinct layers are computed once, and neither
+    width nor depth enters the cost: some 20 ms for equal layers, 10 to 20 ms more for each further
+    distinct one, up to 0.5 s for one or two layers of width below 100 with many values lost.
+
+    Accuracy: cdf and atom to 1e-12, mean and variance to 1e-10 (relative, where they are large).
+    Far tails keep a relative accuracy of 1e-9: the upper one, by ``sf`` and the pdf, to 1e-300; the
+    lower one to 1e-300 for linear and leaky layers of width ≥ 1000, and for other layers to where a
+    single layer with few surviving coordinates, or none but small ones, makes up the tail: 1e-50
+    for 100 ReLU layers of width 1000, 1e-15 at width 100, 1e-7 for one layer of width 50. Below
+    that point ln P(X ≤ x) goes on as a straight line, which says little. Note that the cdf begins
+    at the atom: next to it, smaller probabilities cannot be told in float64.
+
+    Raises ``ValueError`` for other weights, whose increments depend on one another.
+    Source: derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al. (2021).
+
+    >>> from lognorm_jax import weights
+    >>> relu_net = ensembles.Ensemble((64, *(16,) * 16), weights.normal(), masks.relu())
+    >>> exact_law = law(relu_net)
+    >>> exact_law.name, round(exact_law.mean, 6), round(float(exact_law.cdf(-2.822)), 9)
+    ('exact law, β = 1', -2.822357, 0.483827623)
+    """
+    layers = _layers(ensemble)
+    shift = float(np.sum(ensembles.fan_shift(ensemble)))
+    mean, variance = cumulants(ensemble, 2)
+    lower, upper = inversion.curves(layers, math.sqrt(variance))
+    lower, upper = (curve._replace(x=curve.x + shift) for curve in (lower, upper))
+    name = f"exact law, β = {ensembles.beta(ensemble):.4g}"
+    atom = ensembles.dead_mass(ensemble)
+    return laws.tabulated(name, lower, upper, mean, variance, atom)

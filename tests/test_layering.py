@@ -8,14 +8,24 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"summaries"},
+    {"summaries", "tables"},
     {"weights", "masks", "laws", "sampling", "probes"},
-    {"ensembles"},
-    {"exact", "paths"},
+    {"ensembles", "increments"},
+    {"inversion"},
+    {"exact", "moments", "paths"},
     {"martingales", "networks"},
 ]
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}
-STANDARD = {"collections", "dataclasses", "fractions", "functools", "math", "numbers", "operator"}
+STANDARD = {
+    "collections",
+    "itertools",
+    "dataclasses",
+    "fractions",
+    "functools",
+    "math",
+    "numbers",
+    "operator",
+}
 STANDARD |= {"typing"}
 
 

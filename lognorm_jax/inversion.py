@@ -1,0 +1,176 @@
+"""From the increments of single layers to the law of their sum: inversion of the Mellin transform.
+
+E[e^{sX} | alive] = Π_i E[R_i^s | alive] is inverted along lines Re s = c. Along one line rounding
+is relative to the peak of the tilted law e^{cx} f(x), so one line sees some five of its standard
+deviations to either side; a few lines, each a window, see the whole law with full relative
+accuracy. Lines with c > 0 give P(X > x), those with c < 0 give P(X ≤ x).
+
+Source: derived; the tilt is that of saddle-point approximations (Daniels 1954), but the integrals
+are done in full, by the trapezoid rule, which converges exponentially. See tests/test_exact.py.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from lognorm_jax import increments, tables
+
+_FAR = -700.0  # ln of the probability at which the tables of a law end
+_NOISE = 1e-7  # of the peak of a tilted law: below it, rounding may exceed 1e-9
+_LEFT_OUT = 1e-10  # relative probability that a window may leave out
+_SHALLOW = -25.0  # ln of a probability: a window that leaves something out must reach below it
+
+Layers = list[tuple[increments.Increment, int]]  # distinct layers, and how often each appears
+
+
+class Window(NamedTuple):
+    """The law of X = log_norm given survival, seen through the factor e^{tilt x}."""
+
+    tilt: float  # c
+    log_mass: float  # K(c) = ln E e^{cX}
+    mean: float  # K'(c), of the tilted law
+    sigma: float  # √K''(c)
+    x: np.ndarray  # (points,), where what follows is known to 1e-9 relative
+    value: np.ndarray  # (points,): ln P(X > x), or ln P(X ≤ x) if tilt < 0
+    slope: np.ndarray  # (points,): its derivative
+    bend: np.ndarray  # (points,): its second derivative
+    whole: bool  # whether rounding, and not what the nodes leave out, ends it on the left
+
+
+class _Part(NamedTuple):
+    """One distinct layer under the tilted law."""
+
+    count: int
+    place: increments.Tilted
+    log_mass: float  # ln E[R^c | alive]
+    mean: float
+    y: np.ndarray  # (nodes,), less the mean
+    weight: np.ndarray  # (nodes,), of sum 1
+
+
+def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
+    """Return every layer at its nodes, and the frequency at which their product has died away."""
+    places = [increments.tilted(layer, tilt, count) for layer, count in layers]
+    if None in places:
+        return None
+    counts = [count for _, count in layers]
+    band = increments.bandwidth([(p.precision, k) for p, k in zip(places, counts, strict=True)])
+    parts = []
+    for (layer, count), place in zip(layers, places, strict=True):
+        y, log_weight = increments.nodes(layer, place, band)
+        plain = logsumexp(log_weight)
+        total = logsumexp(log_weight + tilt * y)
+        log_mass = total - layer.log_alive
+        if abs(plain - layer.log_alive) < 1e-11 and abs(log_mass) < 1:  # to full precision
+            log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(tilt * y)))
+        weight = np.exp(log_weight + tilt * y - total)
+        weight /= weight.sum()
+        mean = float(weight @ y)
+        parts.append(_Part(count, place, log_mass, mean, y - mean, weight))
+    return parts, band
+
+
+def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
+    """Return E e^{it(X − mean)} of the tilted law; precise also for 10⁶ layers of φ ≈ 1."""
+    log_phi = np.zeros(len(t), complex)
+    for part in parts:
+        fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
+        log_phi += part.count * increments.log1p(fall)
+    return np.exp(log_phi)
+
+
+def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x):
+    """Return a bound on ln P(X ≤ x, some layer in the far left tail that its nodes leave out).
+
+    By Chernoff's bound the other layers then sum to z with probability at most e^{K(c) − cz} and 1.
+    """
+    bound = np.full(len(x), -np.inf)
+    for (layer, count), part in zip(layers, parts, strict=True):
+        if part.place.cut:
+            jump = np.minimum(part.place.low, x - (log_mass - part.log_mass) / tilt)
+            tail = np.interp(jump, layer.y, layer.log_below) - layer.log_alive
+            bound = np.logaddexp(bound, math.log(count) + tail)
+    return bound
+
+
+def window(layers: Layers, tilt: float) -> Window | None:
+    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform on that line."""
+    found = _parts(layers, tilt)
+    if found is None:
+        return None
+    parts, band = found
+    mean = sum(part.count * part.mean for part in parts)
+    log_mass = sum(part.count * part.log_mass for part in parts)
+    sigma = math.sqrt(sum(part.count * float(part.weight @ part.y**2) for part in parts))
+    edge = min(layer.edge for layer, _ in layers)
+    period = 14 * sigma + 40 / abs(tilt) + (40 / (edge + tilt) if tilt > -edge else 0)
+
+    t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
+    s = tilt + 1j * t
+    flip = 1 - 2 * (np.arange(len(t)) % 2)  # puts the mean in the middle of the period
+    spectrum = np.conj(flip * _transform(parts, t) * np.array([1 / s, np.ones_like(s), -s]))
+    size = 1 << math.ceil(math.log2(2 * band * period))
+    tail, density, change = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
+    x = mean + (np.arange(size) - size // 2) * (period / size)
+
+    loud = np.abs(tail) > _NOISE * np.abs(tail).max()
+    x, tail, density, change = (f[loud] for f in (x, tail, density, change))
+    value = log_mass - tilt * x + np.log(np.abs(tail))
+    slope = -density / tail
+    bend = -change / tail - slope**2
+    missing = _left_out(layers, parts, tilt, log_mass, x) > value + math.log(_LEFT_OUT)
+    start = 1 + int(np.max(np.flatnonzero(missing), initial=-1))
+    known = (f[start:] for f in (x, value, slope, bend))
+    return Window(tilt, log_mass, mean, sigma, *known, start == 0)
+
+
+def joint(a: Window, b: Window) -> float | None:
+    """Return the point where two windows are equally good, or None where one is not good."""
+    x = (a.mean * b.sigma + b.mean * a.sigma) / (a.sigma + b.sigma)
+    return x if all(len(w.x) and w.x[0] < x < w.x[-1] for w in (a, b)) else None
+
+
+def windows(layers: Layers, sign: int, sigma: float) -> list[Window]:
+    """Return windows from the middle of the law, of standard deviation sigma, out to one side."""
+    edge = min(layer.edge for layer, _ in layers)
+    tilts = [1 / sigma] if sign > 0 else [-1 / sigma, -min(1 / sigma, edge / 2)]
+    inner = (window(layers, tilt) for tilt in tilts)
+    found = [next(w for w in inner if w and (w.whole or np.min(w.value, initial=0) < _SHALLOW))]
+    while found[-1].log_mass - found[-1].tilt * found[-1].mean > _FAR:
+        last = found[-1]
+        further = (window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2))
+        new = next((w for w in further if w and joint(last, w)), None)
+        if new is None:
+            break
+        found.append(new)
+    return found
+
+
+def _join(found: list[Window], low: float, high: float) -> tables.Curve:
+    """Join windows, in order of x, to one curve from low to high."""
+    joints = [joint(a, b) for a, b in itertools.pairwise(found)]
+    pieces = []
+    for w, left, right in zip(found, [low, *joints], [*joints, high], strict=True):
+        mine = (w.x >= left) & (w.x < right)
+        pieces.append(np.array([w.x, w.value, w.slope, w.bend])[:, mine])
+    return tables.Curve(*np.concatenate(pieces, axis=1))
+
+
+def curves(layers: Layers, sigma: float) -> tuple[tables.Curve, tables.Curve]:
+    """Return ln P(X ≤ x | alive) below a point in the middle, and ln P(X > x | alive) above it.
+
+    Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they meet; what they
+    are short of 1, rounding over many layers, is divided out.
+    """
+    left, right = windows(layers, -1, sigma), windows(layers, 1, sigma)
+    split = joint(left[0], right[0])
+    lower = _join(left[::-1], -math.inf, split)
+    upper = _join(right, split - sigma / 2, math.inf)
+    above = float(tables.interpolate(upper)(lower.x[-1])[0])
+    total = math.exp(lower.value[-1]) + math.exp(above)
+    if not abs(total - 1) < 1e-6:
+        raise ArithmeticError(f"P(X ≤ x) + P(X > x) = {total}: please report this ensemble.")
+    return tuple(curve._replace(value=curve.value - math.log(total)) for curve in (lower, upper))
