@@ -33,6 +33,7 @@ class Weights:
     ]  # (key, shape, dtype) -> iid draws
     moment: Callable[[int], Fraction]  # k -> E w^{2k}; ValueError where it is infinite
     atoms: bool = False  # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
+    symmetric: bool = True  # whether −w has the law of w, as for every law of this module
 
     def __post_init__(self):
         checks.require(
