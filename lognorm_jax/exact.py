@@ -64,7 +64,7 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     distinct one, up to 0.5 s for one or two layers of width below 100 with many values lost.
 
     Accuracy: cdf and atom to 1e-12, mean and variance to 1e-10 (relative, where they are large).
-    Far tails keep a relative accuracy of 1e-9: the upper one, by ``sf`` and the pdf, to 1e-300; the
+    Far tails keep a relative accuracy of 1e-8: the upper one, by ``sf`` and the pdf, to 1e-300; the
     lower one to 1e-300 for linear and leaky layers of width ≥ 1000, and for other layers to where a
     single layer with few surviving coordinates, or none but small ones, makes up the tail: 1e-50
     for 100 ReLU layers of width 1000, 1e-15 at width 100, 1e-7 for one layer of width 50. Below

@@ -64,7 +64,7 @@ def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
         plain = logsumexp(log_weight)
         total = logsumexp(log_weight + tilt * y)
         log_mass = total - layer.log_alive
-        if abs(plain - layer.log_alive) < 1e-11 and abs(log_mass) < 1:  # to full precision
+        if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:  # to full precision
             log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(tilt * y)))
         weight = np.exp(log_weight + tilt * y - total)
         weight /= weight.sum()

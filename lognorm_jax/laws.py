@@ -84,8 +84,9 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
     fall, the tails are exponential, and their probabilities a guess.
 
     cumulants: 2, 3 or 4 of them, finite, κ₂ > 0; those left out are 0. atom: in [0, 1). Raises
-    ``ValueError`` for anything else, and where the series is not even valid for |z| ≤ 1: about
-    |λ₃| > 1, or λ₄ > 3. Source: Edgeworth (1905); Cramér, Mathematical Methods of Statistics, 17.7.
+    ``ValueError`` for anything else, and where the series is not even valid for |z| ≤ 1: beyond
+    about |λ₃| = 1.2, or λ₄ = 1.5 (3 if |λ₃| is near 1). Source: Edgeworth (1905); Cramér,
+    Mathematical Methods of Statistics, 17.7.
 
     >>> law = edgeworth([0.0, 1.0, -0.3, 0.1])
     >>> [round(float(law.cdf(x)), 6) for x in (-2, 0, 2)]
@@ -114,7 +115,8 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
         outward = hazard[2400::-1] if sign > 0 else hazard[2400:]  # from the middle to the end
         end = int(np.argmax(np.append(np.diff(outward) <= 0, True)))
         instead = "Take laws.normal(κ₁, κ₂), or exact.law."
-        checks.require(end >= 200, "cumulants", cumulants, "near those of a normal law", instead)
+        sound = end >= 200 and abs(excess) <= 4
+        checks.require(sound, "cumulants", cumulants, "near those of a normal law", instead)
         keep = slice(2400 - end, 2401) if sign > 0 else slice(2400 - 0, 2401 + end)
         x, tail, f, df = mean + sigma * z[keep], tail[keep], density[keep], change[keep]
         slope = sign * f / tail / sigma

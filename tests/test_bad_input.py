@@ -14,6 +14,7 @@ from lognorm_jax import (
     laws,
     martingales,
     masks,
+    moments,
     networks,
     paths,
     probes,
@@ -107,6 +108,25 @@ CASES = {
         lambda e: martingales.decompose(paths.Trace(np.zeros(2), np.ones(2)), e),
     ),
     "network": (not_an_object, lambda n: networks.jacobian_path(n, np.ones(4), np.ones(4))),
+    "ensemble of an exact law": (not_an_object, exact.law),
+    "weights of an exact law": (
+        st.sampled_from([weights.laplace(), weights.rademacher(), weights.sparse(0.5)]),
+        lambda law: exact.law(ensembles.Ensemble((4, 3), law, masks.relu())),
+    ),
+    "order of a moment": (
+        st.sampled_from([-1, 13, 1.0, "2", None, True]),
+        lambda k: moments.norm_moment(GOOD, k),
+    ),
+    "direction of a moment": (bad_vector, lambda u: moments.norm_moment(GOOD, 2, u)),
+    "ensemble of a moment": (not_an_object, lambda e: moments.norm_moment(e, 2)),
+    "kurtosis": (
+        st.one_of(st.floats(max_value=0.99), not_a_number),
+        lambda k: moments.pre_activation_kurtosis(GOOD, k),
+    ),
+    "covariance": (
+        st.one_of(st.floats(max_value=-1.01), not_a_number),
+        lambda c: moments.pre_activation_kurtosis(GOOD, 3, c),
+    ),
     "mask": (not_an_object, lambda mask: exact.increment_cumulants(4, mask)),
     "mask of a family": (
         not_an_object.filter(bool),
@@ -210,7 +230,7 @@ CASES = {
         lambda b: ensembles.equal_beta(b, [10]),
     ),
     "order": (
-        st.sampled_from([0, 9, 1.5, None]),
+        st.sampled_from([0, 9, -1, 1.5, 2.0, "2", None]),
         lambda k: exact.increment_cumulants(4, masks.relu(), k),
     ),
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import statistical
 
-from lognorm_jax import ensembles, laws, masks, networks, paths, weights
+from lognorm_jax import ensembles, exact, laws, masks, networks, paths, weights
 
 WEIGHTS = {
     "normal": weights.normal,
@@ -38,6 +38,11 @@ LAWS = {
     "limit, fan in": lambda: ensembles.limit_law(
         ensembles.Ensemble((5, 4, 4, 3), weights.laplace(), masks.relu(), "in")
     ),
+    "exact": lambda: exact.law(NORMAL_RELU),
+    "exact, fan in": lambda: exact.law(
+        ensembles.Ensemble((5, 40, 4), weights.normal(), masks.leaky_relu(0.2), "in")
+    ),
+    "edgeworth": lambda: laws.edgeworth([-1.0, 2.0, -0.5, 0.3], 0.1),
     "empirical": lambda: laws.empirical(np.random.default_rng(1).normal(size=500)),
     "empirical, dead": lambda: laws.empirical([-np.inf, -np.inf, 0.0, 1.0, 1.0, 7.0]),
     "empirical, all dead": lambda: laws.empirical([-np.inf] * 3),
@@ -132,7 +137,10 @@ def test_exact_law(make):
     assert law.variance >= 0 and not np.isnan(law.mean)
     assert laws.ks_distance(law, law) == 0
     if law.pdf is not None:
-        assert abs(np.trapezoid(law.pdf(x), x) + law.atom - 1) < 1e-6
+        assert abs(np.trapezoid(law.pdf(x), x) - (cdf[-1] - cdf[0])) < 1e-6
+        assert cdf[0] < law.atom + 1e-5 and cdf[-1] > 1 - 1e-9
+    if law.sf is not None:
+        assert np.allclose(law.sf(x) + cdf, 1, rtol=0, atol=1e-14) and law.sf(np.inf) == 0
 
 
 @_battery(PATHS)

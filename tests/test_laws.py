@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lognorm_jax import ensembles, laws, masks, weights
+from lognorm_jax import ensembles, exact, laws, masks, tables, weights
 
 
 def test_exact_ks_distance_of_normals():
@@ -118,3 +119,62 @@ def test_statistical_compare_of_two_samples():
     assert laws.compare(a, laws.empirical(c)).verdict == "fail"
     dead = np.where(rng.random(20_000) < 0.1, -np.inf, b)
     assert laws.compare(a, laws.empirical(dead)).verdict == "fail"
+
+
+@pytest.mark.parametrize("mask", [masks.relu(), masks.identity(), masks.leaky_relu(0.1)])
+@pytest.mark.parametrize("width", [16, 64, 256])
+def test_exact_edgeworth_beats_the_moment_matched_normal(mask, width):
+    """Against the exact law, at d/n = 1; the gain grows with the width, as its order is higher."""
+    ensemble = ensembles.Ensemble((width,) * (width + 1), weights.normal(), mask)
+    law, cumulants = exact.law(ensemble), exact.cumulants(ensemble)
+    matched = laws.ks_distance(law, laws.normal(*cumulants[:2]))
+    third = laws.ks_distance(law, laws.edgeworth(cumulants[:3], law.atom))
+    fourth = laws.ks_distance(law, laws.edgeworth(cumulants, law.atom))
+    assert matched < laws.ks_distance(law, ensembles.limit_law(ensemble))
+    assert third < matched / (0.2 * width) and fourth < third / 2
+    assert fourth < 1 / width**2
+
+
+def test_exact_edgeworth_series():
+    """The textbook's series in the middle, exponential tails further out, the atom below all."""
+    k = (1.0, 4.0, -2.4, 2.0)  # skewness −0.3, excess 0.125
+    law, atom = laws.edgeworth(k, 0.25), 0.25
+    z = np.linspace(-2.5, 2.5, 101)
+    phi, Phi = scipy.stats.norm.pdf(z), scipy.stats.norm.cdf(z)
+    he = [scipy.special.eval_hermitenorm(i, z) for i in range(7)]
+    series = Phi - phi * (-0.3 * he[2] / 6 + 0.125 * he[3] / 24 + 0.09 * he[5] / 72)
+    density = phi * (1 - 0.3 * he[3] / 6 + 0.125 * he[4] / 24 + 0.09 * he[6] / 72) / 2
+    assert np.allclose(law.cdf(1 + 2 * z), atom + (1 - atom) * series, rtol=0, atol=1e-11)
+    assert np.allclose(law.pdf(1 + 2 * z), (1 - atom) * density, rtol=0, atol=1e-8)
+    assert (law.mean, law.variance, law.atom) == (1, 4, 0.25)
+    far = np.linspace(-60, 60, 10_001)
+    assert np.all(np.diff(law.cdf(far)) >= 0) and np.all(law.pdf(far) >= 0)
+    assert law.cdf(-np.inf) == atom and law.cdf(np.inf) == 1
+    plain = laws.edgeworth([1.0, 4.0])
+    assert laws.ks_distance(plain, laws.normal(1, 4)) < 1e-11
+    for bad in ([1, 4, -12], [1, 4, 0, 80], [1, 0], [1], [1, 2, 3, 4, 5], [1, -1]):
+        with pytest.raises(ValueError, match="cumulants"):
+            laws.edgeworth(bad)
+    for bad in (-0.1, 1, math.nan, "0"):
+        with pytest.raises(ValueError, match="atom"):
+            laws.edgeworth(k, bad)
+
+
+def test_exact_tabulated_logistic_law():
+    """ln F and ln(1 − F) of a logistic law: all functions, far into both tails."""
+    x = np.linspace(-30, 30, 601)
+    value, slope = -np.logaddexp(0, -x), scipy.special.expit(-x)
+    bend = -slope * (1 - slope)
+    lower = tables.Curve(*(f[:301] for f in (x, value, slope, bend)))
+    upper = tables.Curve(x[295:], *(f[::-1][295:] for f in (value, -slope, bend)))
+    law = laws.tabulated("logistic", lower, upper, 0.0, math.pi**2 / 3, 0.1)
+    logistic, at = scipy.stats.logistic, np.linspace(-200, 200, 4001)
+    assert np.allclose(law.cdf(at), 0.1 + 0.9 * logistic.cdf(at), rtol=0, atol=1e-12)
+    assert np.allclose(law.sf(at), 0.9 * logistic.sf(at), rtol=1e-9, atol=0)
+    assert np.allclose(law.pdf(at), 0.9 * logistic.pdf(at), rtol=1e-7, atol=0)
+    q = np.array([0.1, 0.100001, 0.3, 0.5, 0.7, 1 - 1e-12, 1])
+    expected = logistic.ppf((q - 0.1) / 0.9)
+    assert np.allclose(law.quantile(q), expected, rtol=1e-4) and law.quantile(0.05) == -np.inf
+    assert law.quantile(0.55) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="q = "):
+        law.quantile([0.5, 1.5])
