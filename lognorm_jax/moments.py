@@ -164,8 +164,8 @@ def norm_moment(ensemble: ensembles.Ensemble, k: int, direction: Any = None) -> 
 
     k: an integer in 0…12. direction: (n_0,), default the flat one. A Fraction if the parameters of
     weights and masks and the entries of the direction are integers or Fractions; else a float,
-    to about 1e-11 relative at k = 8, which is inf where it overflows. Matrices have the size p(k) = 1, 2, 3, 5, 7, 11, …, 77, so the
-    cost is p(k)² numbers a layer, whatever the widths.
+    to about 1e-11 relative at k = 8, which is inf where it overflows. Matrices have the size p(k) =
+    1, 2, 3, 5, 7, 11, …, 77, so the cost is p(k)² numbers a layer, whatever the widths.
 
     Raises ``ValueError`` for other k, for weights without a finite moment of order 2k, and from
     k = 3 for weights that are not symmetric. For large k·β the mean is carried by very rare paths:
