@@ -10,7 +10,7 @@ SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of wh
 LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
 and the allowance; or KS distance [its 99.99% interval] ≤ allowance, and passes unless the interval
-lies above the allowance. ✗ marks what fails.
+lies above the allowance; or number ≤ bound. ✗ marks what fails.
 """
 
 
@@ -43,6 +43,12 @@ def agree(
     )
 
 
+def below(case: str, quantity: str, measured: float, bound: float) -> Row:
+    """Return a row that passes if measured ≤ bound, for numbers without sampling error."""
+    verdict = "pass" if measured <= bound else "fail"
+    return Row(case, quantity, float(measured), allowance=float(bound), verdict=verdict)
+
+
 def distance(case: str, quantity: str, comparison: laws.Comparison, tolerance: float = 0.0) -> Row:
     """Return a row for a KS distance and the tolerance it was compared under."""
     return Row(
@@ -66,7 +72,7 @@ def _cell(row: Row) -> str:
         low, high = row.interval
         text = f"{row.measured:.4f} [{low:.3f}, {high:.3f}] ≤ {row.allowance:.3f}"
     elif row.error is None:
-        text = f"{row.measured:.4g}"
+        text = f"{row.measured:.4g}" + (f" ≤ {row.allowance:.3g}" if row.verdict else "")
     elif row.error == 0:
         allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
         text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"

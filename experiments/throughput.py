@@ -4,7 +4,8 @@ and layers, on the same machine in the same process.
 Expected: a ratio to NumPy of about 2 for wide layers, where both are bound by the generator of
 normals, and more for narrow ones, where the loop is bound by its overhead. Also shown: the raw rate
 of jax.random.normal for one large array, which the path beats because its draws stay in cache.
-Speeds are medians of repeated runs after warm-up, and have no verdict.
+Speeds are medians of repeated runs after warm-up, and have no verdict. Exact laws are timed from an
+ensemble never seen before to the Law, and for 4,096 values of its cdf.
 
 Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments throughput
 """
@@ -16,12 +17,29 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, masks, networks, paths, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    increments,
+    masks,
+    networks,
+    paths,
+    sampling,
+    weights,
+)
 
 SHAPES = ((16, 50), (100, 100), (1000, 20))  # (width, depth)
 BUDGET, QUICK_BUDGET = 2e8, 4e7  # weights drawn by one JAX run
 REPEATS, QUICK_REPEATS = 5, 3
 RAW_NORMALS = 1 << 22
+EXACT = {  # label: widths after the first, mask
+    "100 × 100, bernoulli": ((100,) * 100, masks.bernoulli(0.5)),
+    "width 10⁶, depth 100, bernoulli": ((10**6,) * 100, masks.bernoulli(0.5)),
+    "width 100, depth 10⁶, bernoulli": ((100,) * 10**6, masks.bernoulli(0.5)),
+    "100 × 100, leaky": ((100,) * 100, masks.leaky_relu(0.1)),
+    "30 distinct widths, leaky": (tuple(range(40, 70)), masks.leaky_relu(0.1)),
+    "3 × 3, dropout on leaky": ((3,) * 3, masks.dropout(0.5, masks.leaky_relu(0.1))),
+}
 
 
 def numpy_loop(rng, width, depth, num_samples):
@@ -50,6 +68,22 @@ def _seconds(function, repeats) -> np.ndarray:  # (repeats + 1,): the first incl
     return np.array(times)
 
 
+def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
+    """Return the seconds that a law takes without any caches, and 4,096 values of its cdf."""
+    products = ensembles.Ensemble((2, *widths), weights.normal(), mask)
+    times = []
+    for _ in range(repeats):
+        increments.increment.cache_clear()
+        increments.cumulants.cache_clear()
+        started = time.perf_counter()
+        law = exact.law(products)
+        built = time.perf_counter()
+        x = law.mean + np.sqrt(law.variance) * np.linspace(-6, 6, 4096)
+        law.cdf(x)
+        times.append((built - started, time.perf_counter() - built))
+    return np.array(times).T
+
+
 def compute(*, key, quick, bar, budget=None) -> dict[str, np.ndarray]:
     """Time each contender on each shape; results are seconds a run, and weights drawn a run."""
     budget = budget or (QUICK_BUDGET if quick else BUDGET)
@@ -59,7 +93,7 @@ def compute(*, key, quick, bar, budget=None) -> dict[str, np.ndarray]:
         "raw normals/seconds": _seconds(lambda: raw(key), repeats),
         "raw normals/weights": np.array(RAW_NORMALS),
     }
-    bar.reset(total=3 * len(SHAPES))
+    bar.reset(total=3 * len(SHAPES) + len(EXACT))
     bar.unit = " runs"
     rng = np.random.default_rng(0)
     for width, depth in SHAPES:
@@ -86,6 +120,9 @@ def compute(*, key, quick, bar, budget=None) -> dict[str, np.ndarray]:
             lambda w=width, d=depth, c=count: numpy_loop(rng, w, d, c), repeats
         )
         results[f"NumPy loop, {width} × {depth}/weights"] = np.array(each * count)
+        bar.update()
+    for label, layers in EXACT.items():
+        results[f"exact law, {label}/law and cdf"] = exact_seconds(*layers, repeats)
         bar.update()
     return results
 
@@ -115,6 +152,10 @@ def check(results) -> list[_check.Row]:
             rows.append(_check.show(case, "× NumPy", rate / speed[f"NumPy loop, {shape}"]))
         if "NumPy" not in case:
             rows.append(_check.show(case, "compile s", seconds[0] - np.median(seconds[1:])))
+    for label in EXACT:
+        law, cdf = 1e3 * np.median(results[f"exact law, {label}/law and cdf"], axis=1)
+        rows.append(_check.show(f"exact law, {label}", "law, ms", law))
+        rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
     return rows
 
 

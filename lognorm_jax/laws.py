@@ -78,10 +78,10 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
 
         F(x) = Φ(z) − φ(z) [λ₃ He₂(z)/6 + λ₄ He₃(z)/24 + λ₃² He₅(z)/72].
 
-    The error is that of the fifth cumulant, O(1/n²) for a log_norm at fixed β, where that of the
-    moment-matched normal is O(1/n). The series is valid in the middle of the law, |z| well below
-    3/|λ₃|; further out its density would be negative. There, from where its hazard rate begins to
-    fall, the tails are exponential, and their probabilities a guess.
+    Its error is that of the fifth cumulant: O(n⁻³) for a log_norm at fixed β (O(n⁻²) without κ₄),
+    where that of the normal law with the same mean and variance is O(n⁻¹). The series is valid in
+    the middle of the law, |z| well below 3/|λ₃|; further out its density would be negative. There,
+    from where its hazard rate begins to fall, the tails are exponential, and a guess.
 
     cumulants: 2, 3 or 4 of them, finite, κ₂ > 0; those left out are 0. atom: in [0, 1). Raises
     ``ValueError`` for anything else, and where the series is not even valid for |z| ≤ 1: beyond
