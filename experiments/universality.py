@@ -1,11 +1,12 @@
 """At equal β the law of the weights is forgotten as width grows: its fourth moment shows only in
 the first layer, for a coordinate direction, and in terms of second order in 1/n.
 
-Expected, for five laws of weights, ReLU masks and β = 1/2: the KS distance to the exact law for
-normal weights falls as 1/n, below 2/n at the largest width; the variance of log_norm exceeds that
-law's by δ = Σ 2(μ4 − 3)E κ_i/n over the layers, κ_i being the quartic the layer meets (about
-12(μ4 − 3)β/n), for n ≥ 20 to 20% of δ, 50β/n² and 5 standard errors (at n = 10, where Var ln R is
-0.87 and not 5/n, the shift is of the sign of δ but larger); Var R_i is (5 + 2(μ4 − 3)E κ_i)/n
+Expected, for five laws of weights, ReLU masks and β = 1/2, with δ = Σ 2(μ4 − 3)E κ_i/n over the
+layers, κ_i being the quartic the layer meets (δ is about 12(μ4 − 3)β/n): log_norm has variance δ
+more, and mean δ/2 less, than the exact law for normal weights, to 20% and 50β/n² for n ≥ 20, and 5
+standard errors (at n = 10, where Var ln R is 0.87 and not 5/n, the signs are right and no more); so
+the KS distance to that law falls as 1/n, at the largest width to at most 1.5 times that of normal
+laws with these means and variances. Var R_i is (5 + 2(μ4 − 3)E κ_i)/n
 in every layer at n = 10, and (5 + 2(μ4 − 3))/n in the first one for a coordinate vector. Normal
 weights are the control: no excess, and KS distance within the noise.
 
@@ -26,7 +27,7 @@ LAWS = (
     weights.laplace(),
 )
 BETA = 0.5
-SAMPLES = {10: 100_000, 20: 50_000, 40: 20_000, 80: 6_000}  # by width
+SAMPLES = {10: 50_000, 20: 30_000, 40: 12_000, 80: 4_000}  # by width
 QUICK_SAMPLES = {10: 8_192, 20: 4_096, 40: 2_048}
 NARROW = min(SAMPLES)
 
@@ -34,11 +35,6 @@ NARROW = min(SAMPLES)
 def ensemble(law: weights.Weights, width: int) -> ensembles.Ensemble:
     """Return square ReLU products of β = 1/2."""
     return ensembles.Ensemble((width,) * (round(BETA * width) + 1), law, masks.relu())
-
-
-def _summary(x: np.ndarray) -> summaries.Summary:
-    """Return moments of samples (N, layers) of R_i, or of log_norm as one column."""
-    return summaries.summarise(summaries.moments(paths.Trace(x, None)))
 
 
 def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
@@ -79,29 +75,39 @@ def excess(law: weights.Weights, quartic: np.ndarray) -> np.ndarray:
     return 2 * (float(law.kurtosis) - 3) * quartic
 
 
-def gap(log_norms: np.ndarray, law: laws.Law) -> tuple[float, float]:
-    """Return the variance of the samples less that of a law, and its standard error."""
-    summary = _summary(log_norms[:, None])
-    return summary.variance[-1] - law.variance, summary.variance_error[-1]
+def gaps(log_norms: np.ndarray, law: laws.Law) -> np.ndarray:
+    """Return mean and variance of samples less those of a law, with their standard errors."""
+    summary = summaries.summarise(summaries.moments(paths.Trace(log_norms[:, None], None)))
+    mean, variance = summary.mean[-1] - law.mean, summary.variance[-1] - law.variance
+    return np.array([[mean, summary.mean_error[-1]], [variance, summary.variance_error[-1]]])
 
 
 def check(results) -> list[_check.Row]:
     """Hold variances, laws and single layers against theory."""
-    rows, control = [], {}
+    rows = []
     for law in LAWS:
         for width in results["widths"]:
-            case = f"{law.name}, {width}"
+            log_norms = results[f"{law.name}, {width}/log_norm"]
             normal = exact.law(ensemble(LAWS[0], int(width)))
-            log_norms, quartic = results[f"{case}/log_norm"], results[f"{case}/quartic"]
-            delta = np.sum(excess(law, quartic)) / width
+            delta = np.sum(excess(law, results[f"{law.name}, {width}/quartic"])) / width
             slack = 0.2 * abs(delta) + 50 * BETA / width**2 * (law is not LAWS[0])
-            difference = gap(log_norms, normal)
-            label = f"Var − Var normal, n = {width}"
-            if width == NARROW and law is not LAWS[0]:
-                rows.append(_check.show(law.name, label, *difference))
-            else:
-                rows.append(_check.agree(law.name, label, *difference, delta, slack))
-            control[law, width] = laws.compare(log_norms, normal)
+            for name, (value, error), expected, allowed in zip(
+                ("mean", "variance"),
+                gaps(log_norms, normal),
+                (-delta / 2, delta),
+                (slack / 2, slack),
+                strict=True,
+            ):
+                label = f"{name} gap, n = {width}"
+                if width == NARROW and law is not LAWS[0]:
+                    rows.append(_check.show(law.name, label, value, error))
+                else:
+                    rows.append(_check.agree(law.name, label, value, error, expected, allowed))
+        m, v = normal.mean, normal.variance  # of the widest
+        shifted = laws.normal(m - delta / 2, v + delta)
+        tolerance = 1.5 * laws.ks_distance(shifted, laws.normal(m, v))
+        compared = laws.compare(log_norms, normal, tolerance)
+        rows.append(_check.distance(law.name, f"KS, n = {width}", compared, tolerance))
         variance, error = results[f"{law.name}/ratios"]
         theory = (5 + excess(law, results[f"{law.name}, {NARROW}/quartic"])) / NARROW
         worst = np.argmax(np.abs(variance - theory) / error)
@@ -113,35 +119,47 @@ def check(results) -> list[_check.Row]:
         (variance,), (error,) = results[f"{law.name}/coordinate"]
         theory = (5 + excess(law, 1.0)) / NARROW
         rows.append(_check.agree(law.name, "Var R₁, coordinate", variance, error, theory))
-        widest = results["widths"][-1]
-        narrow, wide = control[law, NARROW], control[law, widest]
-        if law is LAWS[0]:
-            rows.append(_check.distance(law.name, "KS to normal, n = 10", narrow))
-        else:
-            rows.append(_check.show(law.name, "KS to normal, n = 10", narrow.distance))
-        rows.append(_check.distance(law.name, f"KS to normal, n = {widest}", wide, 2 / widest))
     return rows
 
 
+def _draw_law(axis, results, width):
+    """Draw how far each cdf is from the exact one for normal weights."""
+    normal = exact.law(ensemble(LAWS[0], width))
+    x = normal.quantile(normal.atom + (1 - normal.atom) * np.linspace(5e-4, 1 - 5e-4, 400))
+    z = (x - normal.mean) / np.sqrt(normal.variance)
+    for law, color in zip(LAWS, _figure.PALETTE, strict=False):
+        log_norms = results[f"{law.name}, {width}/log_norm"]
+        difference = laws.empirical(log_norms).cdf(x) - normal.cdf(x)
+        label = f"{law.name}, μ4 = {float(law.kurtosis):.2g}"
+        axis.plot(z, difference, color=color, lw=1.2, label=label)
+    noise = 2 * np.sqrt(normal.cdf(x) * (1 - normal.cdf(x)) / len(log_norms))
+    axis.fill_between(z, -noise, noise, color="0.85", zorder=0, label="± 2 s.e.")
+    axis.set(
+        title=f"n = {width}, depth {round(BETA * width)}",
+        xlabel="ln‖Mu‖², standardised by the exact normal law",
+        ylim=(-0.1, 0.1),
+        xlim=(-4, 3),
+    )
+
+
 def draw(results):
-    """Draw distances and variances against the width, and the layers of the narrow products."""
-    figure, axes = _figure.grid([["distance", "variance"], ["layers", "first"]], (13, 10))
-    widths = results["widths"].astype(float)
+    """Draw laws at three widths, variances against the width, and the layers of narrow products."""
+    widths = results["widths"]
+    shown = {"narrow": widths[0], "middle": widths[1], "wide": widths[-1]}
+    figure, axes = _figure.grid([list(shown), ["variance", "layers", "first"]], (16, 10))
+    for name, width in shown.items():
+        _draw_law(axes[name], results, int(width))
+    axes["narrow"].set_ylabel("cdf less the exact cdf of normal weights")
+    axes["narrow"].legend(fontsize=8)
     for i, (law, color) in enumerate(zip(LAWS, _figure.PALETTE, strict=False)):
-        mu4 = float(law.kurtosis)
-        label, place = f"{law.name}, μ4 = {mu4:.2g}", widths * 1.03 ** (i - 2)
-        distance, error, variance, noise = [], [], [], []
+        mu4, place = float(law.kurtosis), widths * 1.03 ** (i - 2)
+        variance, theory = [], []
         for width in widths:
             normal = exact.law(ensemble(LAWS[0], int(width)))
-            log_norms = results[f"{law.name}, {width:.0f}/log_norm"]
-            distance.append(laws.compare(log_norms, normal).distance)
-            error.append(1 / np.sqrt(len(log_norms)))
-            both = gap(log_norms, normal)
-            variance.append(both[0])
-            noise.append(2 * both[1])
-        axes["distance"].errorbar(place, distance, error, fmt="o-", ms=4, color=color, label=label)
-        axes["variance"].errorbar(place, variance, noise, fmt="o", ms=4, color=color, capsize=3)
-        theory = [np.sum(excess(law, results[f"{law.name}, {n:.0f}/quartic"])) / n for n in widths]
+            variance.append(gaps(results[f"{law.name}, {width}/log_norm"], normal)[1])
+            theory.append(np.sum(excess(law, results[f"{law.name}, {width}/quartic"])) / width)
+        value, error = np.array(variance).T
+        axes["variance"].errorbar(place, value, 2 * error, fmt="o", ms=4, color=color, capsize=3)
         axes["variance"].plot(place, theory, color=color, lw=1)
         values, error = results[f"{law.name}/ratios"]
         layer = np.arange(1, len(values) + 1) + 0.08 * (i - 2)
@@ -150,52 +168,43 @@ def draw(results):
         axes["layers"].plot(layer, line, "_", ms=20, mew=2, color=color)
         leading = (5 + 12 * (mu4 - 3) / NARROW) / NARROW
         axes["layers"].plot(len(values) + 0.6, leading, "<", ms=7, color=color)
-        axes["layers"].plot([], [], color=color, label=label)
-        flat = results[f"{law.name}/ratios"][:, 0]
-        for (value, spread), shape, fill in (
-            (flat, "s", "white"),
-            (results[f"{law.name}/coordinate"][:, 0], "o", color),
-        ):
+        kinds = ("ratios", "s", "white"), ("coordinate", "o", color)
+        for kind, shape, fill in kinds:
+            value, error = results[f"{law.name}/{kind}"][:, 0]
             axes["first"].errorbar(
-                mu4, value, 2 * spread, fmt=shape, ms=6, mfc=fill, color=color, capsize=3
+                mu4, value, 2 * error, fmt=shape, ms=6, mfc=fill, color=color, capsize=3
             )
-    noise = [1.36 / np.sqrt(len(results[f"{LAWS[0].name}, {n:.0f}/log_norm"])) for n in widths]
-    axes["distance"].plot(widths, noise, "--", color=_figure.THEORY, label="95% of pure noise")
-    mu4 = np.linspace(0.8, 6.2, 2)
-    axes["first"].plot(
-        mu4, (5 + 2 * (mu4 - 3)) / NARROW, color=_figure.THEORY, label="coordinate, κ = 1"
-    )
-    flat = (5 + 2 * (mu4 - 3) / NARROW) / NARROW
-    axes["first"].plot(mu4, flat, "--", color=_figure.THEORY, label="flat, κ = 1/n")
     _finish(axes, widths)
     return figure
 
 
 def _finish(axes, widths):
-    for name in ("distance", "variance"):
-        axes[name].set(
-            xscale="log", xlabel="width n, depth n/2", xticks=widths, xticklabels=widths.astype(int)
-        )
-        axes[name].minorticks_off()
-    axes["distance"].set(
-        title="the law of the weights is forgotten",
-        yscale="log",
-        ylabel="KS to the exact law, normal weights",
-    )
-    axes["distance"].legend(fontsize=8)
     axes["variance"].axhline(0, color=_figure.THEORY, lw=1)
     axes["variance"].set(
         title="excess variance falls as 1/n",
+        xscale="log",
+        xlabel="width n, depth n/2",
+        xticks=widths,
+        xticklabels=widths,
         ylabel="Var ln‖Mu‖² less that of normal weights,\n± 2 s.e.; lines: Σ 2(μ4 − 3)E κᵢ/n",
     )
+    axes["variance"].minorticks_off()
     axes["layers"].axhline(5 / NARROW, color=_figure.THEORY, lw=1, label="5/n")
+    style = {"marker": "_", "ms": 20, "mew": 2, "ls": "", "color": _figure.THEORY}
+    axes["layers"].plot([], [], label="(5 + 2(μ4 − 3)E κᵢ)/n", **style)
     axes["layers"].plot([], [], "<", color=_figure.THEORY, label="5/n + 12(μ4 − 3)/n²")
     axes["layers"].set(
-        title=f"later layers, flat direction, n = {NARROW}",
+        title=f"layer by layer, flat direction, n = {NARROW}",
         xlabel="layer i",
-        ylabel="Var Rᵢ, ± 2 s.e.; bars: (5 + 2(μ4 − 3)E κᵢ)/n",
+        ylabel="Var Rᵢ, ± 2 s.e.",
+        ylim=(0.22, 1.02),
     )
-    axes["layers"].legend(fontsize=8, ncols=2, loc="upper left")
+    axes["layers"].legend(loc="upper left")
+    mu4 = np.linspace(0.8, 6.2, 2)
+    lines = {"coordinate, κ = 1": (1, "-"), "flat, κ = 1/n": (1 / NARROW, "--")}
+    for label, (kappa, style) in lines.items():
+        theory = (5 + 2 * (mu4 - 3) * kappa) / NARROW
+        axes["first"].plot(mu4, theory, style, color=_figure.THEORY, label=label)
     axes["first"].set(
         title=f"first layer, n = {NARROW}: the direction decides",
         xlabel="μ4, the kurtosis of the weights",

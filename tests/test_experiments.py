@@ -10,8 +10,17 @@ import statistical
 from tqdm import tqdm
 
 from experiments import __main__ as runner
-from experiments import _check, _figure, lognormal_law, martingale_paths, throughput
-from lognorm_jax import ensembles, exact, laws, masks, weights
+from experiments import (
+    _check,
+    _figure,
+    exact_vs_limit,
+    lognormal_law,
+    martingale_paths,
+    moment_growth,
+    throughput,
+    universality,
+)
+from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, weights
 
 
 def four_beta(ensemble, direction=None):
@@ -122,6 +131,96 @@ def test_exact_martingale_figure(tmp_path):
             results |= {f"{law.name}, {name}/{part}": value for part, value in lines.items()}
     _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def follow(law, size, seed=0):
+    """Return a fake ``sampling.sample``-like draw from a law, without simulation."""
+    return law.quantile(np.random.default_rng(seed).random(size))
+
+
+def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(exact_vs_limit, "RATIOS", (1.0,))
+    monkeypatch.setattr(exact_vs_limit, "SAMPLED", (8,))
+    draws = [exact.law(exact_vs_limit.ensemble(mask, 1.0, 8)) for mask in exact_vs_limit.MASKS]
+    fake = iter([paths.Trace(follow(law, 30_000)[:, None], None) for law in draws])
+    monkeypatch.setattr(sampling, "sample", lambda *args, **options: next(fake))
+    with tqdm(disable=True) as bar:
+        distances = exact_vs_limit.compute(
+            key=jax.random.key(1), quick=True, bar=bar, num_samples=30_000
+        )
+    rows = exact_vs_limit.check(distances)
+    assert _check.overall(rows) == "pass" and len(rows) == 12
+    _figure.save(exact_vs_limit.draw(distances), tmp_path / "figure.png")
+
+    def fails(name, change):
+        wrong = distances | {name: change(distances[name].copy())}
+        return _check.overall(exact_vs_limit.check(wrong)) == "fail"
+
+    case = "ReLU, d/n = 1"
+    width = np.array(exact_vs_limit.WIDTHS)[:, None]
+    assert fails(f"{case}/distances", lambda d: d * [1.02, 1, 1])  # the constant
+    assert fails(f"{case}/distances", lambda d: d * (width / 2048.0) ** 0.8)  # the theorem's rate
+    assert fails(f"{case}/distances", lambda d: d * [1, 1, 4])  # Edgeworth no better than half
+    assert fails(f"{case}/sampled", lambda d: d * [1, 0.5, 1, 1])
+
+
+def test_exact_constant_of_the_distance():
+    """THEORY: n·KS → 0.92, 0.68 and 1.38 for ReLU, 0.183 for linear layers, by exact laws."""
+    found = [exact_vs_limit.constant("ReLU", ratio) for ratio in (1, 0.2, 3)]
+    assert found == pytest.approx([0.92, 0.68, 1.38], abs=0.011)
+    assert exact_vs_limit.constant("linear", 1) == pytest.approx(0.183, abs=5e-4)
+
+
+def test_statistical_moment_growth(monkeypatch, tmp_path):
+    monkeypatch.setattr(moment_growth, "LAWS", (weights.normal(),))
+    law = exact.law(moment_growth.ensemble(weights.normal(), *moment_growth.SIMULATED))
+    fake = paths.Trace(follow(law, 20_000)[:, None], None)
+    monkeypatch.setattr(sampling, "sample", lambda *args, **options: fake)
+    with tqdm(disable=True) as bar:
+        results = moment_growth.compute(
+            key=jax.random.key(1), quick=True, bar=bar, num_samples=20_000
+        )
+    assert _check.overall(moment_growth.check(results)) == "pass"
+    _figure.save(moment_growth.draw(results), tmp_path / "figure.png")
+    for name, factor in (("simulated", 1.1), ("by width", 0.9)):
+        wrong = results | {f"normal/{name}": factor * results[f"normal/{name}"]}
+        assert verdicts(moment_growth.check(wrong))["normal"] == "fail"
+    wrong = results | {"errors": 10 * results["errors"]}
+    assert _check.overall(moment_growth.check(wrong)) == "fail"
+
+
+def test_exact_universality(monkeypatch, tmp_path):
+    """Samples made to have the variance δ more and the mean δ/2 less than the exact normal law."""
+    pair = weights.normal(), weights.laplace()
+    monkeypatch.setattr(universality, "LAWS", pair)
+    rng, widths = np.random.default_rng(0), (10, 20, 80)
+    results = {"widths": np.array(widths)}
+    for law in pair:
+        for width in widths:
+            normal = exact.law(universality.ensemble(pair[0], width))
+            quartic = np.full(width // 2, 6 / width)
+            quartic[0] = 1 / width
+            delta = np.sum(universality.excess(law, quartic)) / width
+            x = follow(normal, 20_000, width)
+            stretch = np.sqrt(1 + delta / normal.variance)
+            shifted = normal.mean - delta / 2 + stretch * (x - normal.mean)
+            case = f"{law.name}, {width}"
+            results |= {f"{case}/log_norm": shifted, f"{case}/quartic": quartic}
+        for kind, quartic in (
+            ("ratios", results[f"{law.name}, 10/quartic"]),
+            ("coordinate", np.ones(1)),
+        ):
+            variance = (5 + universality.excess(law, quartic)) / 10
+            error = np.full_like(variance, 0.01)
+            results[f"{law.name}/{kind}"] = np.array([variance + rng.normal(0, error), error])
+    assert _check.overall(universality.check(results)) == "pass"
+    _figure.save(universality.draw(results), tmp_path / "figure.png")
+    for name in ("laplace/ratios", "laplace/coordinate"):
+        wrong = results | {name: results[name] * [[0.7], [1]]}
+        assert verdicts(universality.check(wrong))["laplace"] == "fail"
+    for law, other in (("laplace", "normal"), ("normal", "laplace")):
+        swapped = {f"{law}, {n}/log_norm": results[f"{other}, {n}/log_norm"] for n in widths}
+        assert verdicts(universality.check(results | swapped))[law] == "fail"
 
 
 def test_exact_throughput(monkeypatch, tmp_path):
