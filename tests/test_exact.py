@@ -214,15 +214,24 @@ def test_exact_law_agrees_with_its_mean_variance_and_moments(ensemble):
         assert np.trapezoid(np.exp(k * x) * pdf, x) == pytest.approx(moment, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["relu, uneven", "leaky", "mixed, fan in"])
-def test_statistical_dense_samples_follow_the_exact_law(name, key):
+def dense_against_law(name, key, num_samples):
     ensemble = CASES[name]
-    trace = sampling.sample(paths.dense(ensemble), key, 20_000)
+    log_norms = sampling.sample(paths.dense(ensemble), key, num_samples).log_norm
     law = exact.law(ensemble)
-    comparison = laws.compare(trace.log_norm, law)
+    comparison = laws.compare(log_norms, law)
     assert comparison.verdict == "pass" and comparison.p_value > 1e-3
-    wrong = laws.normal(law.mean, law.variance)
-    assert laws.compare(trace.log_norm, wrong).verdict == "fail"
+    assert laws.compare(log_norms, laws.normal(law.mean, law.variance)).verdict == "fail"
+
+
+@pytest.mark.parametrize("name", ["relu, uneven", "mixed, fan in"])
+def test_statistical_dense_samples_follow_the_exact_law(name, key):
+    dense_against_law(name, key, 20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_statistical_100_000_dense_samples_follow_the_exact_law(name, key):
+    dense_against_law(name, key, 100_000)
 
 
 shapes = st.lists(st.integers(1, 300), min_size=1, max_size=5)
