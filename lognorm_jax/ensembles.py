@@ -103,6 +103,12 @@ def fan_shift(ensemble: Ensemble) -> np.ndarray:
     return np.diff(np.log(np.array(ensemble.widths, dtype=np.float64)))
 
 
+def total_fan_shift(ensemble: Ensemble) -> float:
+    """Return what the fan convention adds to log_norm: ln(n_d/n_0) for fan "in", else 0."""
+    first, last = ensemble.widths[0], ensemble.widths[-1]
+    return math.log(last / first) if ensemble.fan == "in" else 0.0
+
+
 def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
     """Return ``direction`` (n_0,) divided by its norm; the flat direction if it is None.
 
@@ -208,8 +214,30 @@ def limit_law(ensemble: Ensemble, direction: Any = None) -> laws.Law:
     (ReLU), and its KS distance to the truth is about 1/n; it has no atom at −inf.
     """
     v = log_variance(ensemble, direction)
-    shift = float(np.sum(fan_shift(ensemble)))
-    return laws.normal(shift - v / 2, v)
+    return laws.normal(total_fan_shift(ensemble) - v / 2, v)
+
+
+def log_alive(ensemble: Ensemble) -> float:
+    """Return ln P(log_norm > −inf) = Σ ln(1 − P(D = 0)^{n_i}), exact for weights without atoms.
+
+    Raises ``ValueError`` for weights with atoms: there x can also vanish by cancellation.
+    """
+    checks.instance("ensemble", ensemble, Ensemble)
+    checks.require(
+        not ensemble.weights.atoms,
+        "ensemble.weights",
+        ensemble.weights.name,
+        "a law without atoms",
+        "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
+    )
+    each = []
+    for (n, mask), count in layer_counts(ensemble).items():
+        if mask.keep_prob < 1:
+            lost = n * math.log1p(-float(mask.keep_prob))  # ln P(no entry is kept)
+            rare = lost < -0.7
+            alive = math.log1p(-math.exp(lost)) if rare else math.log(-math.expm1(lost))
+            each.append(count * alive)
+    return math.fsum(each)
 
 
 def dead_mass(ensemble: Ensemble) -> float:
@@ -220,22 +248,7 @@ def dead_mass(ensemble: Ensemble) -> float:
     >>> round(dead_mass(Ensemble((2,) * 11, weights.normal(), masks.relu())), 4)
     0.9437
     """
-    checks.instance("ensemble", ensemble, Ensemble)
-    checks.require(
-        not ensemble.weights.atoms,
-        "ensemble.weights",
-        ensemble.weights.name,
-        "a law without atoms",
-        "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
-    )
-    log_alive = []
-    for (n, mask), count in layer_counts(ensemble).items():
-        if mask.keep_prob < 1:
-            lost = n * math.log1p(-float(mask.keep_prob))  # ln P(no entry is kept)
-            rare = lost < -0.7
-            alive = math.log1p(-math.exp(lost)) if rare else math.log(-math.expm1(lost))
-            log_alive.append(count * alive)
-    return max(0.0, -math.expm1(math.fsum(log_alive)))
+    return max(0.0, -math.expm1(log_alive(ensemble)))
 
 
 def equal_beta(

@@ -2,14 +2,15 @@
 
 With Gaussian weights the ratios R_i are independent and free of the past, because W x is normal
 with covariance ‖x‖²·I for every x. So log_norm is a sum of independent increments, whatever the
-direction; ``increments`` has the density of one, ``inversion`` the law of their sum.
+direction; ``increments`` has the density of one, ``quadrature`` its transform, ``inversion`` the
+law of the sum.
 """
 
 import math
 
 import numpy as np
 
-from lognorm_jax import checks, ensembles, increments, inversion, laws, masks, weights
+from lognorm_jax import checks, ensembles, increments, inversion, laws, masks, quadrature, weights
 
 
 def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
@@ -26,10 +27,10 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
     """
     order = checks.integer("order", order, 1)
     checks.require(order <= 8, "order", order, "an integer in 1…8")
-    return increments.cumulants(width, mask)[:order]
+    return quadrature.cumulants(width, mask)[:order]
 
 
-def _layers(ensemble: ensembles.Ensemble) -> inversion.Layers:
+def _counts(ensemble: ensembles.Ensemble) -> dict[tuple[int, masks.Mask], int]:
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
         ensemble.weights is weights.normal(),
@@ -38,8 +39,12 @@ def _layers(ensemble: ensembles.Ensemble) -> inversion.Layers:
         "weights.normal(): with other weights the increments depend on one another",
         "Take moments.norm_moment for exact moments, or sample with paths.dense.",
     )
-    counts = ensembles.layer_counts(ensemble)
-    return [(increments.increment(*layer), count) for layer, count in counts.items()]
+    return ensembles.layer_counts(ensemble)
+
+
+def _sum_cumulants(counts: dict[tuple[int, masks.Mask], int], order: int) -> list[float]:
+    each = [np.multiply(k, increment_cumulants(*layer, order)) for layer, k in counts.items()]
+    return [math.fsum(column) for column in zip(*each, strict=True)]
 
 
 def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]:
@@ -48,11 +53,8 @@ def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]
     The sums of those of the layers; ``laws.edgeworth`` makes a law of them. order: 1…8. Raises
     ``ValueError`` for other orders and other weights.
     """
-    _layers(ensemble)
-    counts = ensembles.layer_counts(ensemble).items()
-    each = [np.multiply(count, increment_cumulants(*layer, order)) for layer, count in counts]
-    total = [math.fsum(column) for column in zip(*each, strict=True)]
-    return (total[0] + float(np.sum(ensembles.fan_shift(ensemble))), *total[1:])
+    mean, *higher = _sum_cumulants(_counts(ensemble), order)
+    return (mean + ensembles.total_fan_shift(ensemble), *higher)
 
 
 def law(ensemble: ensembles.Ensemble) -> laws.Law:
@@ -61,15 +63,16 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     Widths, depth, fan and masks are free; a mask needs a support of values within a factor 1e8 of
     one another, as every mask of ``masks`` has. Distinct layers are computed once, and neither
     width nor depth enters the cost: some 20 ms for equal layers, 10 to 20 ms more for each further
-    distinct one, up to 0.5 s for one or two layers of width below 100 with many values lost.
+    distinct one, and up to 0.7 s for one or two layers of width below 100 with many values lost.
 
-    Accuracy: cdf and atom to 1e-12, mean and variance to 1e-10 (relative, where they are large).
-    Far tails keep a relative accuracy of 1e-8: the upper one, by ``sf`` and the pdf, to 1e-300; the
-    lower one to 1e-300 for linear and leaky layers of width ≥ 1000, and for other layers to where a
-    single layer with few surviving coordinates, or none but small ones, makes up the tail: 1e-50
-    for 100 ReLU layers of width 1000, 1e-15 at width 100, 1e-7 for one layer of width 50. Below
-    that point ln P(X ≤ x) goes on as a straight line, which says little. Note that the cdf begins
-    at the atom: next to it, smaller probabilities cannot be told in float64.
+    Accuracy: cdf and atom to 1e-12, or in the lower tail beyond the point given below to 2e-9; mean
+    and variance to 1e-10 (relative, where they are large). Far tails keep a relative accuracy of
+    1e-8: the upper one, by ``sf`` and the pdf, to 1e-300; the lower one to 1e-300 for linear and
+    leaky layers of width ≥ 1000, and for other layers to where a single layer with few surviving
+    coordinates, or none but small ones, makes up the tail: 1e-50 for 100 ReLU layers of width 1000,
+    1e-15 at width 100, 1e-7 for one layer of width 50. Below that point ln P(X ≤ x) goes on as a
+    straight line, which says little. Note that the cdf begins at the atom: next to it, smaller
+    probabilities cannot be told in float64.
 
     Raises ``ValueError`` for other weights, whose increments depend on one another.
     Source: derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al. (2021).
@@ -80,11 +83,13 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     >>> exact_law.name, round(exact_law.mean, 6), round(float(exact_law.cdf(-2.822)), 9)
     ('exact law, β = 1', -2.822357, 0.483827623)
     """
-    layers = _layers(ensemble)
-    shift = float(np.sum(ensembles.fan_shift(ensemble)))
-    mean, variance = cumulants(ensemble, 2)
-    lower, upper = inversion.curves(layers, math.sqrt(variance))
+    counts = _counts(ensemble)
+    layers = [(increments.increment(*layer), count) for layer, count in counts.items()]
+    mean, variance = _sum_cumulants(counts, 2)
+    shift = ensembles.total_fan_shift(ensemble)
+    lower, upper = inversion.curves(layers, mean, math.sqrt(variance))
     lower, upper = (curve._replace(x=curve.x + shift) for curve in (lower, upper))
     name = f"exact law, β = {ensembles.beta(ensemble):.4g}"
-    atom = ensembles.dead_mass(ensemble)
-    return laws.tabulated(name, lower, upper, mean, variance, atom)
+    log_alive = ensembles.log_alive(ensemble)
+    atom, alive = abs(math.expm1(log_alive)), math.exp(log_alive)
+    return laws.tabulated(name, lower, upper, mean + shift, variance, atom, alive)

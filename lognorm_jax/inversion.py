@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from lognorm_jax import increments, tables
+from lognorm_jax import increments, quadrature, tables
 
 _FAR = -700.0  # ln of the probability at which the tables of a law end
 _NOISE = 1e-7  # of the peak of a tilted law: below it, rounding may exceed 1e-9
+_AGREE = 1e-7  # relative probability by which two windows may differ where they meet
 _LEFT_OUT = 1e-10  # relative probability that a window may leave out
 _SHALLOW = -25.0  # ln of a probability: a window that leaves something out must reach below it
 
@@ -44,7 +45,7 @@ class _Part(NamedTuple):
     """One distinct layer under the tilted law."""
 
     count: int
-    place: increments.Tilted
+    place: quadrature.Tilted
     log_mass: float  # ln E[R^c | alive]
     mean: float
     y: np.ndarray  # (nodes,), less the mean
@@ -53,14 +54,14 @@ class _Part(NamedTuple):
 
 def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
     """Return every layer at its nodes, and the frequency at which their product has died away."""
-    places = [increments.tilted(layer, tilt, count) for layer, count in layers]
+    places = [quadrature.tilted(layer, tilt, count) for layer, count in layers]
     if None in places:
         return None
     counts = [count for _, count in layers]
-    band = increments.bandwidth([(p.precision, k) for p, k in zip(places, counts, strict=True)])
+    band = quadrature.bandwidth([(p.precision, k) for p, k in zip(places, counts, strict=True)])
     parts = []
     for (layer, count), place in zip(layers, places, strict=True):
-        y, log_weight = increments.nodes(layer, place, band)
+        y, log_weight = quadrature.nodes(layer, place, band)
         plain = logsumexp(log_weight)
         total = logsumexp(log_weight + tilt * y)
         log_mass = total - layer.log_alive
@@ -80,6 +81,20 @@ def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
         fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
         log_phi += part.count * increments.log1p(fall)
     return np.exp(log_phi)
+
+
+def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
+    """Return how far from its mean, to one side, the tilted law has fallen below e^{−40}.
+
+    By Chernoff's bound: a law of two clusters reaches much further than its sigma says.
+    """
+    theta = np.geomspace(0.02, 200, 30) / sigma
+    growth = np.zeros(len(theta))
+    for part in parts:
+        rise = sign * np.multiply.outer(theta, part.y)
+        top = rise.max(axis=1)
+        growth += part.count * (top + np.log(np.exp(rise - top[:, None]) @ part.weight))
+    return float(np.min((40 + growth) / theta))
 
 
 def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x):
@@ -105,8 +120,8 @@ def window(layers: Layers, tilt: float) -> Window | None:
     mean = sum(part.count * part.mean for part in parts)
     log_mass = sum(part.count * part.log_mass for part in parts)
     sigma = math.sqrt(sum(part.count * float(part.weight @ part.y**2) for part in parts))
-    edge = min(layer.edge for layer, _ in layers)
-    period = 14 * sigma + 40 / abs(tilt) + (40 / (edge + tilt) if tilt > -edge else 0)
+    sides = max(_reach(parts, sigma, 1), _reach(parts, sigma, -1), 7 * sigma)
+    period = 2 * sides + 40 / abs(tilt)
 
     t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
     s = tilt + 1j * t
@@ -127,18 +142,50 @@ def window(layers: Layers, tilt: float) -> Window | None:
     return Window(tilt, log_mass, mean, sigma, *known, start == 0)
 
 
+def _value(found: Window, x: float) -> float:
+    """Return the value of a window at one point between its nodes."""
+    i = int(np.clip(np.searchsorted(found.x, x), 1, len(found.x) - 1))
+    near = slice(i - 1, i + 1)
+    curve = tables.Curve(found.x[near], found.value[near], found.slope[near], found.bend[near])
+    return float(tables.interpolate(curve)(x)[0])
+
+
 def joint(a: Window, b: Window) -> float | None:
-    """Return the point where two windows are equally good, or None where one is not good."""
+    """Return the point where two windows of one side are equally good.
+
+    None where one of them is not good there, or they do not agree.
+    """
     x = (a.mean * b.sigma + b.mean * a.sigma) / (a.sigma + b.sigma)
-    return x if all(len(w.x) and w.x[0] < x < w.x[-1] for w in (a, b)) else None
+    if not all(len(w.x) and w.x[0] < x < w.x[-1] for w in (a, b)):
+        return None
+    return x if abs(_value(a, x) - _value(b, x)) < _AGREE else None
 
 
-def windows(layers: Layers, sign: int, sigma: float) -> list[Window]:
-    """Return windows from the middle of the law, of standard deviation sigma, out to one side."""
+def _inner(layers: Layers, mean: float, sigma: float) -> tuple[Window, Window]:
+    """Return a window to either side, both of which see the mean of the law.
+
+    Tilts by one sigma see most; smaller ones see on when far clusters would outweigh the middle, or
+    when the far left tail of a layer must not be left out.
+    """
     edge = min(layer.edge for layer, _ in layers)
-    tilts = [1 / sigma] if sign > 0 else [-1 / sigma, -min(1 / sigma, edge / 2)]
-    inner = (window(layers, tilt) for tilt in tilts)
-    found = [next(w for w in inner if w and (w.whole or np.min(w.value, initial=0) < _SHALLOW))]
+    tilts = [1.0, min(1.0, sigma * edge / 2), *np.geomspace(0.3, 1e-4, 8)]
+
+    def sees(found: Window | None) -> bool:
+        deep = found and (found.whole or np.min(found.value, initial=0) < _SHALLOW)
+        return bool(deep) and len(found.x) > 0 and found.x[0] < mean < found.x[-1]
+
+    sides = []
+    for some in ([-tilt for tilt in tilts], [1.0, 0.1]):
+        side = (window(layers, tilt / sigma) for tilt in some)
+        sides.append(next(filter(sees, side), None))
+    if None not in sides:
+        return tuple(sides)
+    raise ArithmeticError("The two sides of the law do not meet: please report this ensemble.")
+
+
+def _outwards(layers: Layers, first: Window) -> list[Window]:
+    """Return the first window and further ones, out to one side, each overlapping the last."""
+    found, sign = [first], math.copysign(1, first.tilt)
     while found[-1].log_mass - found[-1].tilt * found[-1].mean > _FAR:
         last = found[-1]
         further = (window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2))
@@ -159,16 +206,15 @@ def _join(found: list[Window], low: float, high: float) -> tables.Curve:
     return tables.Curve(*np.concatenate(pieces, axis=1))
 
 
-def curves(layers: Layers, sigma: float) -> tuple[tables.Curve, tables.Curve]:
-    """Return ln P(X ≤ x | alive) below a point in the middle, and ln P(X > x | alive) above it.
+def curves(layers: Layers, mean: float, sigma: float) -> tuple[tables.Curve, tables.Curve]:
+    """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive) above it.
 
     Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they meet; what they
     are short of 1, rounding over many layers, is divided out.
     """
-    left, right = windows(layers, -1, sigma), windows(layers, 1, sigma)
-    split = joint(left[0], right[0])
-    lower = _join(left[::-1], -math.inf, split)
-    upper = _join(right, split - sigma / 2, math.inf)
+    left, right = (_outwards(layers, first) for first in _inner(layers, mean, sigma))
+    lower = _join(left[::-1], -math.inf, mean)
+    upper = _join(right, mean - sigma / 2, math.inf)
     above = float(tables.interpolate(upper)(lower.x[-1])[0])
     total = math.exp(lower.value[-1]) + math.exp(above)
     if not abs(total - 1) < 1e-6:

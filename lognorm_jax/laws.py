@@ -6,7 +6,7 @@ probability of −inf (a dead path); mean and variance are conditional on surviv
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,11 @@ def tabulated(
     mean: float,
     variance: float,
     atom: float = 0.0,
+    alive: float | None = None,
 ) -> Law:
-    """Return a smooth law from its table; see ``tables.functions``."""
-    cdf, quantile, pdf, sf = tables.functions(lower, upper, atom)
+    """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See ``tables``."""
+    alive = 1 - atom if alive is None else alive
+    cdf, quantile, pdf, sf = tables.functions(lower, upper, atom, alive)
     return Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
 
 
@@ -85,7 +87,7 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
 
     cumulants: 2, 3 or 4 of them, finite, κ₂ > 0; those left out are 0. atom: in [0, 1). Raises
     ``ValueError`` for anything else, and where the series is not even valid for |z| ≤ 1: beyond
-    about |λ₃| = 1.2, or λ₄ = 1.5 (3 if |λ₃| is near 1). Source: Edgeworth (1905); Cramér,
+    about |λ₃| = 1 or λ₄ = 1.5, a little more if both are large. Source: Edgeworth (1905); Cramér,
     Mathematical Methods of Statistics, 17.7.
 
     >>> law = edgeworth([0.0, 1.0, -0.3, 0.1])
@@ -93,35 +95,42 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
     [0.030084, 0.480053, 0.986113]
     """
     allowed = "2, 3 or 4 finite numbers, the second > 0"
-    kappa = np.asarray(checks.vector("cumulants", cumulants, None), dtype=np.float64)
-    checks.require(kappa.shape in ((2,), (3,), (4,)), "cumulants", cumulants, allowed)
-    checks.require(bool(kappa[1] > 0), "cumulants", cumulants, allowed)
+    listed = isinstance(cumulants, Sequence | np.ndarray) or hasattr(cumulants, "dtype")
+    checks.require(
+        listed and np.shape(cumulants) in ((2,), (3,), (4,)), "cumulants", cumulants, allowed
+    )
+    kappa = [float(checks.real("cumulants", k, allowed)) for k in np.asarray(cumulants).tolist()]
+    checks.require(kappa[1] > 1e-200, "cumulants", cumulants, allowed)
     atom = float(checks.real("atom", atom, "a number in [0, 1)"))
     checks.require(0 <= atom < 1, "atom", atom, "a number in [0, 1)")
-    mean, variance, third, fourth = np.pad(kappa, (0, 4 - len(kappa)))
+    mean, variance, third, fourth = kappa + [0.0] * (4 - len(kappa))
     sigma = math.sqrt(variance)
-    skew, excess = third / sigma**3, fourth / variance**2
-
+    skew, excess = third / variance / sigma, fourth / variance / variance
+    instead = "Take laws.normal(κ₁, κ₂), or exact.law."
+    normal_like = "near those of a normal law"
+    sound = abs(skew) <= 4 and abs(excess) <= 4
+    checks.require(sound, "cumulants", cumulants, normal_like, instead)
     z = np.linspace(-12, 12, 4801)
+    apart = bool(np.all(np.diff(mean + sigma * z) > 0))
+    checks.require(apart, "cumulants", cumulants, "of a variance that float64 can tell", instead)
+
     phi = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     hermite = np.polynomial.hermite_e.hermeval
     series = np.array([0, 0, skew / 6, excess / 24, 0, skew**2 / 72])
     part = phi * hermite(z, series)
     density = phi * hermite(z, [1, *series])  # φ He_{k+1} = −(φ He_k)′
     change = -phi * hermite(z, [0, 1, *series])
-    sides = []
+    middle, sides = len(z) // 2, []
     for tail, sign in ((scipy.special.ndtr(z) - part, 1), (scipy.special.ndtr(-z) + part, -1)):
         hazard = density / np.where(tail > 0, tail, np.inf)
-        outward = hazard[2400::-1] if sign > 0 else hazard[2400:]  # from the middle to the end
+        outward = hazard[middle::-sign]
         end = int(np.argmax(np.append(np.diff(outward) <= 0, True)))
-        instead = "Take laws.normal(κ₁, κ₂), or exact.law."
-        sound = end >= 200 and abs(excess) <= 4
-        checks.require(sound, "cumulants", cumulants, "near those of a normal law", instead)
-        keep = slice(2400 - end, 2401) if sign > 0 else slice(2400 - 0, 2401 + end)
+        checks.require(z[middle + end] >= 1, "cumulants", cumulants, normal_like, instead)
+        keep = slice(middle - end, middle + 1) if sign > 0 else slice(middle, middle + end + 1)
         x, tail, f, df = mean + sigma * z[keep], tail[keep], density[keep], change[keep]
         slope = sign * f / tail / sigma
         sides.append(tables.Curve(x, np.log(tail), slope, sign * df / tail / variance - slope**2))
-    return tabulated("Edgeworth", *sides, float(mean), float(variance), atom)
+    return tabulated("Edgeworth", *sides, mean, variance, atom)
 
 
 def empirical(log_norms: Any) -> Law:
@@ -194,6 +203,8 @@ def _smooth_distance(a: Law, b: Law, points: int = 2048) -> float:
     q = np.concatenate([tails, uniform, 1 - tails])
     x = np.concatenate([law.quantile(law.atom + (1 - law.atom) * q) for law in (a, b)])
     x = np.unique(x[np.isfinite(x)])
+    if len(x) == 0:  # both laws are dead, to rounding
+        return abs(a.atom - b.atom)
     gap = np.abs(a.cdf(x) - b.cdf(x))
     best = max(abs(a.atom - b.atom), float(gap.max()))
     for i in np.argsort(gap)[-4:]:

@@ -73,13 +73,13 @@ class Functions(NamedTuple):
     sf: Callable
 
 
-def functions(lower: Curve, upper: Curve, atom: float) -> Functions:
+def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Functions:
     """Return the functions of a law from ln P(X ≤ x | alive) = lower, ln P(X > x | alive) = upper.
 
     lower ends, at the split point, within upper. Beyond the tables the logarithms are straight.
+    atom, alive: the mass at −inf, and that on the line, which may be too small for 1 − atom.
     """
-    split, alive = lower.x[-1], 1 - atom
-    given = max(alive, 1e-300)  # all dead: every quantile is −inf
+    split, given = lower.x[-1], max(alive, 1e-300)
     log_cdf, log_sf = interpolate(lower), interpolate(upper)
 
     def sf(x):
@@ -107,6 +107,7 @@ def functions(lower: Curve, upper: Curve, atom: float) -> Functions:
             left = np.log(np.clip(survived, 0, middle))
             right = np.log(np.clip((1 - q) / given, 0, np.exp(upper.value[0])))
         below, above = _inverse(lower, log_cdf, left), _inverse(upper, log_sf, right)
-        return np.where(q <= atom, -np.inf, np.where(survived < middle, below, above))[()]
+        inside = np.where(survived < middle, below, above)
+        return np.where(q == 1, np.inf, np.where(q <= atom, -np.inf, inside))[()]
 
     return Functions(cdf, quantile, pdf, sf)

@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(config, items):
     """With --x64, leave out what does not depend on the precision of JAX."""
     if config.getoption("--x64"):
         host = {"README", "test_bad_input", "test_exact", "test_experiments", "test_laws"}
-        host |= {"test_layering", "test_readme", "test_statistical"}
+        host |= {"test_increments", "test_layering", "test_moments", "test_quadrature"}
+        host |= {"test_readme", "test_statistical"}
         items[:] = [item for item in items if item.path.stem not in host]
 
 

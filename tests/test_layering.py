@@ -11,6 +11,7 @@ LEVELS = [
     {"summaries", "tables"},
     {"weights", "masks", "laws", "sampling", "probes"},
     {"ensembles", "increments"},
+    {"quadrature"},
     {"inversion"},
     {"exact", "moments", "paths"},
     {"martingales", "networks"},

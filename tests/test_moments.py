@@ -103,13 +103,37 @@ def test_exact_floats_and_fractions():
             np.array([1, 0.5, 0], np.float32),
         ):
             assert moments.norm_moment(exact, k, direction) == pytest.approx(
-                float(value), rel=1e-10
+                float(value), rel=1e-13
             )
         assert moments.norm_moment(exact, k, np.array([2, 1, 0])) == value
-        assert moments.norm_moment(rounded, k, [2, 1, 0]) == pytest.approx(float(value), rel=1e-10)
+        assert moments.norm_moment(rounded, k, [2, 1, 0]) == pytest.approx(float(value), rel=1e-13)
     deep = ensembles.Ensemble((3,) * 3000, weights.laplace(), masks.bernoulli(0.5))
     assert moments.norm_moment(deep, 2) == math.inf
     assert moments.norm_moment(deep, 1) == pytest.approx(1, rel=1e-9)
+
+
+def test_exact_floats_do_not_cancel():
+    """Light tails, high moments: by cumulants, which alternate in sign, all digits would go."""
+    for law in (SIGN, weights.uniform()):
+        for widths in ((3, 3, 3), (2, 5, 4, 3, 6)):
+            exact = ensembles.Ensemble(widths, law, masks.bernoulli(Fraction(3, 10)))
+            rounded = ensembles.Ensemble(widths, law, masks.bernoulli(0.3))
+            u = [1] * (widths[0] - 1) + [2]
+            value = float(moments.norm_moment(exact, 12, u))
+            assert moments.norm_moment(rounded, 12, u) == pytest.approx(value, rel=1e-12)
+
+
+def test_exact_extreme_parameters_are_floats_or_infinite():
+    normal = weights.normal()
+    huge = ensembles.Ensemble((3, 4), normal, masks.leaky_relu(1e30))
+    half = ensembles.Ensemble((3, 4), normal, RELU)
+    assert moments.norm_moment(huge, 12) == pytest.approx(float(moments.norm_moment(half, 12)))
+    for ensemble in (
+        ensembles.Ensemble((3, 4), normal, masks.bernoulli(1e-30)),
+        ensembles.Ensemble((3, 4), weights.sparse(1e-30), RELU),
+        ensembles.Ensemble((3,) * 301, SIGN, masks.bernoulli(0.3)),
+    ):
+        assert moments.norm_moment(ensemble, 12) == math.inf
 
 
 def test_statistical_true_relu_layers():
