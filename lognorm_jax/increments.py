@@ -213,11 +213,11 @@ def _log_density(part: Part, y: np.ndarray) -> np.ndarray:
             break
         u = step[open_] * np.arange(first, first + _TERMS)[:, None]
         contour = v[open_] * (1 + 1j * u)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             bell = np.exp(_exponent(part, contour, r[open_]) + np.log(contour) - top[open_])
             total[open_] += bell.real.sum(0)
         open_ = open_[np.abs(bell[-1]) > 1e-17]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         value = top + np.log(part.width / math.pi * v * step * total)
     # Heuristic: just above a cluster of much smaller values the integrand has two bells. Where the
     # sum then fails, 200 e-folds below the peak, the saddle-point approximation stands in.

@@ -131,8 +131,11 @@ def window(layers: Layers, tilt: float) -> Window | None:
     tail, density, change = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
     x = mean + (np.arange(size) - size // 2) * (period / size)
 
-    loud = np.abs(tail) > _NOISE * np.abs(tail).max()
-    x, tail, density, change = (f[loud] for f in (x, tail, density, change))
+    peak = int(np.abs(tail).argmax())
+    quiet = np.flatnonzero(np.abs(tail) <= _NOISE * np.abs(tail[peak]))
+    low = np.max(quiet, where=quiet < peak, initial=-1) + 1
+    high = np.min(quiet, where=quiet > peak, initial=size)
+    x, tail, density, change = (f[low:high] for f in (x, tail, density, change))
     value = log_mass - tilt * x + np.log(np.abs(tail))
     slope = -density / tail
     bend = -change / tail - slope**2
