@@ -7,7 +7,7 @@ exponent −1 in the width (within 0.05, for k = 2 and 3, n ≥ 256), so that it
 the exact relative standard error of a simulated mean grows with k as its leading order,
 exp(5k²β/2)/√N, and does not exceed it.
 
-Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments moment_growth
+Time: 20 s on two CPU cores; --quick 15 s. Command: python -m experiments moment_growth
 """
 
 import math

@@ -10,7 +10,7 @@ laws with these means and variances. Var R_i is (5 + 2(μ4 − 3)E κ_i)/n
 in every layer at n = 10, and (5 + 2(μ4 − 3))/n in the first one for a coordinate vector. Normal
 weights are the control: no excess, and KS distance within the noise.
 
-Time: 2 minutes on two CPU cores; --quick 40 s. Command: python -m experiments universality
+Time: 2 minutes on two CPU cores; --quick 30 s. Command: python -m experiments universality
 """
 
 import jax
