@@ -41,7 +41,8 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
     the sixth moment of the weights is infinite the difference is −½ΔV, and the error O(n⁻²).
 
     Raises ``ValueError`` for a trace of another depth, for a missing quartic, and for masks without
-    a support. Source: Hanin & Nica (2020), proof of the KS bound; second order derived, see tests.
+    a support, or of values more than a factor 1e8 apart. Source: Hanin & Nica (2020), proof of the
+    KS bound; second order derived, see tests.
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(hasattr(trace, "increment"), "trace", trace, "a Trace")
