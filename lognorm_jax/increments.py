@@ -26,11 +26,11 @@ _STEP, _TERMS = 0.35, 26  # of the contour: step in widths of the bell, and term
 _SCALE = 50.0  # values of D so far apart are of different scales
 
 
-class Part(NamedTuple):
+class Scale(NamedTuple):
     """The paths whose largest |D| is of one scale, and their density by the saddle point alone.
 
     Values of D a factor 50 apart or more belong to different scales: their densities are different
-    bells, which are integrated one by one. A part has the transform F_0 − F_own, F_i being the
+    bells, which are integrated one by one. One scale has the transform F_0 − F_own, F_i being the
     S L^{n−1} of the values from the i-th on, so that F_own is that of the smaller scales alone.
     """
 
@@ -50,9 +50,9 @@ class Part(NamedTuple):
 
 
 class Increment(NamedTuple):
-    """One layer: its parts, and what they add up to on one grid."""
+    """One layer: its scales, and what they add up to on one grid."""
 
-    parts: tuple[Part, ...]
+    scales: tuple[Scale, ...]
     log_alive: float  # ln P(R > 0)
     edge: float  # E R^s is finite for s > −edge
     y: np.ndarray  # (grid,) increasing: ln R
@@ -91,17 +91,17 @@ def increment(width: int, mask: masks.Mask) -> Increment:
     log_lost = width * math.log1p(-float(mask.keep_prob)) if lost else -math.inf
     log_alive = math.log(-math.expm1(log_lost)) if lost else 0.0
     starts = [0, *(np.flatnonzero(square[1:] * _SCALE**2 < square[:-1]) + 1), len(square)]
-    parts = []
+    scales = []
     for start, end in itertools.pairwise(starts):
         rate = width * float(mask.moment(1)) / (2 * square[start])
         missing = float(prob[:start].sum())
         scaled = square[start:] / square[start]
-        part = Part(
+        scale = Scale(
             width, scaled, prob[start:], int(end - start), lost, missing, rate, *(None,) * 6
         )
-        parts.append(part._replace(**_profile(part)))
+        scales.append(scale._replace(**_profile(scale)))
     edge = 0.5 if lost else width / 2
-    return Increment(tuple(parts), log_alive, edge, *_merge(parts, edge))
+    return Increment(tuple(scales), log_alive, edge, *_merge(scales, edge))
 
 
 def log1p(z):
@@ -115,57 +115,57 @@ def log1p(z):
     return np.where(near, small, large) + 1j * np.arctan2(y, 1 + x)
 
 
-def _sums(part: Part, v, first: int):
+def _sums(scale: Scale, v, first: int):
     """Return E v q^{−1/2}, E D² v³ q^{−3/2} and E D⁴ v⁵ q^{−5/2}, q = 1 + (v² − 1)D², max D = 1."""
     shape = (-1,) + (1,) * np.ndim(v)
-    square, prob = part.square[first:].reshape(shape), part.prob[first:].reshape(shape)
+    square, prob = scale.square[first:].reshape(shape), scale.prob[first:].reshape(shape)
     q = square + (1 - square) / v**2
     return [np.sum(prob * square**k * q ** -(k + 0.5), axis=0) for k in range(3)]
 
 
-def _log_transform(part: Part, v, first: int):
+def _log_transform(scale: Scale, v, first: int):
     """Return ln F_first = ln S L^{n−1}/max D² over the values from the first on."""
     shape = (-1,) + (1,) * np.ndim(v)
-    square, prob = part.square[first:].reshape(shape), part.prob[first:].reshape(shape)
-    once, twice, _ = _sums(part, v, first)
+    square, prob = scale.square[first:].reshape(shape), scale.prob[first:].reshape(shape)
+    once, twice, _ = _sums(scale, v, first)
     near_one = np.sum(prob * np.expm1(-0.5 * log1p((v**2 - 1) * square)), axis=0)  # L − 1
-    near_one = near_one - part.missing - part.prob[:first].sum()
+    near_one = near_one - scale.missing - scale.prob[:first].sum()
     near = np.abs(near_one) < 0.5
-    far = np.log(np.where(near, 1, part.lost + once / v))
+    far = np.log(np.where(near, 1, scale.lost + once / v))
     log_l = np.where(near, log1p(np.where(near, near_one, 0)), far)
-    return np.log(twice) - 3 * np.log(v) + (part.width - 1) * log_l
+    return np.log(twice) - 3 * np.log(v) + (scale.width - 1) * log_l
 
 
-def _exponent(part: Part, v, r):
+def _exponent(scale: Scale, v, r):
     """Return the log of the integrand (F_0 − F_own) e^{λ r (v² − 1)} at v, real or complex."""
-    total = _log_transform(part, v, 0)
-    if part.own < len(part.square):
-        total = total + np.log(-np.expm1(_log_transform(part, v, part.own) - total))
-    return total + part.rate * r * (v**2 - 1)
+    total = _log_transform(scale, v, 0)
+    if scale.own < len(scale.square):
+        total = total + np.log(-np.expm1(_log_transform(scale, v, scale.own) - total))
+    return total + scale.rate * r * (v**2 - 1)
 
 
-def _fall(part: Part, v, first: int):
+def _fall(scale: Scale, v, first: int):
     """Return −d ln F_first/d ln v."""
-    once, twice, thrice = _sums(part, v, first)
-    return 3 * thrice / twice + (part.width - 1) * twice / (part.lost * v + once)
+    once, twice, thrice = _sums(scale, v, first)
+    return 3 * thrice / twice + (scale.width - 1) * twice / (scale.lost * v + once)
 
 
-def _profile(part: Part) -> dict[str, np.ndarray]:
+def _profile(scale: Scale) -> dict[str, np.ndarray]:
     """Tabulate the saddle point: y(v) is explicit and monotone, so no equation is solved."""
-    grain = 0.2 / math.sqrt(part.width * part.prob.sum() + 1)
+    grain = 0.2 / math.sqrt(scale.width * scale.prob.sum() + 1)
     step = np.linspace(-math.asinh(6 / grain), math.asinh(150 / grain), 800)
-    log_v = np.unique(np.add.outer(-0.5 * np.log(part.square), grain * np.sinh(step)))[::-1]
+    log_v = np.unique(np.add.outer(-0.5 * np.log(scale.square), grain * np.sinh(step)))[::-1]
     v = np.exp(log_v)
-    fall = _fall(part, v, 0)
-    if part.own < len(part.square):
-        log_share = _log_transform(part, v, part.own) - _log_transform(part, v, 0)
+    fall = _fall(scale, v, 0)
+    if scale.own < len(scale.square):
+        log_share = _log_transform(scale, v, scale.own) - _log_transform(scale, v, 0)
         share = np.exp(log_share)
-        fall = (fall - share * _fall(part, v, part.own)) / -np.expm1(log_share)
-    r = fall / (2 * part.rate * v**2)
+        fall = (fall - share * _fall(scale, v, scale.own)) / -np.expm1(log_share)
+    r = fall / (2 * scale.rate * v**2)
     y = np.log(r)
     bend = np.maximum(2 * fall - np.gradient(fall, log_v), 1.0)
-    peak = _exponent(part, v, r) + 2 * log_v + math.log(part.width)
-    slope = part.rate * r * (v**2 - 1)
+    peak = _exponent(scale, v, r) + 2 * log_v + math.log(scale.width)
+    slope = scale.rate * r * (v**2 - 1)
     return {
         "log_v": log_v,
         "bend": bend,
@@ -176,15 +176,15 @@ def _profile(part: Part) -> dict[str, np.ndarray]:
     }
 
 
-def _merge(parts: list[Part], edge: float):
-    """Return y, ln g, ln P(0 < R ≤ e^y) and −d² ln g/dy² of the sum of the parts."""
-    y = np.unique(np.concatenate([part.y for part in parts]))
-    y = y[(y >= max(part.y[0] for part in parts)) & (y <= parts[0].y[-1])]
-    each = np.array([np.interp(y, p.y, p.log_density, right=-np.inf) for p in parts])
+def _merge(scales: list[Scale], edge: float):
+    """Return y, ln g, ln P(0 < R ≤ e^y) and −d² ln g/dy² of the sum of the scales."""
+    y = np.unique(np.concatenate([scale.y for scale in scales]))
+    y = y[(y >= max(scale.y[0] for scale in scales)) & (y <= scales[0].y[-1])]
+    each = np.array([np.interp(y, p.y, p.log_density, right=-np.inf) for p in scales])
     log_density = np.logaddexp.reduce(each, axis=0)
     share = np.exp(each - log_density)
-    slope = np.array([np.interp(y, p.y, p.slope, right=0) for p in parts])
-    curvature = np.array([np.interp(y, p.y, p.curvature, right=0) for p in parts])
+    slope = np.array([np.interp(y, p.y, p.slope, right=0) for p in scales])
+    curvature = np.array([np.interp(y, p.y, p.curvature, right=0) for p in scales])
     spread = np.sum(share * (slope - np.sum(share * slope, axis=0)) ** 2, axis=0)
     pieces = log_density + np.log(np.diff(y, prepend=y[0] - 1 / edge))
     log_below = np.logaddexp.accumulate(pieces)
@@ -195,17 +195,17 @@ def log_density(layer: Increment, y: np.ndarray) -> np.ndarray:
     """Return ln g(y) of ln R, (points,), of mass P(R > 0): relative error of g about 1e-12."""
     total = np.full(np.shape(y), -np.inf)
     most = np.interp(y, layer.y, layer.log_density)
-    for part in layer.parts:
-        seen = np.interp(y, part.y, part.log_density, right=-np.inf) > most - 45
-        total[seen] = np.logaddexp(total[seen], _log_density(part, y[seen]))
+    for scale in layer.scales:
+        seen = np.interp(y, scale.y, scale.log_density, right=-np.inf) > most - 45
+        total[seen] = np.logaddexp(total[seen], _log_density(scale, y[seen]))
     return total
 
 
-def _log_density(part: Part, y: np.ndarray) -> np.ndarray:
-    v = np.exp(np.interp(y, part.y, part.log_v))
-    step = np.minimum(_STEP / np.sqrt(np.interp(y, part.y, part.bend)), 1 / 6)
+def _log_density(scale: Scale, y: np.ndarray) -> np.ndarray:
+    v = np.exp(np.interp(y, scale.y, scale.log_v))
+    step = np.minimum(_STEP / np.sqrt(np.interp(y, scale.y, scale.bend)), 1 / 6)
     r = np.exp(y)
-    top = _exponent(part, v, r) + np.log(v)
+    top = _exponent(scale, v, r) + np.log(v)
     total = np.full(np.shape(y), -0.5)
     open_ = np.arange(len(y))  # where the bell has not yet died away
     for first in range(0, 64 * _TERMS, _TERMS):
@@ -214,12 +214,12 @@ def _log_density(part: Part, y: np.ndarray) -> np.ndarray:
         u = step[open_] * np.arange(first, first + _TERMS)[:, None]
         contour = v[open_] * (1 + 1j * u)
         with np.errstate(all="ignore"):
-            bell = np.exp(_exponent(part, contour, r[open_]) + np.log(contour) - top[open_])
+            bell = np.exp(_exponent(scale, contour, r[open_]) + np.log(contour) - top[open_])
             total[open_] += bell.real.sum(0)
         open_ = open_[np.abs(bell[-1]) > 1e-17]
     with np.errstate(all="ignore"):
-        value = top + np.log(part.width / math.pi * v * step * total)
+        value = top + np.log(scale.width / math.pi * v * step * total)
     # Heuristic: just above a cluster of much smaller values the integrand has two bells. Where the
     # sum then fails, 200 e-folds below the peak, the saddle-point approximation stands in.
-    saddle = np.interp(y, part.y, part.log_density)
+    saddle = np.interp(y, scale.y, scale.log_density)
     return np.where(np.abs(value - saddle) < 1, value, saddle)

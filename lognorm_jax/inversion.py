@@ -38,7 +38,7 @@ class Window(NamedTuple):
     value: np.ndarray  # (points,): ln P(X > x), or ln P(X ≤ x) if tilt < 0
     slope: np.ndarray  # (points,): its derivative
     bend: np.ndarray  # (points,): its second derivative
-    whole: bool  # whether rounding, and not what the nodes leave out, ends it on the left
+    whole: bool  # whether its left end is set by rounding, not by the tails that nodes leave out
 
 
 class _Part(NamedTuple):

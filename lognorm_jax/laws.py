@@ -22,15 +22,19 @@ class Law:
     """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow."""
 
     name: str  # shown in tables and legends
-    cdf: Callable[[Any], np.ndarray]  # x -> P(X ≤ x), any shape; cdf(−inf) = atom
-    quantile: Callable[[Any], np.ndarray]  # q in [0, 1] -> smallest x with cdf(x) ≥ q
+    # x -> P(X ≤ x), any shape; cdf(−inf) = atom
+    cdf: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
+    # q in [0, 1] -> smallest x with cdf(x) ≥ q
+    quantile: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
     mean: float  # conditional on survival
     variance: float  # conditional on survival
     atom: float = 0.0  # P(X = −inf)
-    pdf: Callable[[Any], np.ndarray] | None = None  # density of the part on the line, mass 1 − atom
-    samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    # density of the part on the line, mass 1 − atom
+    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
     # sorted; only for an empirical law, whose cdf steps there
-    sf: Callable[[Any], np.ndarray] | None = None  # P(X > x), to full relative accuracy if given
+    samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    # P(X > x), to full relative accuracy, if given
+    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,11 @@ def normal(mean: float, variance: float) -> Law:
     checks.require(variance > 0, "variance", variance, "a finite number > 0")
     frozen = scipy.stats.norm(mean, math.sqrt(variance))
     name = f"N({mean:.4g}, {variance:.4g})"
-    return Law(name, frozen.cdf, frozen.ppf, mean, variance, 0.0, frozen.pdf, None, frozen.sf)
+
+    def quantile(q):
+        return frozen.ppf(tables.levels(q))
+
+    return Law(name, frozen.cdf, quantile, mean, variance, 0.0, frozen.pdf, None, frozen.sf)
 
 
 def tabulated(
@@ -150,11 +158,11 @@ def empirical(log_norms: Any) -> Law:
     variance = float(alive.var(ddof=1)) if len(alive) > 1 else 0.0
 
     def cdf(x):
-        return np.searchsorted(samples, x, side="right") / count
+        x = np.asarray(x, dtype=np.float64)
+        return np.where(np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count)[()]
 
     def quantile(q):
-        q = np.asarray(q, dtype=np.float64)
-        checks.require(bool(np.all((q >= 0) & (q <= 1))), "q", q, "in [0, 1]")
+        q = tables.levels(q)
         rank = np.ceil(q * count - 1e-9).astype(int)
         return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
 

@@ -89,21 +89,23 @@ def _meetings(mu: Partition, nu: Partition) -> Counter[Partition]:
 
 
 @functools.cache
-def _projected(law: weights.Weights, r: int) -> dict[Partition, Any]:
+def _projected(weight_law: weights.Weights, r: int) -> dict[Partition, Any]:
     """Return E[(w·x)^{2r} | x] as coefficients of m_ν(x), ν a partition of r."""
     found = {}
     for nu in partitions(r):
         ways = math.factorial(2 * r) // math.prod(math.factorial(2 * part) for part in nu)
         ways = Fraction(ways, math.prod(map(math.factorial, Counter(nu).values())))
-        found[nu] = ways * math.prod(Fraction(law.moment(part)) for part in nu)
+        found[nu] = ways * math.prod(Fraction(weight_law.moment(part)) for part in nu)
     return found
 
 
 @functools.cache
-def _products(law: weights.Weights, k: int) -> list[Counter]:
+def _products(weight_law: weights.Weights, k: int) -> list[Counter]:
     """Return Π_j E[(w·x)^{2μ_j} | x] as coefficients of m_ν(x), for each partition μ of k."""
     return [
-        functools.reduce(_times, (_projected(law, r) for r in mu), Counter({(): Fraction(1)}))
+        functools.reduce(
+            _times, (_projected(weight_law, r) for r in mu), Counter({(): Fraction(1)})
+        )
         for mu in partitions(k)
     ]
 
@@ -117,12 +119,12 @@ def _mask_moments(mask: masks.Mask, k: int) -> list[Fraction]:
 
 
 @functools.lru_cache(maxsize=256)
-def _transfer(law: weights.Weights, mask: masks.Mask, fan_in: int, width: int, k: int):
+def _transfer(weight_law: weights.Weights, mask: masks.Mask, fan_in: int, width: int, k: int):
     """Return E[m_λ(x') | x], rows λ, as coefficients of m_ν(x), columns ν; s² = 1/(m2·fan_in)."""
     moment = _mask_moments(mask, max(k, 1))
     scale = (moment[1] * fan_in) ** k
     rows = []
-    for parts, product in zip(partitions(k), _products(law, k), strict=True):
+    for parts, product in zip(partitions(k), _products(weight_law, k), strict=True):
         factor = math.perm(width, len(parts)) * math.prod(moment[r] for r in parts) / scale
         rows.append([factor * product[nu] for nu in partitions(k)])
     return rows
@@ -158,22 +160,22 @@ def _sums(entries: list[Fraction | float], k: int) -> list[Fraction]:
     return [distinct(nu) for nu in partitions(k)]
 
 
-def _check_weights(law: weights.Weights, k: int) -> None:
+def _check_weights(weight_law: weights.Weights, k: int) -> None:
     checks.require(
-        law.symmetric or k <= 2,
+        weight_law.symmetric or k <= 2,
         "ensemble.weights",
-        law.name,
+        weight_law.name,
         f"a symmetric law: for k = {k} odd power sums would enter",
         "Take k ≤ 2, which holds for any law of mean 0, or sample with paths.dense.",
     )
     try:
-        law.moment(k)
+        weight_law.moment(k)
     except OverflowError:  # finite, but not in floats
         return
     except ValueError as error:
         raise ValueError(
             f"k = {k}: must be at most half the order of the highest finite moment of "
-            f"{law.name} weights. E‖Mu‖^{2 * k} is infinite: compare laws of log_norm, "
+            f"{weight_law.name} weights. E‖Mu‖^{2 * k} is infinite: compare laws of log_norm, "
             "sampled with paths.dense."
         ) from error
 
@@ -189,7 +191,8 @@ def norm_moment(ensemble: ensembles.Ensemble, k: int, direction: Any = None) -> 
 
     Raises ``ValueError`` for other k, for weights without a finite moment of order 2k, and from
     k = 3 for weights that are not symmetric. For large k·β the mean is carried by very rare paths:
-    a Monte Carlo estimate of it has relative standard deviation e^{5k²β/2} a path.
+    a Monte Carlo estimate of it has, for ReLU, a relative standard deviation of up to e^{5k²β/2} a
+    path, its leading order.
     Source: derived; at k = 2 and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see tests.
 
     >>> from lognorm_jax import masks, weights

@@ -49,9 +49,10 @@ def tilted(
 ) -> Tilted | None:
     """Find the mass of e^{tilt y} g(y), down to e^{−reach}, for a layer that appears count times.
 
-    For tilt ≤ −edge there is infinite mass in the far left tail, where few coordinates survive. It
-    is left out, and so it is for tilt near −edge, if there is a deep enough dip in between.
-    Else return None.
+    For tilt ≤ −edge there is infinite mass in the far left tail, where few coordinates survive.
+    For tilt < −edge/2 that tail is left out, behind a dip of at least ``reach`` below the peak, and
+    if possible 22 + ln(count) deeper, so that what all layers leave out stays negligible; without
+    such a dip return None.
     """
     value = layer.log_density + tilt * layer.y
     cut = tilt < -layer.edge / 2

@@ -64,6 +64,13 @@ def _inverse(curve: Curve, evaluate, target):
     return np.where(outside, line, x)
 
 
+def levels(q) -> np.ndarray:
+    """Return the levels of a quantile, float64; NaN and what is not in [0, 1] are refused."""
+    levels = np.asarray(q, dtype=np.float64)
+    checks.require(bool(np.all((levels >= 0) & (levels <= 1))), "q", q, "in [0, 1]")
+    return levels
+
+
 class Functions(NamedTuple):
     """The functions of a law with an atom at −inf, as in ``laws.Law``."""
 
@@ -100,8 +107,7 @@ def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Function
         return (alive * np.where(x <= split, below, above))[()]
 
     def quantile(q):
-        q = np.asarray(q, dtype=np.float64)
-        checks.require(bool(np.all((q >= 0) & (q <= 1))), "q", q, "in [0, 1]")
+        q = levels(q)
         middle, survived = np.exp(lower.value[-1]), (q - atom) / given
         with np.errstate(divide="ignore"):
             left = np.log(np.clip(survived, 0, middle))

@@ -49,7 +49,7 @@ def test_exact_density_of_one_leaky_unit(slope):
 def test_exact_mass_of_many_scales(width, slope):
     """The right mass in every cluster: some units of scale 1, the others of the slope."""
     layer = increments.increment(width, masks.leaky_relu(slope))
-    assert len(layer.parts) == 1 + (slope < 0.02)
+    assert len(layer.scales) == 1 + (slope < 0.02)
     y = np.arange(-90, 6, 0.01)
     mass = np.exp(increments.log_density(layer, y)) * 0.01
     assert np.sum(mass) == pytest.approx(1, abs=1e-11)
