@@ -138,9 +138,9 @@ def draw(results):
             axis.plot([], [], color=color, label=f"depth = {ratio:g} · width")
         middle = results[f"{mask}, d/n = 1/distances"].T
         fitted = [exponent(curve) for curve in middle]
-        for (name, line), slope in zip(styles.items(), fitted, strict=True):
-            label = f"exact law to {name}: n^({slope:.2f})".replace("-", "−")
-            axis.plot([], [], line, color=_figure.THEORY, label=label)
+        for name, line in styles.items():
+            axis.plot([], [], line, color=_figure.THEORY, label=f"exact law to {name}")
+        solid, dashed, dotted = (f"{slope:.2f}".replace("-", "−") for slope in fitted)
         axis.errorbar(
             [], [], [], fmt="o", mfc="white", color=_figure.THEORY, label="simulated, ± 2 s.e."
         )
@@ -150,7 +150,7 @@ def draw(results):
             90, 0.3, "slope −1/5 of the theorem's bound (height arbitrary)", color="0.4", fontsize=9
         )
         axis.set(
-            title=f"{mask} layers",
+            title=f"{mask} layers\nexponents at depth = width: {solid} solid, {dashed} dashed, {dotted} dotted",
             xscale="log",
             yscale="log",
             xticks=WIDTHS[::2],
@@ -160,5 +160,5 @@ def draw(results):
             ylim=(bottom, 1),
         )
         axis.minorticks_off()
-    axes["ReLU"].legend(loc="lower left", title="exponents: depth = width ≥ 128")
+    axes["ReLU"].legend(loc="lower left")
     return figure

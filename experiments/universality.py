@@ -198,7 +198,7 @@ def _finish(axes, widths):
     )
     axes["variance"].minorticks_off()
     axes["variance"].text(
-        widths[0], axes["variance"].get_ylim()[0], "n = 10: beyond\nsecond order", fontsize=8
+        1.05 * widths[0], -1.5, "n = 10 is beyond second order", fontsize=9, color="0.4"
     )
     axes["layers"].axhline(5 / NARROW, color=_figure.THEORY, lw=1, label="5/n")
     style = {"marker": "_", "ms": 20, "mew": 2, "ls": "", "color": _figure.THEORY}
