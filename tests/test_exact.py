@@ -223,9 +223,8 @@ def dense_against_law(name, key, num_samples):
     assert laws.compare(log_norms, laws.normal(law.mean, law.variance)).verdict == "fail"
 
 
-@pytest.mark.parametrize("name", ["relu, uneven", "mixed, fan in"])
-def test_statistical_dense_samples_follow_the_exact_law(name, key):
-    dense_against_law(name, key, 20_000)
+def test_statistical_dense_samples_follow_the_exact_law(key):
+    dense_against_law("mixed, fan in", key, 20_000)
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     assert all(np.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
 
 
+@pytest.mark.slow
 def test_statistical_martingale_paths(monkeypatch):
     monkeypatch.setattr(martingale_paths, "LAWS", (weights.normal(), weights.laplace()))
     with tqdm(disable=True) as bar:
@@ -223,6 +224,7 @@ def test_exact_universality(monkeypatch, tmp_path):
         assert verdicts(universality.check(results | swapped))[law] == "fail"
 
 
+@pytest.mark.slow
 def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
     monkeypatch.setattr(throughput, "RAW_NORMALS", 1 << 10)
