@@ -35,6 +35,12 @@ def grid(layout, size: tuple[float, float]) -> tuple[Figure, dict]:
     return figure, figure.subplot_mosaic(layout)
 
 
+def log_widths(axis, widths) -> None:
+    """Put the widths on a logarithmic axis, as they are."""
+    axis.set(xscale="log", xticks=widths, xticklabels=widths)
+    axis.minorticks_off()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure and close it."""
     figure.savefig(path)

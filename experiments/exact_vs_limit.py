@@ -150,14 +150,11 @@ def draw(results):
         axis.text(40, 0.36, "slope −1/5 of the theorem, height arbitrary", color="0.4", fontsize=9)
         axis.set(
             title=f"{mask} layers\n{slopes}",
-            xscale="log",
             yscale="log",
-            xticks=WIDTHS[::2],
-            xticklabels=WIDTHS[::2],
             xlabel="width n",
             ylabel="KS distance of the exact law of ln‖Mu‖²",
             ylim=(bottom, 1),
         )
-        axis.minorticks_off()
+        _figure.log_widths(axis, WIDTHS[::2])
     axes["ReLU"].legend(loc="lower left")
     return figure

@@ -130,14 +130,11 @@ def draw(results):
         axes["approach"].plot([], [], line, color=_figure.THEORY, label=f"k = {k}")
     axes["approach"].set(
         title=f"the exponential is the limit, as 1/n (β = {BETA:g})",
-        xscale="log",
         yscale="log",
-        xticks=WIDTHS[::2],
-        xticklabels=WIDTHS[::2],
         xlabel="width n, depth n/4",
         ylabel="|ln E‖Mu‖²ᵏ − 5·C(k,2)β| (laplace changes sign)",
     )
-    axes["approach"].minorticks_off()
+    _figure.log_widths(axes["approach"], WIDTHS[::2])
     axes["approach"].legend(ncols=2)
     grays = ("#a6611a", "#525252", "#80307a")
     for beta, values, color in zip(BETAS, results["errors"], grays, strict=True):

@@ -190,13 +190,10 @@ def _finish(axes, widths):
     axes["variance"].axhline(0, color=_figure.THEORY, lw=1)
     axes["variance"].set(
         title="excess variance: n⁻² a layer, 1/n at fixed β",
-        xscale="log",
         xlabel="width n, depth n/2",
-        xticks=widths,
-        xticklabels=widths,
         ylabel="Var ln‖Mu‖² less that of normal weights,\n± 2 s.e.; lines: Σ 2(μ4 − 3)E κᵢ/n",
     )
-    axes["variance"].minorticks_off()
+    _figure.log_widths(axes["variance"], widths)
     axes["variance"].text(
         1.05 * widths[0], -1.5, "n = 10 is beyond second order", fontsize=9, color="0.4"
     )

@@ -105,6 +105,7 @@ def fan_shift(ensemble: Ensemble) -> np.ndarray:
 
 def total_fan_shift(ensemble: Ensemble) -> float:
     """Return what the fan convention adds to log_norm: ln(n_d/n_0) for fan "in", else 0."""
+    checks.instance("ensemble", ensemble, Ensemble)
     first, last = ensemble.widths[0], ensemble.widths[-1]
     return math.log(last / first) if ensemble.fan == "in" else 0.0
 
@@ -230,14 +231,8 @@ def log_alive(ensemble: Ensemble) -> float:
         "a law without atoms",
         "Estimate it with sampling.stream(paths.dense(ensemble), ...).dead.",
     )
-    each = []
-    for (n, mask), count in layer_counts(ensemble).items():
-        if mask.keep_prob < 1:
-            lost = n * math.log1p(-float(mask.keep_prob))  # ln P(no entry is kept)
-            rare = lost < -0.7
-            alive = math.log1p(-math.exp(lost)) if rare else math.log(-math.expm1(lost))
-            each.append(count * alive)
-    return math.fsum(each)
+    counts = layer_counts(ensemble).items()
+    return math.fsum(count * masks.log_alive(mask, n) for (n, mask), count in counts)
 
 
 def dead_mass(ensemble: Ensemble) -> float:

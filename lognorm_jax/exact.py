@@ -51,8 +51,7 @@ def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]
     """Return the first ``order`` cumulants of log_norm given survival, for Gaussian weights.
 
     The sums of those of the layers. With ``ensembles.dead_mass`` for its atom, ``laws.edgeworth``
-    makes a law of them. order: 1…8. Raises
-    ``ValueError`` for other orders and other weights.
+    makes a law of them. order: 1…8. Raises ``ValueError`` for other orders and other weights.
     """
     mean, *higher = _sum_cumulants(_counts(ensemble), order)
     return (mean + ensembles.total_fan_shift(ensemble), *higher)
@@ -62,9 +61,9 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     """Return the exact law of log_norm, for Gaussian weights.
 
     Widths, depth, fan and masks are free; a mask needs a support of values within a factor 1e8 of
-    one another. Distinct layers are computed once, and neither
-    width nor depth enters the cost: 20 to 40 ms for each of them, and up to 0.7 s for one or two
-    layers of width below 100 with many values lost (10⁶ layers: 0.4 s to count them).
+    one another. Distinct layers are computed once, and neither width nor depth enters the cost: 20
+    to 40 ms for each of them, and up to 0.7 s for one or two layers of width below 100 with many
+    values lost (10⁶ layers: 0.4 s to count them).
 
     Accuracy: cdf and atom to 1e-12, or in the lower tail beyond the point given below to 2e-9; mean
     and variance to 1e-10 (relative, where they are large). Far tails keep a relative accuracy of

@@ -88,8 +88,7 @@ def increment(width: int, mask: masks.Mask) -> Increment:
     )
     lost = float(1 - mask.keep_prob)
     lost = 0.0 if lost < 1e-14 else lost  # the rounding of a sum of probabilities
-    log_lost = width * math.log1p(-float(mask.keep_prob)) if lost else -math.inf
-    log_alive = math.log(-math.expm1(log_lost)) if lost else 0.0
+    log_alive = masks.log_alive(mask, width) if lost else 0.0
     starts = [0, *(np.flatnonzero(square[1:] * _SCALE**2 < square[:-1]) + 1), len(square)]
     scales = []
     for start, end in itertools.pairwise(starts):

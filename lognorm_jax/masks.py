@@ -6,6 +6,7 @@ and only through its moments: m4/m2² = E D⁴/(E D²)², the kurtosis, sets the
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -49,6 +50,16 @@ class Mask:
     def kurtosis(self) -> Fraction:
         """m4/m2² = E D⁴/(E D²)², raw: 1/p for a {0, 1} mask."""
         return self.moment(2) / self.moment(1) ** 2
+
+
+def log_alive(mask: Mask, width: int) -> float:
+    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to rounding."""
+    if mask.keep_prob == 1:
+        return 0.0
+    log_lost = width * math.log1p(-float(mask.keep_prob))
+    if log_lost < -0.7:
+        return math.log1p(-math.exp(log_lost))
+    return math.log(-math.expm1(log_lost))
 
 
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:

@@ -47,15 +47,7 @@ def partitions(k: int) -> tuple[Partition, ...]:
 @functools.cache
 def _set_partitions(k: int) -> Counter[Partition]:
     """Count the set partitions of k things by the sizes of their blocks: ‖x‖^{2k} as sums m_ν."""
-    found = Counter({(): 1})
-    for _ in range(k):
-        step = Counter()
-        for blocks, count in found.items():
-            step[_sorted(*blocks, 1)] += count
-            for i, block in enumerate(blocks):
-                step[_sorted(*blocks[:i], block + 1, *blocks[i + 1 :])] += count
-        found = step
-    return found
+    return functools.reduce(_times, [Counter({(1,): 1})] * k, Counter({(): 1}))
 
 
 def _sorted(*parts: int) -> Partition:
