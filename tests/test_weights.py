@@ -1,9 +1,11 @@
 import math
 from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import statistical
 from scipy.special import gammaln
 
 from lognorm_jax import weights
@@ -56,3 +58,39 @@ def test_exact_own_law_must_be_standardised():
 def test_exact_atoms():
     assert weights.rademacher().atoms and weights.sparse(0.5).atoms
     assert not weights.normal().atoms and not weights.sparse(1).atoms
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (33,), (5, 7), (31, 40), (64, 33), (2, 32, 32)])
+@pytest.mark.parametrize("law", [weights.rademacher(), weights.uniform()])
+def test_exact_packed_draws_of_any_shape(law, shape, key):
+    drawn = law.sample(key, shape, jnp.float32)
+    assert drawn.shape == shape and drawn.dtype == jnp.float32
+    assert np.array_equal(np.abs(drawn) == 1, np.full(shape, law is weights.rademacher()))
+    assert np.all(np.abs(drawn) < 1.7321)
+
+
+def test_exact_uniform_of_halves_has_variance_one():
+    values = (np.arange(65536) - 32767.5) * math.sqrt(12 / (2**32 - 1))
+    assert np.mean(values**2) == pytest.approx(1, abs=1e-12)
+    for k in (2, 3, 4, 6):
+        expected = float(weights.uniform().moment(k))
+        assert np.mean(values ** (2 * k)) == pytest.approx(expected, rel=k**2 * 1e-9)
+
+
+@pytest.mark.parametrize("law", [weights.rademacher(), weights.uniform()])
+def test_statistical_packed_draws_are_independent(law, key):
+    """Weights that share a random word: no correlation between any two places of it."""
+    W = np.asarray(law.sample(key, (2**14, 64), jnp.float32), dtype=np.float64)
+    for V in (W, W**2 - 1):
+        error = max(V.var(), 1e-12) / math.sqrt(len(V))
+        off = (V.T @ V / len(V))[np.triu_indices(64, 1)]
+        statistical.assert_near(off, error, 0, sigmas=5.5)  # the largest of 2,016
+    statistical.assert_near(*statistical.mean_and_error(W), 0)
+
+
+def test_statistical_uniform_of_halves(key):
+    w = np.asarray(weights.uniform().sample(key, (512, 512), jnp.float32), dtype=np.float64).ravel()
+    assert (
+        scipy.stats.kstest(w, scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)).cdf).pvalue
+        > 1e-4
+    )
