@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import checks
+from lognorm_jax import bits, checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,8 @@ def log_alive(mask: Mask, width: int) -> float:
 
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     """Draw True with probability ``prob``, also where it is below the grain of one float32."""
+    if prob == Fraction(1, 2):
+        return bits.packed(key, shape, 1) == 1
     return jax.random.bernoulli(key, float(prob), shape, mode="low" if prob > 1e-3 else "high")
 
 
@@ -131,7 +133,7 @@ def leaky_relu(slope: float) -> Mask:
 @functools.lru_cache(maxsize=None, typed=True)
 def _leaky_relu(slope) -> Mask:
     def sample(key, shape, dtype):
-        positive = jax.random.bernoulli(key, 0.5, shape)
+        positive = coin(key, 0.5, shape)
         return jnp.where(positive, jnp.ones((), dtype), jnp.asarray(float(slope), dtype))
 
     half = Fraction(1, 2)

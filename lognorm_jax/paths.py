@@ -5,6 +5,7 @@ float32 unless told otherwise, and is meant to be run by ``sampling.sample`` or 
 """
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lognorm_jax import checks, ensembles, probes
+from lognorm_jax import checks, ensembles, masks, probes
+
+SLACK = 4.0  # standard deviations of the number of survivors that a tile leaves room for
 
 Path = Callable[[jax.Array], "Trace"]
 """A pure function of one typed key, free of side effects: the same key gives the same trace.
@@ -90,8 +93,44 @@ def scan_layers(
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
-def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = None) -> Path:
-    """Return the path that draws every matrix of the product whole, for any law of weights.
+@jax.custom_batching.custom_vmap
+def _any_of_batch(flag: jax.Array) -> jax.Array:
+    """Return whether the flag is up in any sample that is run together with this one.
+
+    The same for all of them, so that under vmap a ``lax.cond`` on it still runs one branch only.
+    """
+    return flag
+
+
+@_any_of_batch.def_vmap
+def _any_of_batch_rule(axis_size, in_batched, flag):
+    del axis_size, in_batched
+    return _any_of_batch(jnp.any(flag)), False
+
+
+def _tile(width: int, mask: masks.Mask) -> int:
+    """Return how many surviving coordinates a tile has room for: all, where few are ever lost.
+
+    Only masks with one non-zero value are thinned. SLACK standard deviations more than the mean:
+    heuristic, so that the whole matrix is hardly ever wanted in a batch of some hundred samples.
+    """
+    if mask.support is None or len(mask.support) > 1:
+        return width
+    p = float(mask.keep_prob)
+    room = width * p + SLACK * math.sqrt(width * p * (1 - p))
+    room = _in_eights(room)
+    return room if room <= 0.9 * width else width
+
+
+def _in_eights(size: float) -> int:
+    """Return the next multiple of 8: matrices with rows of other sizes take longer to draw."""
+    return 8 * math.ceil(size / 8)
+
+
+def dense(
+    ensemble: ensembles.Ensemble, direction: Any = None, *, thinned: bool = True, dtype: Any = None
+) -> Path:
+    """Return the path that draws the matrices of the product, for any law of weights.
 
     Layer l draws W and D from ``fold_in(key, 2l)`` and ``fold_in(key, 2l + 1)``, so the first
     layers of a deeper product are the same draws. (Their traces are the same bits where they are
@@ -101,17 +140,23 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     one, which would be compiled again.
 
     direction: (n_0,), any length but zero; default the flat vector. May be traced (jit, grad).
+    thinned: for wide layers under masks with one non-zero value (relu, bernoulli, dropout on them)
+    draw only the rows and columns that survive, p² of the weights. Rows and columns are
+    exchangeable, so the survivors may as well come first, and the law is the same, exactly: where
+    they outnumber the tile meant for them (four standard deviations above the mean) the whole
+    matrix is drawn. False draws every weight, from other bits.
     dtype: floating, default JAX's own: float32, or float64 with x64.
 
     Raises ``ValueError`` for a bad direction, and the path for a key that is not one typed key.
 
-    >>> from lognorm_jax import masks, weights
+    >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((4, 8, 8), weights.normal(), masks.relu())
     >>> dense(ensemble)(jax.random.key(0)).increment.shape
     (2,)
     """
     unit = ensembles.unit_direction(ensemble, direction)
     dtype = checks.floating("dtype", jnp.result_type(float) if dtype is None else dtype)
+    checks.require(isinstance(thinned, bool), "thinned", thinned, "True or False")
     widths, law = ensemble.widths, ensemble.weights
     exact_enough = not law.atoms or jnp.finfo(dtype).bits >= 32
     allowed = (
@@ -120,28 +165,56 @@ def dense(ensemble: ensembles.Ensemble, direction: Any = None, *, dtype: Any = N
     checks.require(exact_enough, "dtype", dtype, allowed)
     m2 = np.array([float(mask.moment(1)) for mask in ensemble.masks])
     log_scale = ensembles.fan_shift(ensemble) - np.log(m2 * np.array(widths[1:]))  # (depth,)
-    kinds = list(zip(widths[:-1], widths[1:], ensemble.masks, strict=True))
+    layers = list(zip(widths[1:], ensemble.masks, strict=True))
+    distinct = {layer: _tile(*layer) if thinned else layer[0] for layer in set(layers)}
+    rows = [distinct[layer] for layer in layers]
+    columns = [widths[0], *rows[:-1]]
+    if thinned:
+        columns = [_in_eights(m) if _in_eights(m) <= 1.1 * m else m for m in columns]
+    kinds = list(zip(widths[:-1], widths[1:], columns, rows, ensemble.masks, strict=True))
 
     def step_of(key, kind):
-        n_in, n_out, mask = kind
+        n_in, n_out, tile_in, tile_out, mask = kind
         rounding = 4 * float(jnp.finfo(dtype).eps) * n_in**0.5 if law.atoms else 0.0
 
-        def layer_step(x, row):
+        def times_weights(key, x, overflow):
+            W = law.sample(key, (tile_out, tile_in), dtype)
+            fitted = jnp.zeros(tile_in, dtype).at[:n_in].set(x[:tile_in])
+            y = jnp.dot(W, fitted, precision="highest")
+            if tile_out == n_out and tile_in >= n_in:
+                return y
+
+            def whole():
+                W = law.sample(jax.random.fold_in(key, 1), (n_out, n_in), dtype)
+                return jnp.dot(W, x, precision="highest")
+
+            y = jnp.zeros(n_out, dtype).at[:tile_out].set(y)
+            return jnp.where(overflow, lax.cond(_any_of_batch(overflow), whole, lambda: y), y)
+
+        def layer_step(carry, row):
+            x, alive = carry  # only the first ``alive`` coordinates of x may differ from 0
             layer, log_scale = row
             own = 2 * layer + jnp.arange(2, dtype=jnp.uint32)
             key_weight, key_mask = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, own)
-            W = law.sample(key_weight, (n_out, n_in), dtype)
             D = mask.sample(key_mask, (n_out,), dtype)
-            y = jnp.dot(W, x, precision="highest")
+            alive_next = jnp.int32(n_out)
+            if tile_out < n_out:
+                alive_next = jnp.sum(D != 0, dtype=jnp.int32)
+                value = jnp.asarray(float(mask.support[0][0]), dtype)
+                D = jnp.where(jnp.arange(n_out) < alive_next, value, jnp.zeros((), dtype))
+            overflow = (alive > tile_in) | (alive_next > tile_out)
+            y = times_weights(key_weight, x, overflow)
             y = jnp.where(jnp.abs(y) <= rounding, jnp.zeros_like(y), y)
             log_square, x_next = probes.normalise(D * y)
-            return x_next, Trace(log_square + log_scale, probes.quartic(x))
+            return (x_next, alive_next), Trace(log_square + log_scale, probes.quartic(x))
 
         return layer_step
 
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
-        return scan_layers(kinds, step, jnp.asarray(unit, dtype), log_scale.astype(dtype))[1]
+        start = jnp.asarray(unit, dtype), jnp.int32(widths[0])
+        return scan_layers(kinds, step, start, log_scale.astype(dtype))[1]
 
-    path.footprint = max(n_in * n_out for n_in, n_out, _ in kinds)
+    # the whole matrices, hardly ever wanted, need room too, but not in the cache
+    path.footprint = max(max(a * b, m * n // 8) for m, n, a, b, _ in kinds)
     return path

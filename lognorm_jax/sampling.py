@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lognorm_jax import checks, summaries
 
-LIVE_FLOATS = {"cpu": 1 << 18}  # what samples run together may keep alive: a core's cache, on CPUs
+LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import checks
+from lognorm_jax import bits, checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,19 +62,8 @@ def normal() -> Weights:
     >>> [int(normal().moment(k)) for k in (1, 2, 3)]
     [1, 3, 15]
     """
-    return _weights("normal", jax.random.normal, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
-
-
-def _packed(key, shape, bits_each) -> jax.Array:
-    """Return iid integers of ``bits_each`` bits, a divisor of 32, as many as fit to a random word.
-
-    Random words are what a weight costs most; a sign needs a thirty-second of one.
-    """
-    size, per_word = math.prod(shape), 32 // bits_each
-    words = jax.random.bits(key, (-(-size // per_word), 1))
-    places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]
-    parts = (words >> places) & jnp.uint32((1 << bits_each) - 1)
-    return parts.reshape(-1)[:size].reshape(shape)
+    sample = functools.partial(bits.in_eights, jax.random.normal)
+    return _weights("normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
 
 
 @functools.cache
@@ -83,7 +72,7 @@ def rademacher() -> Weights:
 
     def sample(key, shape, dtype):
         one = jnp.ones((), dtype)
-        return jnp.where(_packed(key, shape, 1) == 1, one, -one)
+        return jnp.where(bits.packed(key, shape, 1) == 1, one, -one)
 
     return _weights("rademacher", sample, lambda k: Fraction(1), atoms=True)
 
@@ -101,7 +90,7 @@ def uniform() -> Weights:
         if jnp.dtype(dtype) != jnp.float32 or len(shape) < 2 or min(shape) < 32:
             bound = math.sqrt(3)
             return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
-        halves = _packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
+        halves = bits.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
         return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
     return _weights("uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))

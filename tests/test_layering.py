@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks"},
+    {"bits", "checks"},
     {"summaries", "tables"},
     {"weights", "masks", "laws", "sampling", "probes"},
     {"ensembles", "increments"},

@@ -52,6 +52,69 @@ def test_oracle_dense_against_numpy(fan, key, rounding):
     assert compared >= 4
 
 
+@pytest.mark.parametrize(("law", "slack"), [(weights.rademacher(), 4.0), (weights.normal(), 0.0)])
+def test_oracle_thinned_against_plain(law, slack, key, monkeypatch):
+    """Only the surviving rows and columns are drawn; without slack half of the layers overflow."""
+    monkeypatch.setattr(paths, "SLACK", slack)
+    widths = (30, 40, 48, 36, 3)
+    ensemble = ensembles.Ensemble(
+        widths, law, (masks.relu(), masks.bernoulli(0.3), masks.dropout(0.5), masks.relu())
+    )
+    thinned, plain = (
+        sampling.sample(paths.dense(ensemble, thinned=thinned), key, 20_000)
+        for thinned in (True, False)
+    )
+    assert not np.array_equal(thinned.increment, plain.increment)
+    assert paths.dense(ensemble).footprint < 40 * 48
+    comparison = laws.compare(thinned.log_norm, laws.empirical(plain.log_norm))
+    assert comparison.p_value > 1e-4 and comparison.verdict == "pass"
+    for a, b in zip(thinned, plain, strict=True):
+        alive = np.isfinite(thinned.log_norm), np.isfinite(plain.log_norm)
+        (mean, error), (other, other_error) = (
+            statistical.mean_and_error(leaf[kept]) for leaf, kept in zip((a, b), alive, strict=True)
+        )
+        statistical.assert_near(mean, np.hypot(error, other_error) + 1e-9, other)
+
+
+def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
+    """With the path's own draws, also where a sample, or only its neighbour, overflows."""
+    monkeypatch.setattr(paths, "SLACK", 1.0)
+    ensemble = ensembles.Ensemble((20, 40, 40), weights.normal(), masks.relu())
+    keys, rows = jax.random.split(key, 64), 24  # 20 + √10, in eights
+    found = jax.jit(jax.vmap(paths.dense(ensemble)))(keys).increment
+    whole = 0
+    for one, increment in zip(keys, found, strict=True):
+        x, alive, columns, expected = np.full(20, 20**-0.5), 20, 20, []
+        for layer in range(2):
+            key_weight, key_mask = (jax.random.fold_in(one, 2 * layer + i) for i in (0, 1))
+            count = int(np.sum(masks.relu().sample(key_mask, (40,), jnp.float32)))
+            if count > rows or alive > columns:
+                key_weight, whole = jax.random.fold_in(key_weight, 1), whole + 1
+                shape = (40, len(x))
+            else:
+                shape = (rows, columns)
+            W = np.float64(weights.normal().sample(key_weight, shape, jnp.result_type(float)))
+            y = (W @ x[: shape[1]])[:count]
+            expected.append(math.log(y @ y / 20))
+            x = np.append(y / np.linalg.norm(y), np.zeros(40 - count))
+            alive, columns = count, rows
+        assert np.allclose(increment, expected, rtol=rounding, atol=rounding)
+    assert 10 < whole < 60
+
+
+def test_exact_overflow_is_decided_for_the_whole_batch():
+    """Under vmap, however nested, the flag is one for all samples, so a cond on it is a branch."""
+    flags = jnp.array([[False, False], [False, True]])
+    one = jax.vmap(paths._any_of_batch)(flags[0])
+    assert not np.any(one)
+    assert np.all(jax.vmap(paths._any_of_batch)(flags[1]))
+    assert np.all(jax.jit(jax.vmap(jax.vmap(paths._any_of_batch)))(flags))
+    branch = jax.make_jaxpr(
+        jax.vmap(lambda flag: jax.lax.cond(paths._any_of_batch(flag), lambda: 1.0, lambda: 0.0))
+    )(flags[0])
+    assert "cond" in str(branch) and "select" not in str(branch)
+
+
 def test_exact_repetitions_cover_every_layer_once():
     rng = np.random.default_rng(0)
     for _ in range(200):
