@@ -10,7 +10,6 @@ networks", Comm. Math. Phys. 376 (2020).
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,15 +79,23 @@ def _per_layer(ensemble: Ensemble, value) -> np.ndarray:  # (depth,)
     return np.array([table[name] for name in map(id, ensemble.masks)])
 
 
+def layer_index(
+    ensemble: Ensemble,
+) -> tuple[list[tuple[int, masks.Mask]], np.ndarray]:
+    """Return the distinct (output width, mask), and which of them each layer is, (depth,)."""
+    checks.instance("ensemble", ensemble, Ensemble)
+    distinct = {id(mask): mask for mask in ensemble.masks}  # quicker than hashes of 10⁶ masks
+    pairs = list(zip(ensemble.widths[1:], map(id, ensemble.masks), strict=True))
+    layers, places = {}, {}
+    for width, name in dict.fromkeys(pairs):
+        places[width, name] = layers.setdefault((width, distinct[name]), len(layers))
+    return list(layers), np.array([places[pair] for pair in pairs], np.int32)
+
+
 def layer_counts(ensemble: Ensemble) -> dict[tuple[int, masks.Mask], int]:
     """Return how often each (output width, mask) appears."""
-    checks.instance("ensemble", ensemble, Ensemble)
-    distinct = {id(mask): mask for mask in ensemble.masks}
-    counts = Counter(zip(ensemble.widths[1:], map(id, ensemble.masks), strict=True))
-    merged = Counter()
-    for (width, name), count in counts.items():
-        merged[width, distinct[name]] += count
-    return dict(merged)
+    layers, places = layer_index(ensemble)
+    return dict(zip(layers, np.bincount(places).tolist(), strict=True))
 
 
 def _output_widths(ensemble: Ensemble) -> np.ndarray:  # (depth,)

@@ -6,11 +6,22 @@ direction; ``increments`` has the density of one, ``quadrature`` its transform, 
 law of the sum.
 """
 
+import functools
 import math
 
 import numpy as np
 
-from lognorm_jax import checks, ensembles, increments, inversion, laws, masks, quadrature, weights
+from lognorm_jax import (
+    checks,
+    ensembles,
+    increments,
+    inversion,
+    laws,
+    masks,
+    quadrature,
+    tables,
+    weights,
+)
 
 
 def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
@@ -30,7 +41,8 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
     return quadrature.cumulants(width, mask)[:order]
 
 
-def _counts(ensemble: ensembles.Ensemble) -> dict[tuple[int, masks.Mask], int]:
+def require_normal(ensemble: ensembles.Ensemble) -> None:
+    """Raise a ``ValueError`` unless the weights are normal, so that increments are independent."""
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
         ensemble.weights is weights.normal(),
@@ -39,7 +51,6 @@ def _counts(ensemble: ensembles.Ensemble) -> dict[tuple[int, masks.Mask], int]:
         "weights.normal(): with other weights the increments depend on one another",
         "Take moments.norm_moment for exact moments, or sample with paths.dense.",
     )
-    return ensembles.layer_counts(ensemble)
 
 
 def _sum_cumulants(counts: dict[tuple[int, masks.Mask], int], order: int) -> list[float]:
@@ -53,7 +64,8 @@ def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]
     The sums of those of the layers. With ``ensembles.dead_mass`` for its atom, ``laws.edgeworth``
     makes a law of them. order: 1…8. Raises ``ValueError`` for other orders and other weights.
     """
-    mean, *higher = _sum_cumulants(_counts(ensemble), order)
+    require_normal(ensemble)
+    mean, *higher = _sum_cumulants(ensembles.layer_counts(ensemble), order)
     return (mean + ensembles.total_fan_shift(ensemble), *higher)
 
 
@@ -83,13 +95,39 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     >>> exact_law.name, round(exact_law.mean, 6), round(float(exact_law.cdf(-2.822)), 9)
     ('exact law, depth 16, β = 1', -2.822357, 0.483827623)
     """
-    counts = _counts(ensemble)
-    layers = [(increments.increment(*layer), count) for layer, count in counts.items()]
+    require_normal(ensemble)
+    counts = ensembles.layer_counts(ensemble)
     mean, variance = _sum_cumulants(counts, 2)
     shift = ensembles.total_fan_shift(ensemble)
-    lower, upper = inversion.curves(layers, mean, math.sqrt(variance))
-    lower, upper = (curve._replace(x=curve.x + shift) for curve in (lower, upper))
+    lower, upper = (curve._replace(x=curve.x + shift) for curve in _curves(counts))
     name = f"exact law, depth {ensemble.depth}, β = {ensembles.beta(ensemble):.4g}"
     log_alive = ensembles.log_alive(ensemble)
     atom, alive = abs(math.expm1(log_alive)), math.exp(log_alive)
     return laws.tabulated(name, lower, upper, mean + shift, variance, atom, alive)
+
+
+def increment_law(width: int, mask: masks.Mask) -> laws.Law:
+    """Return the exact law of ln R given survival: one layer, fan "out", Gaussian weights.
+
+    width, mask and accuracy as for ``law``; it has no atom, whatever the mask. Raises
+    ``ValueError`` for anything else.
+
+    >>> round(float(increment_law(2, masks.identity()).quantile(0.5)), 6)  # ln ln 2: R is Exp(1)
+    -0.366513
+    """
+    checks.instance("mask", mask, masks.Mask)
+    return _increment_law(checks.integer("width", width, 1), mask)
+
+
+@functools.lru_cache(maxsize=256)
+def _increment_law(width: int, mask: masks.Mask) -> laws.Law:
+    mean, variance = increment_cumulants(width, mask, 2)
+    curves = _curves({(width, mask): 1})
+    return laws.tabulated(f"ln R, width {width}, {mask.name}", *curves, mean, variance)
+
+
+def _curves(counts: dict[tuple[int, masks.Mask], int]) -> tuple[tables.Curve, tables.Curve]:
+    """Return the tables of the law of the sum of these layers, given survival, fan "out"."""
+    layers = [(increments.increment(*layer), count) for layer, count in counts.items()]
+    mean, variance = _sum_cumulants(counts, 2)
+    return inversion.curves(layers, mean, math.sqrt(variance))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, ensembles, masks, paths, probes, weights
+from lognorm_jax import checks, ensembles, masks, paths, probes, scans, weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def jacobian_path(network: Network, x: Any, tangent: Any) -> paths.Path:
         step = functools.partial(step_of, checks.typed_key(key))
         dtype = jnp.result_type(float)
         carry = jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)
-        return paths.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
+        return scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
 
     path.footprint = network.footprint
     return path

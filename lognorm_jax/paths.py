@@ -6,7 +6,7 @@ float32 unless told otherwise, and is meant to be run by ``sampling.sample`` or 
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lognorm_jax import checks, ensembles, masks, probes
+from lognorm_jax import checks, ensembles, exact, masks, probes, scans, transports
 
 SLACK = 4.0  # standard deviations of the number of survivors that a tile leaves room for
 
@@ -38,59 +38,6 @@ class Trace(NamedTuple):
         if isinstance(self.increment, np.ndarray):
             return self.increment.sum(-1, dtype=np.float64)
         return self.increment.sum(-1)
-
-
-def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, period, times): consecutive stretches of layers, each a pattern repeated.
-
-    Greedy: from each start the pattern, of at most ``longest`` layers, that repeats over the most.
-
-    >>> list(repetitions("ABCBCBCDD"))
-    [(0, 1, 1), (1, 2, 3), (7, 1, 2)]
-    """
-    start = 0
-    while start < len(kinds):
-        best = (1, 1, 1)  # covered, period, times
-        for period in range(1, min(longest, (len(kinds) - start) // 2) + 1):
-            stop = start + period
-            while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
-                stop += 1
-            times = (stop - start) // period
-            if times > 1 and times * period > best[0]:
-                best = (times * period, period, times)
-        covered, period, times = best
-        yield start, period, times
-        start += covered
-
-
-def scan_layers(
-    kinds: Sequence[Hashable], step_of: Callable, carry: Any, constants: np.ndarray
-) -> tuple[Any, Any]:
-    """Apply ``step_of(kind)(carry, (layer, constant))`` layer after layer.
-
-    Stretches of repeated kinds are scanned, so compile time does not grow with their length.
-    kinds, constants: one entry a layer. Returns (carry, outputs stacked over layers).
-    """
-    outputs = []
-    for start, period, times in repetitions(kinds):
-        steps = [step_of(kind) for kind in kinds[start : start + period]]
-
-        def pattern_step(carry, rows, steps=steps):
-            traces = []
-            for step, row in zip(steps, zip(*rows, strict=True), strict=True):
-                carry, trace = step(carry, row)
-                traces.append(trace)
-            return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
-
-        layers = start + np.arange(times * period).reshape(times, period)
-        rows = jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers])
-        if times == 1:
-            carry, trace = pattern_step(carry, jax.tree.map(lambda row: row[0], rows))
-        else:
-            carry, trace = lax.scan(pattern_step, carry, rows)
-            trace = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
-        outputs.append(trace)
-    return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
 @jax.custom_batching.custom_vmap
@@ -213,8 +160,81 @@ def dense(
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
         start = jnp.asarray(unit, dtype), jnp.int32(widths[0])
-        return scan_layers(kinds, step, start, log_scale.astype(dtype))[1]
+        return scans.scan_layers(kinds, step, start, log_scale.astype(dtype))[1]
 
     # the whole matrices, hardly ever wanted, need room too, but not in the cache
     path.footprint = max(max(a * b, m * n // 8) for m, n, a, b, _ in kinds)
     return path
+
+
+def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: Any = None) -> Path:
+    """Return the path that draws each increment from its exact law: one normal a layer, no matrix.
+
+    For Gaussian weights the increments are independent of one another and of the direction, so
+    ln R = Q(Z) with Z standard normal and Q = F⁻¹∘Φ, F the exact law of ln R given survival,
+    tabulated once for each distinct (width, mask). A path dies in the first layer whose cumulated
+    hazard −Σ ln P(alive) exceeds one exponential variable: the dead mass is exact, however small.
+    The first layers of a deeper product are the same draws. ``quartic`` is None: for normal weights
+    nothing needs it. Make a path once.
+
+    tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked beyond 1e-6 is
+    lost in rounding. dtype: float32 or wider, default JAX's own. Note that float32 normals reach to
+    |z| < 5.5, so of each increment tails of 1e-8 are missing; float64 ones are cut at |z| = 6.
+
+    Raises ``ValueError`` for weights that are not normal, for masks that ``exact.law`` does not
+    cover, and for a tolerance that a table does not reach. Source: derived, see tests.
+
+    >>> from lognorm_jax import weights
+    >>> ensemble = ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu())
+    >>> transport(ensemble)(jax.random.key(0)).increment.shape
+    (100,)
+    """
+    dtype = checks.floating("dtype", jnp.result_type(float) if dtype is None else dtype)
+    wide = jnp.finfo(dtype).bits >= 32
+    checks.require(wide, "dtype", dtype, "float32 or float64", "Cast the trace instead.")
+    exact.require_normal(ensemble)
+    layers, table = ensembles.layer_index(ensemble)
+    maps = transports.transport([exact.increment_law(*layer) for layer in layers], tolerance)
+    log_alive = np.array([masks.log_alive(mask, width) for width, mask in layers])
+    shift = ensembles.fan_shift(ensemble).astype(dtype)
+    hazard = -np.cumsum(log_alive[table]).astype(dtype)
+    columns = maps.coefficients.T.astype(dtype)
+    parts, start = maps.parts.astype(dtype), np.cumsum(maps.parts, dtype=np.int32) - maps.parts
+
+    def quantile(z):  # (depth,)
+        """Return Q(z) of each layer."""
+        place = (jnp.clip(z * (1 / transports.REACH), -1, 1) + 1) * (maps.cells / 2)
+        cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
+        place = place - cell
+        if maps.cells in transports.FEW:
+            chosen = columns.reshape(-1, len(layers), maps.cells)[:, table]  # (…, depth, cells)
+            rows = jnp.asarray(chosen[..., 0])
+            for i in range(1, maps.cells):
+                rows = jnp.where(cell >= i, chosen[..., i], rows)
+        else:
+            row = cell.astype(jnp.int32) + maps.cells * table
+            # without barriers, each of the look-ups would compute the normals again
+            place, row = lax.optimization_barrier((place, row))
+            place, row = place * jnp.asarray(parts)[row], jnp.asarray(start)[row]
+            part = jnp.floor(place)
+            place, row = lax.optimization_barrier((place - part, row + part.astype(jnp.int32)))
+            rows = [jnp.asarray(column)[row] for column in columns]
+        value, s = rows[0], 2 * place - 1
+        for coefficient in rows[1:]:
+            value = value * s + coefficient
+        return value
+
+    def path(key):
+        key_normal, key_life = jax.random.split(checks.typed_key(key))
+        increment = quantile(jax.random.normal(key_normal, (ensemble.depth,), dtype)) + shift
+        lifetime = _exponential(key_life, dtype)
+        return Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
+
+    path.footprint = 8 * ensemble.depth
+    return path
+
+
+def _exponential(key, dtype) -> jax.Array:
+    """Return −ln(1 − U), with relative precision down to 2⁻⁶⁵: hazards may be tiny."""
+    high, low = jax.random.bits(key, (2,)).astype(dtype)
+    return -jnp.log1p(-(high + (low + 0.5) * 2.0**-32) * 2.0**-32)

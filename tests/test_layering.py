@@ -8,12 +8,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"bits", "checks"},
-    {"summaries", "tables"},
-    {"weights", "masks", "laws", "sampling", "probes"},
+    {"summaries", "tables", "transports"},
+    {"weights", "masks", "laws", "sampling", "probes", "scans"},
     {"ensembles", "increments"},
     {"quadrature"},
     {"inversion"},
-    {"exact", "moments", "paths"},
+    {"exact", "moments"},
+    {"paths"},
     {"martingales", "networks"},
 ]
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}

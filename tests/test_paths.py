@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import statistical
 
-from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, weights
+from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, scans, weights
 
 UNEVEN = ensembles.Ensemble(
     (7, 5, 9, 5, 9, 5, 5),
@@ -120,12 +120,12 @@ def test_exact_repetitions_cover_every_layer_once():
     for _ in range(200):
         kinds = list(rng.integers(0, 3, size=rng.integers(1, 30)))
         rebuilt = []
-        for start, period, times in paths.repetitions(kinds):
+        for start, period, times in scans.repetitions(kinds):
             assert start == len(rebuilt)
             rebuilt += list(kinds[start : start + period]) * times
         assert rebuilt == kinds
-    assert list(paths.repetitions("A" * 100_000)) == [(0, 1, 100_000)]
-    assert list(paths.repetitions("AB" * 50 + "A")) == [(0, 2, 50), (100, 1, 1)]
+    assert list(scans.repetitions("A" * 100_000)) == [(0, 1, 100_000)]
+    assert list(scans.repetitions("AB" * 50 + "A")) == [(0, 2, 50), (100, 1, 1)]
 
 
 def test_exact_compile_size_does_not_grow_with_depth(key):

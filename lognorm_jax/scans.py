@@ -1,0 +1,62 @@
+"""Layers one after another: scanned where they repeat, so compile time does not grow with depth."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, period, times): consecutive stretches of layers, each a pattern repeated.
+
+    Greedy: from each start the pattern, of at most ``longest`` layers, that repeats over the most.
+
+    >>> list(repetitions("ABCBCBCDD"))
+    [(0, 1, 1), (1, 2, 3), (7, 1, 2)]
+    """
+    start = 0
+    while start < len(kinds):
+        best = (1, 1, 1)  # covered, period, times
+        for period in range(1, min(longest, (len(kinds) - start) // 2) + 1):
+            stop = start + period
+            while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
+                stop += 1
+            times = (stop - start) // period
+            if times > 1 and times * period > best[0]:
+                best = (times * period, period, times)
+        covered, period, times = best
+        yield start, period, times
+        start += covered
+
+
+def scan_layers(
+    kinds: Sequence[Hashable], step_of: Callable, carry: Any, constants: np.ndarray
+) -> tuple[Any, Any]:
+    """Apply ``step_of(kind)(carry, (layer, constant))`` layer after layer.
+
+    Stretches of repeated kinds are scanned, so compile time does not grow with their length.
+    kinds, constants: one entry a layer. Returns (carry, outputs stacked over layers).
+    """
+    outputs = []
+    for start, period, times in repetitions(kinds):
+        steps = [step_of(kind) for kind in kinds[start : start + period]]
+
+        def pattern_step(carry, rows, steps=steps):
+            traces = []
+            for step, row in zip(steps, zip(*rows, strict=True), strict=True):
+                carry, trace = step(carry, row)
+                traces.append(trace)
+            return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
+
+        layers = start + np.arange(times * period).reshape(times, period)
+        rows = jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers])
+        if times == 1:
+            carry, trace = pattern_step(carry, jax.tree.map(lambda row: row[0], rows))
+        else:
+            carry, trace = lax.scan(pattern_step, carry, rows)
+            trace = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
+        outputs.append(trace)
+    return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
