@@ -2,12 +2,16 @@
 
 Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, device, wall time, and
 the checks) and NAME.png, and prints the table of checks. Exits 1 if a check fails, 2 on bad usage.
+
+Until it is done, finished blocks of samples are kept in NAME.blocks: if it is stopped, the same
+command goes on from there. With --distributed it runs on all devices of a cluster.
 """
 
 import importlib
 import json
 import pkgutil
 import platform
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -21,7 +25,7 @@ import tyro
 from tqdm import tqdm
 
 import lognorm_jax
-from experiments import _check, _figure
+from experiments import _check, _figure, _sampler
 
 
 def names() -> list[str]:
@@ -30,8 +34,17 @@ def names() -> list[str]:
     return [module.name for module in found if not module.name.startswith("_")]
 
 
+def versions() -> dict[str, str]:
+    """Return what the numbers of an experiment depend on besides its source."""
+    modules = (lognorm_jax, jax, jaxlib, np, scipy)
+    return {"python": platform.python_version(), **{m.__name__: m.__version__ for m in modules}}
+
+
 def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) -> int:
-    """Compute, check and draw one experiment; return the exit code."""
+    """Compute, check and draw one experiment; return the exit code.
+
+    Of several processes all compute, and the first writes and prints.
+    """
     experiment = importlib.import_module(f"experiments.{name}")
     folder = out or Path("results/quick" if quick else "results")
     try:
@@ -40,14 +53,25 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     except (OSError, OverflowError) as error:
         print(f"--out {folder} --seed {seed}: {error}", file=sys.stderr)
         return 2
-    print(experiment.__doc__.strip().split("\n\n")[0], "\n")
+    first, blocks = jax.process_index() == 0, folder / f"{name}.blocks"
+    if first:
+        print(experiment.__doc__.strip().split("\n\n")[0], "\n")
+        found = len(list(blocks.glob("*/blocks-*.npz")))
+        if found:
+            print(f"Going on from {blocks}, which holds {found} files of finished blocks.\n")
+    spec = {"experiment": name, "quick": quick, "seed": seed, "versions": versions()}
+    spec["source"] = _sampler.source_digest()
 
     started = time.time()
-    with tqdm(unit=" paths", unit_scale=True, dynamic_ncols=True) as bar:
-        results = experiment.compute(key=key, quick=quick, bar=bar)
+    with tqdm(unit=" paths", unit_scale=True, dynamic_ncols=True, disable=not first) as bar:
+        sample = _sampler.sampler(bar, blocks, spec)
+        results = experiment.compute(key=key, quick=quick, bar=bar, sample=sample)
     seconds = time.time() - started
 
     rows = experiment.check(results)
+    verdict = _check.overall(rows)
+    if not first:
+        return 0 if verdict == "pass" else 1
     np.savez_compressed(folder / f"{name}.npz", **results)
     device = jax.devices()[0]
     record = {
@@ -56,21 +80,33 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         "seed": seed,
         "seconds": round(seconds, 1),
         "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
-        "versions": {
-            "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (lognorm_jax, jax, jaxlib, np, scipy)},
-        },
+        "versions": versions(),
         "arrays": {array: np.shape(value) for array, value in results.items()},
         "checks": [row._asdict() for row in rows],
     }
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     _figure.save(experiment.draw(results), folder / f"{name}.png")
+    shutil.rmtree(blocks, ignore_errors=True)
 
     print(_check.LEGEND)
     print(_check.table(rows))
-    verdict = _check.overall(rows)
     print(f"\n{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png")
     return 0 if verdict == "pass" else 1
+
+
+def join(processes: str) -> bool:
+    """Join the processes of "auto" or "HOST:PORT,COUNT,INDEX"; say so, and return False, if not."""
+    try:
+        if processes == "auto":
+            jax.distributed.initialize()
+        else:
+            address, count, index = processes.split(",")
+            jax.distributed.initialize(address, int(count), int(index))
+    except (ValueError, RuntimeError) as error:
+        usage = "auto (on a cluster that JAX knows), or HOST:PORT,COUNT,INDEX"
+        print(f"--distributed {processes}: must be {usage}. {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def main() -> None:
@@ -84,7 +120,18 @@ def main() -> None:
                 Path | None, arg(help="Folder: results, or with --quick results/quick.")
             ] = None,
             seed: Annotated[int, arg(help="Seed of the random key.")] = 0,
+            distributed: Annotated[
+                str | None,
+                arg(
+                    metavar="auto|HOST:PORT,COUNT,INDEX",
+                    help="Join the other processes: auto on Slurm, TPU pods, Open MPI and "
+                    "Kubernetes; elsewhere the address of the first process, how many there are, "
+                    "and which this is, from 0. They must share --out.",
+                ),
+            ] = None,
         ) -> int:
+            if distributed is not None and not join(distributed):
+                return 2
             return run(name, quick, out, seed)
 
         start.__doc__ = importlib.import_module(f"experiments.{name}").__doc__

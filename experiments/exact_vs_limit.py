@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, weights
+from lognorm_jax import ensembles, exact, laws, masks, paths, weights
 
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 RATIOS = (0.2, 1.0, 3.0)  # depth / width
@@ -54,7 +54,7 @@ def point_of_largest_gap(law: laws.Law, other: laws.Law) -> float:
     return float(x[np.argmax(np.abs(law.cdf(x) - other.cdf(x)))])
 
 
-def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Compute all distances, and simulate the gap at the point where it is largest."""
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * len(SAMPLED) * len(RATIOS) * len(MASKS))
@@ -75,16 +75,17 @@ def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
                 distances.append([laws.ks_distance(law, limit), matched, corrected])
                 if width not in SAMPLED:
                     continue
-                bar.set_description(f"{case}, n = {width}")
                 x = point_of_largest_gap(law, limit)
                 truth = law.cdf(x)
                 error = np.sqrt(truth * (1 - truth) / num_samples)
                 if abs(truth - limit.cdf(x)) > _check.SIGMAS * error:
                     case_key = jax.random.fold_in(jax.random.fold_in(key, 3 * i + j), width)
-                    trace = sampling.sample(paths.dense(products), case_key, num_samples)
+                    path = paths.dense(products)
+                    trace = sample(f"{case}, n = {width}", path, case_key, num_samples)
                     sampled = np.mean(trace.log_norm <= x)
                     seen.append([width, sampled - limit.cdf(x), error, truth - limit.cdf(x)])
-                bar.update(num_samples)
+                else:
+                    bar.update(num_samples)
             results[f"{case}/distances"] = np.array(distances)
             results[f"{case}/sampled"] = np.array(seen).reshape(-1, 4)
     return results

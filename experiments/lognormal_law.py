@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _data, _figure
-from lognorm_jax import ensembles, laws, masks, networks, paths, sampling, summaries, weights
+from lognorm_jax import ensembles, laws, masks, networks, paths, summaries, weights
 
 ARCHITECTURES = {  # label: widths; 64 is the number of pixels
     "64→100×10": (64, *(100,) * 10),
@@ -37,7 +37,7 @@ def ensemble(label: str) -> ensembles.Ensemble:
     return ensembles.Ensemble(ARCHITECTURES[label], weights.normal(), masks.relu())
 
 
-def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Sample log_norm of every architecture as mask model and as network."""
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     image = _data.digit(IMAGE)
@@ -47,9 +47,8 @@ def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
         network = networks.relu_mlp(widths, bias_scale=BIAS_SCALE)
         both = paths.dense(ensemble(label), image), networks.jacobian_path(network, image, image)
         for j, (model, path) in enumerate(zip(MODELS, both, strict=True)):
-            bar.set_description(f"{label}, {model}")
             case = jax.random.fold_in(jax.random.fold_in(key, i), j)
-            trace = sampling.sample(path, case, num_samples, progress=bar.update)
+            trace = sample(f"{label}, {model}", path, case, num_samples)
             results[f"{label}, {model}"] = trace.log_norm
     return results
 

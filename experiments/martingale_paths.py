@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, martingales, masks, paths, sampling, summaries, weights
+from lognorm_jax import ensembles, martingales, masks, paths, summaries, weights
 
 LAWS = (weights.normal(), weights.rademacher(), weights.uniform(), weights.laplace())
 WIDTH, DEPTH = 64, 32
@@ -31,7 +31,7 @@ def ensemble(law: weights.Weights) -> ensembles.Ensemble:
     return ensembles.Ensemble((WIDTH,) * (DEPTH + 1), law, masks.relu())
 
 
-def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Decompose sampled paths, and keep what the checks and the figure need."""
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * len(LAWS) * len(DIRECTIONS))
@@ -39,10 +39,9 @@ def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
     for i, law in enumerate(LAWS):
         for j, (name, direction) in enumerate(DIRECTIONS.items()):
             case = f"{law.name}, {name}"
-            bar.set_description(case)
             case_key = jax.random.fold_in(jax.random.fold_in(key, i), j)
             path = paths.dense(ensemble(law), direction)
-            trace = sampling.sample(path, case_key, num_samples, progress=bar.update)
+            trace = sample(case, path, case_key, num_samples)
             parts = martingales.decompose(trace, ensemble(law))
             mean, variance = martingales.expansion(ensemble(law), trace.quartic)
             results |= {

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, masks, moments, paths, sampling, weights
+from lognorm_jax import ensembles, masks, moments, paths, weights
 
 LAWS = (weights.normal(), weights.rademacher(), weights.uniform(), weights.laplace())
 POWERS = (1, 2, 3, 4, 5)
@@ -45,15 +45,14 @@ def relative_error(law: weights.Weights, width: int, depth: int, k: int) -> floa
     return math.sqrt(math.expm1(log_ratio))
 
 
-def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Compute exact moments, and simulate those that simulation can see."""
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * len(LAWS))
     results = {"num_samples": np.array(num_samples)}
     for i, law in enumerate(LAWS):
-        bar.set_description(law.name)
         path = paths.dense(ensemble(law, *SIMULATED))
-        trace = sampling.sample(path, jax.random.fold_in(key, i), num_samples, progress=bar.update)
+        trace = sample(law.name, path, jax.random.fold_in(key, i), num_samples)
         log_norm = trace.log_norm.astype(np.float64)
         exact = [log_moment(law, *SIMULATED, k) for k in POWERS]
         results |= {

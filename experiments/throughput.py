@@ -85,7 +85,7 @@ def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
     return np.array(times).T
 
 
-def compute(*, key, quick, bar, budget=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, budget=None) -> dict[str, np.ndarray]:
     """Time each contender on each shape; results are seconds a run, and weights drawn a run."""
     budget = budget or (QUICK_BUDGET if quick else BUDGET)
     repeats = QUICK_REPEATS if quick else REPEATS

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, summaries, weights
+from lognorm_jax import ensembles, exact, laws, masks, paths, summaries, weights
 
 LAWS = (
     weights.normal(),
@@ -45,17 +45,16 @@ def normal_law(width: int) -> laws.Law:
     return exact.law(ensemble(weights.normal(), width))
 
 
-def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Sample every law at every width, and the narrow one along a coordinate as well."""
     samples = num_samples or (QUICK_SAMPLES if quick else SAMPLES)
     bar.reset(total=len(LAWS) * (sum(samples.values()) + samples[NARROW]))
     results = {"widths": np.array(list(samples))}
     for i, law in enumerate(LAWS):
         for width, count in samples.items():
-            bar.set_description(f"{law.name}, n = {width}")
             products = ensemble(law, width)
             case = jax.random.fold_in(jax.random.fold_in(key, i), width)
-            trace = sampling.sample(paths.dense(products), case, count, progress=bar.update)
+            trace = sample(f"{law.name}, n = {width}", paths.dense(products), case, count)
             name = f"{law.name}, {width}"
             results[f"{name}/log_norm"] = trace.log_norm
             alive = trace.quartic > 0
@@ -64,7 +63,7 @@ def compute(*, key, quick, bar, num_samples=None) -> dict[str, np.ndarray]:
                 results[f"{law.name}/ratios"] = _ratios(trace)
         path = paths.dense(ensemble(law, NARROW), np.eye(NARROW)[0])
         case = jax.random.fold_in(key, 100 + i)
-        trace = sampling.sample(path, case, samples[NARROW], progress=bar.update)
+        trace = sample(f"{law.name}, coordinate", path, case, samples[NARROW])
         results[f"{law.name}/coordinate"] = _ratios(trace)[:, :1]
     return results
 

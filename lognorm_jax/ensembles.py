@@ -9,6 +9,7 @@ networks", Comm. Math. Phys. 376 (2020).
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -72,16 +73,12 @@ class Ensemble:
 
 
 def _per_layer(ensemble: Ensemble, value) -> np.ndarray:  # (depth,)
-    """Return ``value(mask)`` for the mask of each layer, computed once a distinct mask."""
-    checks.instance("ensemble", ensemble, Ensemble)
-    distinct = {id(mask): mask for mask in ensemble.masks}  # quicker than hashes of 10⁶ masks
-    table = {name: float(value(mask)) for name, mask in distinct.items()}
-    return np.array([table[name] for name in map(id, ensemble.masks)])
+    """Return ``value(mask)`` for the mask of each layer, computed once a distinct layer."""
+    layers, places = layer_index(ensemble)
+    return np.array([float(value(mask)) for _, mask in layers])[places]
 
 
-def layer_index(
-    ensemble: Ensemble,
-) -> tuple[list[tuple[int, masks.Mask]], np.ndarray]:
+def layer_index(ensemble: Ensemble) -> tuple[list[tuple[int, masks.Mask]], np.ndarray]:
     """Return the distinct (output width, mask), and which of them each layer is, (depth,)."""
     checks.instance("ensemble", ensemble, Ensemble)
     distinct = {id(mask): mask for mask in ensemble.masks}  # quicker than hashes of 10⁶ masks
@@ -96,6 +93,18 @@ def layer_counts(ensemble: Ensemble) -> dict[tuple[int, masks.Mask], int]:
     """Return how often each (output width, mask) appears."""
     layers, places = layer_index(ensemble)
     return dict(zip(layers, np.bincount(places).tolist(), strict=True))
+
+
+def describe(ensemble: Ensemble) -> dict[str, Any]:
+    """Return what the ensemble is, for ``json`` and ``runs.open_run``: names, in runs of equals.
+
+    >>> describe(Ensemble((4, 8, 8), weights.normal(), masks.relu()))["widths"]
+    [[4, 1], [8, 2]]
+    """
+    checks.instance("ensemble", ensemble, Ensemble)
+    named = {"widths": ensemble.widths, "masks": [mask.name for mask in ensemble.masks]}
+    runs = {k: [[x, len(list(g))] for x, g in itertools.groupby(v)] for k, v in named.items()}
+    return runs | {"weights": ensemble.weights.name, "fan": ensemble.fan}
 
 
 def _output_widths(ensemble: Ensemble) -> np.ndarray:  # (depth,)

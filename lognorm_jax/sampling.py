@@ -1,8 +1,12 @@
-"""The engine: run a path for many keys, in blocks, on any number of devices.
+"""The engine: run a path for many keys, in blocks, on any number of devices and processes.
 
-A block is the unit of compilation and of determinism: block b of a run draws from
+A block is the unit of compilation, of determinism and of storage: block b of a run draws from
 ``fold_in(key, b)``. With the same ``block_size`` the results are bitwise the same for any number of
-blocks a call and any number of devices, and the first samples of a longer run are the same samples.
+blocks a call, of devices and of processes, and after any number of interruptions; the first samples
+of a longer run are the same samples.
+
+On a cluster call ``jax.distributed.initialize()`` first, in every process, and then the same code:
+the default devices are those of all processes, and each process gets the whole result.
 """
 
 import dataclasses
@@ -14,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lognorm_jax import checks, summaries
+from lognorm_jax import checks, runs, summaries
 
 LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
@@ -32,21 +37,26 @@ def sample(
     blocks_per_call: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[int], Any] | None = None,
+    run: runs.Run | None = None,
 ) -> Any:
     """Return the trace of ``num_samples`` independent paths, on the host: leaves (num_samples, …).
 
     path: key -> Trace, or any pytree of arrays. key: one typed key. num_samples, block_size ≥ 1.
     blocks_per_call: how many blocks a device runs before the host hears of it, taken to be at least
-    two; default: enough to keep it busy. devices: default all local ones. progress: called with the
-    number of new samples after each call, such as ``tqdm(total=num_samples).update``.
+    two; default: enough to keep it busy. devices: default all, of all processes. progress: called
+    with the number of new samples after each call, such as ``tqdm(total=num_samples).update``.
+    run: from ``runs.open_run``; then blocks are kept in its folder as they are done, and those that
+    are there already are not computed again. Several processes must share the folder.
 
     ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
-    Raises ``ValueError`` for anything else.
+    Raises ``ValueError`` for anything else, and for a ``run`` that is of other samples; ``OSError``
+    where its folder cannot be written.
     """
-    run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    job = _Job(path, key, num_samples, block_size, blocks_per_call, devices, progress, run)
     result = None
-    for start, trace in run.calls(_keep):
-        chunk = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), trace)
+    for first, trace in job.blocks(_keep):
+        start = first * block_size
+        chunk = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
         if result is None:
             result = jax.tree.map(lambda x: np.empty((num_samples, *x.shape[1:]), x.dtype), chunk)
         for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(chunk), strict=True):
@@ -64,6 +74,7 @@ def stream(
     blocks_per_call: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     progress: Callable[[int], Any] | None = None,
+    run: runs.Run | None = None,
 ) -> summaries.Moments:
     """Return the moments of the increments of ``num_samples`` paths, in constant memory.
 
@@ -71,18 +82,18 @@ def stream(
     in float32 or, for a float64 path, in float64: log_norm is summed in that. Blocks are merged in
     their order, in float64, on the host.
     """
-    run = _Run(path, key, num_samples, block_size, blocks_per_call, devices, progress)
+    job = _Job(path, key, num_samples, block_size, blocks_per_call, devices, progress, run)
     total = None
-    for _, sums in run.calls(summaries.block_sums):
-        for block in zip(*map(np.asarray, sums), strict=True):
+    for _, sums in job.blocks(summaries.block_sums):
+        for block in zip(*sums, strict=True):
             part = summaries.central(*block)
             total = part if total is None else summaries.merge(total, part)
     return total._replace(mean=np.where(total.count > 0, total.mean, -np.inf))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
-    """The arguments of ``sample`` and ``stream``, and the loop over calls that both are."""
+class _Job:
+    """The arguments of ``sample`` and ``stream``, and the loop over blocks that both are."""
 
     path: Any
     key: Any
@@ -91,21 +102,24 @@ class _Run:
     blocks_per_call: int | None
     devices: Any
     progress: Any
+    run: Any
 
-    def calls(self, reduce: Callable) -> Iterator[tuple[int, Any]]:
-        """Yield (first sample, reduced blocks) call after call, one call ahead of the reader."""
+    def blocks(self, reduce: Callable) -> Iterator[tuple[int, Any]]:
+        """Yield (first block, reduced blocks, stacked) in order, until all are done."""
         usable = callable(self.path) and isinstance(self.path, Hashable)
         checks.require(usable, "path", self.path, "a hashable function key -> Trace")
         checks.typed_key(self.key)
         num_samples = checks.integer("num_samples", self.num_samples, 1)
         size = checks.integer("block_size", self.block_size, 1)
-        devices = jax.local_devices() if self.devices is None else self.devices
+        devices = jax.devices() if self.devices is None else self.devices
         devices = tuple(devices) if isinstance(devices, Sequence) else ()
         real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
         allowed = "a sequence of at least one jax.Device, all different"
         checks.require(real and len(set(devices)) == len(devices), "devices", self.devices, allowed)
         usable = self.progress is None or callable(self.progress)
         checks.require(usable, "progress", self.progress, "None, or a function of the new samples")
+        if self.run is not None:
+            checks.instance("run", self.run, runs.Run)
         shapes = jax.eval_shape(self.path, self.key)
         some = any(leaf.size for leaf in jax.tree.leaves(shapes))
         checks.require(some, "path(key)", shapes, "a pytree of arrays, not all empty")
@@ -118,31 +132,82 @@ class _Run:
             local = min(max(CALL_FLOATS // floats, 1), 16, most)
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
-        key = jax.device_put(
-            self.key, NamedSharding(Mesh(np.array(devices), ("block",)), PartitionSpec())
-        )
-        keys, call = _block_keys(size, devices), _compiled(self.path, size, devices, reduce)
         per_call = max(local, 2) * len(devices)  # one block would be compiled in another way
-        waiting = None
-        for first in range(0, num_blocks, per_call):
-            blocks = np.arange(first, first + per_call)
-            valid = np.clip(num_samples - blocks * size, 0, size)
-            ahead = first * size, call(keys(key, blocks.astype(np.uint32)), valid.astype(np.int32))
-            if waiting is not None:
-                yield self._ready(*waiting, per_call * size)
-            waiting = ahead
-        yield self._ready(*waiting, per_call * size)
+        call = functools.partial(self._calls, _compiled(self.path, size, devices, reduce), per_call)
+        if self.run is None:
+            yield from call(0, num_blocks)
+        else:
+            yield from self._stored(call, reduce, shapes, devices, num_blocks)
 
-    def _ready(self, start: int, result: Any, size: int) -> tuple[int, Any]:
-        result = jax.device_get(result)
-        if self.progress is not None:
-            self.progress(min(size, self.num_samples - start))
-        return start, result
+    def _calls(self, compiled, per_call: int, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+        """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader."""
+        key = np.asarray(jax.random.key_data(self.key))
+        waiting = None
+        for first in [*range(start, stop, per_call), None]:
+            ahead = None
+            if first is not None:
+                blocks = np.arange(first, first + per_call)
+                valid = np.clip(self.num_samples - blocks * self.block_size, 0, self.block_size)
+                valid = np.where(blocks < stop, valid, 0).astype(np.int32)
+                ahead = first, compiled(key, blocks.astype(np.uint32), valid)
+            if waiting is not None:
+                done, result = waiting
+                count = min(per_call, stop - done)
+                result = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], result)
+                self._report(done, done + count)
+                yield done, result
+            waiting = ahead
+
+    def _report(self, start: int, stop: int) -> None:
+        """Tell how many samples these blocks hold."""
+        first, last = (min(block * self.block_size, self.num_samples) for block in (start, stop))
+        if self.progress is not None and last > first:
+            self.progress(last - first)
+
+    def _stored(self, call, reduce, shapes, devices, num_blocks: int) -> Iterator[tuple[int, Any]]:
+        """Compute and write what is missing of the run, then read it, file after file."""
+        batch = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((self.block_size, *leaf.shape), leaf.dtype), shapes
+        )
+        block = jax.eval_shape(reduce, batch, jax.ShapeDtypeStruct((), np.int32))
+        leaves, structure = jax.tree_util.tree_flatten_with_path(block)
+        named = {jax.tree_util.keystr(place).lstrip(".") or "value": leaf for place, leaf in leaves}
+        per_file, writes = self.run.blocks_per_file, jax.process_index() == 0
+        count = -(-num_blocks // per_file)
+        missing = np.ones(count, bool)
+        if writes:
+            spec = {
+                "reduction": "sample" if reduce is _keep else "stream",
+                "key": np.asarray(jax.random.key_data(self.key)).tolist(),
+                "num_samples": int(self.num_samples),
+                "block_size": int(self.block_size),
+                "blocks_per_file": per_file,
+                "leaves": {n: [str(leaf.dtype), *leaf.shape] for n, leaf in named.items()},
+                "platform": devices[0].platform,
+                "jax": jax.__version__,
+            }
+            self.run.bind(spec)
+            missing = np.isin(np.arange(count), self.run.missing(count))
+        if _several(devices):
+            missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
+        for number in np.flatnonzero(~missing).tolist():
+            self._report(number * per_file, (number + 1) * per_file)
+
+        def calls(start, stop):
+            for _, result in call(start, stop):
+                yield dict(zip(named, jax.tree.leaves(result), strict=True))
+
+        self.run.fill(np.flatnonzero(missing).tolist(), num_blocks, calls, writes)
+        if _several(devices):
+            multihost_utils.sync_global_devices("the run is written")
+        for number in range(count):
+            arrays = self.run.read(number)
+            yield number * per_file, jax.tree.unflatten(structure, [arrays[name] for name in named])
 
 
 @functools.lru_cache(maxsize=64)
 def _compiled(path, block_size, devices, reduce) -> Callable:
-    """Return the jitted call (keys, valid) -> reduced blocks, zeros where no sample is valid.
+    """Return the call (key data, blocks, valid) -> reduced blocks, zeros where no sample is valid.
 
     Cached, so that sampling the same path again does not compile again. The number of blocks that
     a device runs is an argument, unknown to the compiler: else it would unroll a loop over one
@@ -174,22 +239,33 @@ def _compiled(path, block_size, devices, reduce) -> Callable:
 
     mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
     sharded = jax.shard_map(run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
-    return jax.jit(sharded)
+    # to read what other processes computed, each process needs all of it
+    spread = NamedSharding(mesh, PartitionSpec() if _several(devices) else split)
+    run, block_keys = jax.jit(sharded, out_shardings=spread), _block_keys(block_size, devices)
+    return lambda key, blocks, valid: run(*block_keys(key, blocks, valid))
 
 
 @functools.lru_cache(maxsize=64)
 def _block_keys(block_size, devices) -> Callable:
-    """Return the jitted call (key, blocks) -> keys (blocks, block_size), apart from any path.
+    """Return the jitted call (key data, blocks, valid) -> keys (blocks, block_size), valid.
 
-    All paths share it, which leaves less to compile for each.
+    Apart from any path: all paths share it, which leaves less to compile for each.
     """
 
-    def keys(key, blocks):
+    def keys(key, blocks, valid):
+        key = jax.random.wrap_key_data(key, impl="threefry2x32")
         fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return jax.vmap(functools.partial(jax.random.split, num=block_size))(fold(key, blocks))
+        return jax.vmap(functools.partial(jax.random.split, num=block_size))(
+            fold(key, blocks)
+        ), valid
 
     mesh = Mesh(np.array(devices), ("block",))
     return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
+
+
+def _several(devices) -> bool:
+    """Return whether the devices are those of several processes."""
+    return len({device.process_index for device in devices}) > 1
 
 
 def _keep(trace, valid):

@@ -13,6 +13,7 @@ from experiments import __main__ as runner
 from experiments import (
     _check,
     _figure,
+    _sampler,
     exact_vs_limit,
     lognormal_law,
     martingale_paths,
@@ -21,6 +22,14 @@ from experiments import (
     universality,
 )
 from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, weights
+
+
+def computed(experiment, **options):
+    with tqdm(disable=True) as bar:
+        sample = _sampler.sampler(bar)
+        return experiment.compute(
+            key=jax.random.key(1), quick=True, bar=bar, sample=sample, **options
+        )
 
 
 def four_beta(ensemble, direction=None):
@@ -91,10 +100,7 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_statistical_martingale_paths(monkeypatch):
     monkeypatch.setattr(martingale_paths, "LAWS", (weights.normal(), weights.laplace()))
-    with tqdm(disable=True) as bar:
-        results = martingale_paths.compute(
-            key=jax.random.key(1), quick=True, bar=bar, num_samples=600
-        )
+    results = computed(martingale_paths, num_samples=600)
     assert _check.overall(martingale_paths.check(results)) == "pass"
     case = "laplace, coordinate"
     doubled = {
@@ -145,10 +151,7 @@ def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
     draws = [exact.law(exact_vs_limit.ensemble(mask, 1.0, 8)) for mask in exact_vs_limit.MASKS]
     fake = iter([paths.Trace(follow(law, 30_000)[:, None], None) for law in draws])
     monkeypatch.setattr(sampling, "sample", lambda *args, **options: next(fake))
-    with tqdm(disable=True) as bar:
-        distances = exact_vs_limit.compute(
-            key=jax.random.key(1), quick=True, bar=bar, num_samples=30_000
-        )
+    distances = computed(exact_vs_limit, num_samples=30_000)
     rows = exact_vs_limit.check(distances)
     assert _check.overall(rows) == "pass" and len(rows) == 12
     _figure.save(exact_vs_limit.draw(distances), tmp_path / "figure.png")
@@ -177,10 +180,7 @@ def test_statistical_moment_growth(monkeypatch, tmp_path):
     law = exact.law(moment_growth.ensemble(weights.normal(), *moment_growth.SIMULATED))
     fake = paths.Trace(follow(law, 20_000)[:, None], None)
     monkeypatch.setattr(sampling, "sample", lambda *args, **options: fake)
-    with tqdm(disable=True) as bar:
-        results = moment_growth.compute(
-            key=jax.random.key(1), quick=True, bar=bar, num_samples=20_000
-        )
+    results = computed(moment_growth, num_samples=20_000)
     assert _check.overall(moment_growth.check(results)) == "pass"
     _figure.save(moment_growth.draw(results), tmp_path / "figure.png")
     for name, factor in (("simulated", 1.1), ("by width", 0.9)):
@@ -229,8 +229,7 @@ def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
     monkeypatch.setattr(throughput, "RAW_NORMALS", 1 << 10)
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
-    with tqdm(disable=True) as bar:
-        results = throughput.compute(key=jax.random.key(1), quick=True, bar=bar, budget=2e4)
+    results = computed(throughput, budget=2e4)
     rows = throughput.check(results)
     assert {row.verdict for row in rows} == {""} and all(np.isfinite(row.measured) for row in rows)
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
@@ -265,3 +264,47 @@ def test_exact_rows_and_table():
     assert lines[1].startswith("a ") and "1.00 ± 0.10 (1.40)" in lines[1] and "✗" in lines[1]
     assert lines[1].endswith("fail") and lines[2].endswith("pass")
     assert lines[3].endswith("underpowered") and lines[4].endswith("0.5")
+
+
+def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
+    """And says so; blocks of other source are refused, with exit code 2, and not lost."""
+    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→8": (64, 8), "64→8×2": (64, 8, 8)})
+    monkeypatch.setattr(lognormal_law, "check", lambda results: [])
+    monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
+
+    def start(folder):
+        code = runner.run("lognormal_law", quick=True, out=tmp_path / folder)
+        return code, capsys.readouterr()
+
+    assert start("whole")[0] == 0
+    real, calls = sampling.sample, []
+
+    def stopped(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "sample", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            start("run")
+    blocks = tmp_path / "run/lognormal_law.blocks"
+    kept = len(list(blocks.glob("*/blocks-*.npz")))
+    assert kept == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(_sampler, "source_digest", lambda: "other")
+        with pytest.raises(SystemExit, match="2"):
+            start("run")
+    assert "differs in source" in capsys.readouterr().err
+    code, printed = start("run")
+    assert code == 0 and "Going on from" in printed.out and "holds 2 files" in printed.out
+    assert not blocks.exists()
+    whole, run = (np.load(tmp_path / folder / "lognormal_law.npz") for folder in ("whole", "run"))
+    assert set(whole) == set(run) and all(np.array_equal(whole[name], run[name]) for name in whole)
+
+
+def test_exact_distributed_refuses_nonsense(capsys):
+    for bad in ("", "localhost", "localhost:1,2", "localhost:1,two,0", "localhost:1,2,3,4"):
+        assert not runner.join(bad)
+        assert f"--distributed {bad}: must be auto" in capsys.readouterr().err

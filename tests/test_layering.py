@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"bits", "checks"},
-    {"summaries", "tables", "transports"},
+    {"runs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "sampling", "probes", "scans"},
     {"ensembles", "increments"},
     {"quadrature"},
@@ -28,7 +28,7 @@ STANDARD = {
     "numbers",
     "operator",
 }
-STANDARD |= {"typing"}
+STANDARD |= {"hashlib", "io", "json", "os", "pathlib", "typing", "warnings", "zipfile"}
 
 
 def imported(source: str) -> set[str]:

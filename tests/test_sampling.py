@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 
@@ -188,3 +189,68 @@ def test_exact_stream_has_constant_memory():
         for n in (10_000, 1_000_000)
     )
     assert many - few < 100, f"{few} MB for 10,000 paths, {many} MB for 1,000,000"
+
+
+CLUSTER = """
+import resource, sys
+import jax
+import numpy as np
+out, num_samples, devices, processes, index, address = sys.argv[1:]
+jax.config.update("jax_num_cpu_devices", int(devices))
+if processes != "1":
+    jax.distributed.initialize(address, int(processes), int(index))
+from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
+assert jax.process_count() == int(processes) and len(jax.local_devices()) == int(devices)
+assert len(jax.devices()) == int(devices) * int(processes)
+key, done = jax.random.key(0), []
+transport = paths.transport(ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu()))
+results = sampling.stream(
+    transport, key, int(num_samples), block_size=1024, progress=done.append
+)._asdict()
+assert sum(done) == int(num_samples)
+dense = paths.dense(ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu()))
+trace = sampling.sample(dense, key, 3000, block_size=64)
+own = sampling.sample(dense, key, 3000, block_size=64, devices=jax.local_devices())
+assert np.array_equal(trace.increment, own.increment)  # a process may also run alone
+run = runs.open_run(out + "/run", {"widths": [6, 4]}, blocks_per_file=3)
+for _ in range(2):  # computed, then read
+    stored = sampling.sample(dense, key, 3000, block_size=64, run=run)
+    assert np.array_equal(trace.increment, stored.increment)
+np.savez(out + f"/{index}.npz", **results, increment=trace.increment)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def cluster(out, num_samples, devices, processes):
+    """Run CLUSTER in so many processes; return what each wrote, and its peak memory in MB."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    out.mkdir()
+    started = []
+    for index in range(processes):
+        arguments = map(str, (out, num_samples, devices, processes, index, address))
+        command = [sys.executable, "-c", CLUSTER, *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    printed = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes
+    results = [np.load(out / f"{index}.npz") for index in range(processes)]
+    return results, [int(text.split()[-1]) for text in printed]
+
+
+@pytest.mark.slow
+def test_invariance_ten_million_paths_on_devices_and_processes(tmp_path):
+    """In less than 1 GB, and bitwise the same on 1, 2 and 4 devices and on 1 and 2 processes."""
+    reference, first = None, {}
+    for devices, processes in ((1, 1), (2, 1), (4, 1), (1, 2), (2, 2)):
+        out = tmp_path / f"{devices}, {processes}"
+        results, peaks = cluster(out, 10_000_000, devices, processes)
+        reference = reference or results[0]
+        for result in results:
+            assert result["count"][-1] + result["dead"][-1] == 10_000_000
+            assert all(np.array_equal(result[name], reference[name]) for name in reference)
+        files = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
+        first = first or files
+        assert files == first and len(files) == 18
+        assert max(peaks) < 1000, f"{peaks} MB"
+        print(f"{devices} devices, {processes} processes: {peaks} MB")

@@ -1,0 +1,51 @@
+"""How an experiment samples: with a progress bar, and from a folder of blocks it can go on from."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lognorm_jax import runs, sampling
+
+ROOT = Path(__file__).parent.parent
+
+
+def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = None) -> Callable:
+    """Return ``sample(label, path, key, num_samples)`` -> Trace, which moves the bar.
+
+    folder: where to keep finished blocks, one subfolder a label; None: nowhere. spec: what the
+    experiment is. Blocks of another spec, or that cannot be written, end the program with code 2.
+    """
+
+    def sample(label, path, key, num_samples):
+        bar.set_description(label)
+        if folder is None:
+            return sampling.sample(path, key, num_samples, progress=bar.update)
+        own = re.sub(r"\W+", "_", label).strip("_")
+        try:
+            run = runs.open_run(folder / own, {**(spec or {}), "label": label})
+        except (ValueError, OSError) as error:
+            stop(error)
+        try:
+            return sampling.sample(path, key, num_samples, progress=bar.update, run=run)
+        except OSError as error:
+            stop(error)
+
+    return sample
+
+
+def stop(error: Exception) -> None:
+    """End the program with code 2, and say why."""
+    print(f"\n{error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def source_digest() -> str:
+    """Return a digest of all source: blocks are only gone on from by the program that made them."""
+    digest = hashlib.sha256()
+    for folder in ("lognorm_jax", "experiments"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]

@@ -1,0 +1,207 @@
+"""Resumable runs: a folder of checked files, one for a few blocks each, to go on from.
+
+The folder holds ``spec.json``, what the caller says the run is; ``sampling.json``, what the engine
+says; and ``blocks-NUMBER-CHECKSUM.npz``, written whole or not at all. Nothing in it is pickled.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lognorm_jax import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The folder of one run of ``sampling.sample`` or ``sampling.stream``; see ``open_run``."""
+
+    directory: Path
+    blocks_per_file: int
+
+    def bind(self, spec: Mapping[str, Any]) -> None:
+        """Write ``spec``, the engine's own, beside the caller's, or refuse if there is another."""
+        _claim(self.directory / "sampling.json", spec)
+
+    def missing(self, count: int) -> list[int]:
+        """Return which of the files 0 … count − 1 are not there, whole.
+
+        A damaged file is named in a ``UserWarning`` and removed, and so is missing. What a stopped
+        process left unfinished is removed too: let one process at a time write.
+        """
+        for path in self.directory.glob(".unfinished-*"):
+            path.unlink(missing_ok=True)
+        found = set()
+        for path in sorted(self.directory.glob("blocks-*.npz")):
+            problem = _damage(path)
+            if problem:
+                warnings.warn(f"{path}: {problem}. It is computed again.", stacklevel=2)
+                path.unlink()
+            else:
+                found.add(int(path.name.split("-")[1]))
+        return [number for number in range(count) if number not in found]
+
+    def write(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays of one file, whole or not at all.
+
+        Raises ``OSError``, on a full disk say; the files already written are not touched.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        content = buffer.getvalue()
+        name = f"blocks-{number:08d}-{_checksum(content)}.npz"
+        _write(self.directory / name, content)
+
+    def fill(self, missing: Sequence[int], num_blocks: int, calls: Callable, writes: bool) -> None:
+        """Compute the missing files of a run of ``num_blocks``, and write those that are complete.
+
+        calls: (first block, one past the last) -> iterator of {name: stacked blocks}, in order.
+        """
+        for first, last in _stretches(missing):
+            kept, number = {}, first
+            end = min(last * self.blocks_per_file, num_blocks)
+            for blocks in calls(first * self.blocks_per_file, end):
+                for name, values in blocks.items():
+                    kept.setdefault(name, []).extend(values)
+                while number < last:
+                    room = min(self.blocks_per_file, num_blocks - number * self.blocks_per_file)
+                    if any(len(values) < room for values in kept.values()):
+                        break
+                    if writes:
+                        self.write(number, {n: np.stack(v[:room]) for n, v in kept.items()})
+                    kept, number = {n: v[room:] for n, v in kept.items()}, number + 1
+
+    def read(self, number: int) -> dict[str, np.ndarray]:
+        """Return the arrays of one file. Raises ``OSError`` if it is not there, whole."""
+        for path in self.directory.glob(f"blocks-{number:08d}-*.npz"):
+            problem = _damage(path)
+            if problem:
+                raise OSError(f"{path}: {problem}. Start the run again: it is computed again.")
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        raise OSError(
+            f"{self.directory}: file {number} is missing. Several processes must share the folder; "
+            "if it was removed, start the run again."
+        )
+
+
+def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 16) -> Run:
+    """Return the run in ``directory``, made if it is not there, for ``sampling.sample(run=…)``.
+
+    spec: what the run is, a dictionary that JSON can hold: say the ensemble, by
+    ``ensembles.describe``, the kind of path, and whatever else a result depends on; the key, the
+    counts and the versions the engine adds. blocks_per_file: ≥ 1; so much is lost when a run is
+    stopped. Starting it again with the same arguments goes on where it stopped, and gives bit for
+    bit what an uninterrupted run gives, on any number of devices.
+
+    Raises ``ValueError`` for a folder that holds the run of another spec, naming what differs, and
+    for a spec that JSON cannot hold; ``OSError`` where the folder cannot be written.
+
+    >>> import tempfile
+    >>> run = open_run(tempfile.mkdtemp(), {"path": "dense", "widths": [4, 8, 8]})
+    >>> run.write(1, {"increment": np.zeros((2, 3))})
+    >>> run.missing(3), run.read(1)["increment"].shape
+    ([0, 2], (2, 3))
+    """
+    usable = isinstance(directory, str | os.PathLike) and str(directory) != ""
+    checks.require(usable, "directory", directory, "a path")
+    blocks_per_file = checks.integer("blocks_per_file", blocks_per_file, 1)
+    checks.require(isinstance(spec, Mapping), "spec", spec, "a dictionary")
+    directory = Path(directory)
+    text = _canonical(spec)
+    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory / "spec.json", json.loads(text))
+    return Run(directory, blocks_per_file)
+
+
+def _canonical(spec: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(spec, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        allowed = f"made of strings, finite numbers, lists and dictionaries ({error})"
+        checks.require(False, "spec", spec, allowed)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _claim(path: Path, spec: Mapping[str, Any]) -> None:
+    """Write a spec with its digest, or require that it is the one already there."""
+    spec = json.loads(_canonical(spec))
+    digest = _checksum(_canonical(spec).encode())
+    if not path.exists():
+        record = {"digest": digest, "spec": spec}
+        _write(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        return
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known, there = record["spec"], record["digest"]
+        whole = there == _checksum(_canonical(known).encode())
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    way_out = "Take another directory, or remove this one to start afresh."
+    checks.require(whole, "directory", str(path.parent), f"one whose {path.name} is whole", way_out)
+    differing = [k for k in sorted({*known, *spec}) if known.get(k) != spec.get(k)]
+    shown = "; ".join(f"{k}: {known.get(k)!r} there, {spec.get(k)!r} now" for k in differing)
+    allowed = f"that of the same run, but {path.name} differs in {shown}"
+    checks.require(there == digest, "directory", str(path.parent), allowed, way_out)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whenever the power fails."""
+    unfinished = path.with_name(f".unfinished-{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {path.name} could not be written, all files before it are kept. "
+            "Make room, then start the same run again: it goes on from there",
+            str(path.parent),
+        ) from error
+
+
+def _damage(path: Path) -> str:
+    """Return what is wrong with a file of blocks, "" if nothing is."""
+    content = path.read_bytes()
+    if _checksum(content) != path.stem.split("-")[-1]:
+        return f"damaged, {len(content)} bytes that do not have the checksum of its name"
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return "" if all(isinstance(arrays[name], np.ndarray) for name in arrays) else "empty"
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return f"damaged, {error}"
+
+
+def _stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the stretches (first, one past the last) of increasing numbers.
+
+    >>> _stretches([0, 1, 2, 5, 7, 8])
+    [(0, 3), (5, 6), (7, 9)]
+    """
+    found = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found

@@ -1,0 +1,240 @@
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
+
+PATH = paths.dense(ensembles.Ensemble((5, 4, 4), weights.normal(), masks.relu()))
+SPEC = {"path": "dense", "widths": [5, 4, 4]}
+KEY = jax.random.key(3)
+OPTIONS = {"block_size": 16, "blocks_per_call": 2}
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("engine", [sampling.sample, sampling.stream])
+def test_invariance_stored_or_not_and_the_number_of_devices(engine, tmp_path):
+    plain = engine(PATH, KEY, 1000, **OPTIONS)
+    for count in (1, 2, 4):
+        run = runs.open_run(tmp_path / str(count), SPEC, blocks_per_file=5)
+        stored = engine(PATH, KEY, 1000, devices=jax.devices()[:count], run=run, **OPTIONS)
+        assert same(stored, plain)
+        assert len(list(run.directory.glob("blocks-*.npz"))) == 13  # 63 blocks, five a file
+        assert files(run.directory) == files(tmp_path / "1")
+
+
+def test_invariance_after_an_interruption(tmp_path):
+    """Stopped by an exception in the middle; what was done is not computed again."""
+    whole = runs.open_run(tmp_path / "whole", SPEC, blocks_per_file=3)
+    expected = sampling.sample(PATH, KEY, 1000, run=whole, **OPTIONS)
+    run, done = runs.open_run(tmp_path / "run", SPEC, blocks_per_file=3), []
+
+    def stop(new):
+        done.append(new)
+        if sum(done) > 500:
+            raise KeyboardInterrupt
+
+    one = {"devices": jax.devices()[:1], **OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        sampling.sample(PATH, KEY, 1000, run=run, progress=stop, **one)
+    kept = len(list(run.directory.glob("blocks-*.npz")))
+    assert 5 <= kept < 21
+    (run.directory / ".unfinished-1").write_bytes(b"half of a file")
+    done.clear()
+    again = runs.open_run(tmp_path / "run", SPEC, blocks_per_file=3)
+    result = sampling.sample(PATH, KEY, 1000, run=again, progress=done.append, **one)
+    assert same(result, expected) and files(run.directory) == files(whole.directory)
+    assert done[:kept] == [48] * kept and sum(done) == 1000
+
+
+def test_exact_damage_is_found_named_and_recomputed(tmp_path):
+    run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
+    expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    before = files(tmp_path)
+    names = sorted(name for name in before if name.endswith(".npz"))
+    for i, damage in enumerate(
+        [
+            lambda content: content[:-100],
+            lambda content: b"",
+            lambda content: content[:200] + bytes([content[200] ^ 4]) + content[201:],
+            lambda content: bytes([content[0] ^ 1]) + content[1:],
+        ]
+    ):
+        path = tmp_path / names[i]
+        path.write_bytes(damage(before[names[i]]))
+        with pytest.raises(OSError, match=f"{names[i]}: damaged"):
+            run.read(i)
+        with pytest.warns(UserWarning, match=rf"{names[i]}: damaged.*It is computed again"):
+            result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+        assert same(result, expected) and files(tmp_path) == before
+    (tmp_path / names[0]).unlink()
+    assert run.missing(8) == [0]
+    with pytest.raises(OSError, match=r"file 0 is missing"):
+        run.read(0)
+
+
+def test_exact_another_run_is_refused(tmp_path):
+    run = runs.open_run(tmp_path, SPEC)
+    sampling.stream(PATH, KEY, 100, run=run, **OPTIONS)
+    before = files(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"spec.json differs in widths: \[5, 4, 4\] there, \[9\] now"
+    ):
+        runs.open_run(tmp_path, {**SPEC, "widths": [9]})
+    with pytest.raises(
+        ValueError, match=r"differs in num_samples: 100 there, 101 now.*start afresh"
+    ):
+        sampling.stream(PATH, KEY, 101, run=run, **OPTIONS)
+    for wrong in (
+        lambda: sampling.stream(PATH, jax.random.key(4), 100, run=run, **OPTIONS),
+        lambda: sampling.stream(PATH, KEY, 100, run=run, block_size=8),
+        lambda: sampling.sample(PATH, KEY, 100, run=run, **OPTIONS),
+        lambda: sampling.stream(
+            PATH, KEY, 100, run=runs.open_run(tmp_path, SPEC, blocks_per_file=3)
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"sampling.json differs in"):
+            wrong()
+    assert files(tmp_path) == before
+    (tmp_path / "spec.json").write_text((tmp_path / "spec.json").read_text().replace("5", "6"))
+    with pytest.raises(ValueError, match=r"one whose spec.json is whole"):
+        runs.open_run(tmp_path, SPEC)
+
+
+def test_exact_bad_arguments(tmp_path):
+    for bad in (None, "dense", [1]):
+        with pytest.raises(ValueError, match=r"spec = .*must be a dictionary"):
+            runs.open_run(tmp_path, bad)
+    for bad in ({"x": np.float32(1)}, {"x": float("nan")}, {"x": PATH}):
+        with pytest.raises(ValueError, match=r"spec = .*made of strings, finite numbers"):
+            runs.open_run(tmp_path, bad)
+    for bad in (0, 1.5, True):
+        with pytest.raises(ValueError, match=r"blocks_per_file = "):
+            runs.open_run(tmp_path, SPEC, blocks_per_file=bad)
+    for bad in (3, "", None):
+        with pytest.raises(ValueError, match=r"directory = .*a path"):
+            runs.open_run(bad, SPEC)
+    with pytest.raises(ValueError, match=r"run = 'results': must be a Run"):
+        sampling.sample(PATH, KEY, 10, run="results")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        runs.open_run(tmp_path / "file", SPEC)
+
+
+def test_exact_nothing_is_pickled(tmp_path):
+    run = runs.open_run(tmp_path, SPEC)
+    sampling.sample(
+        lambda key: {"a": jax.random.normal(key), "b": [jax.random.normal(key)]}, KEY, 9, run=run
+    )
+    for path in tmp_path.glob("*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            assert {name: arrays[name].shape for name in arrays} == {
+                "['a']": (1, 256),
+                "['b'][0]": (1, 256),
+            }
+    assert json.loads((tmp_path / "sampling.json").read_text())["spec"]["num_samples"] == 9
+
+
+def test_exact_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    """The disk is full after a few files: a clear error, and a new start goes on from them."""
+    run, room, sync = runs.open_run(tmp_path, SPEC, blocks_per_file=2), [9], os.fsync
+
+    def full(file):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device: blocks-.*Make room") as caught:
+            sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
+    kept = files(tmp_path)
+    assert len(kept) == 6 and not any(name.startswith(".") for name in kept)
+    result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    assert same(result, sampling.sample(PATH, KEY, 1000, **OPTIONS))
+    assert kept.items() <= files(tmp_path).items()
+
+
+PROGRAM = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", int(sys.argv[2]))
+from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
+ensemble = ensembles.Ensemble((30,) * 101, weights.normal(), masks.relu())
+run = runs.open_run(sys.argv[1], {"ensemble": ensembles.describe(ensemble)}, blocks_per_file=10)
+moments = sampling.stream(
+    paths.transport(ensemble), jax.random.key(0), 10**5, block_size=100, run=run, blocks_per_call=2
+)
+np.savez(sys.argv[1] + "/summary.npz", **moments._asdict())
+"""
+
+
+@pytest.mark.slow
+def test_invariance_killed_twenty_times(tmp_path):
+    """SIGKILL at twenty random moments; each new start has another number of devices."""
+
+    def start(directory, devices):
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, str(directory), str(devices)])
+
+    def done():
+        return sorted((tmp_path / "run").glob("blocks-*.npz"))
+
+    assert start(tmp_path / "whole", 1).wait() == 0
+    rng, killed, progress = random.Random(0), 0, set()
+    while killed < 20:
+        process, before = start(tmp_path / "run", rng.choice([1, 2, 4])), done()
+        if killed % 4:  # else anywhere, in the middle of the start as well
+            while process.poll() is None and done() == before:
+                time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.4 if killed % 4 else 4))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+            progress.add(len(done()))
+        else:  # it came to its end: most files are lost, so that the next one has work again
+            assert files(tmp_path / "run") == files(tmp_path / "whole")
+            for path in rng.sample(done(), 90):
+                path.unlink()
+    assert len(progress) > 5
+    assert start(tmp_path / "run", 2).wait() == 0
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+    assert len(done()) == 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_exact_a_real_full_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)])
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        started = [sys.executable, "-c", PROGRAM, str(disk), "1"]
+        ended = subprocess.run(started, capture_output=True, text=True)
+        assert ended.returncode == 1 and "No space left on device: blocks-" in ended.stderr
+        kept = files(disk)
+        assert 5 < len(kept) < 102 and not any(name.startswith(".") for name in kept)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert subprocess.run(started).returncode == 0
+        assert kept.items() <= files(disk).items()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
