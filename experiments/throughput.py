@@ -1,19 +1,26 @@
-"""The dense path, which draws every weight, is at least as fast as the plain NumPy loop over paths
-and layers, on the same machine in the same process.
+"""Where the law allows it, a path costs a normal a layer and not n² of them, and no way of sampling
+is slower than the loop one would write in NumPy or PyTorch.
 
-Expected: a ratio to NumPy of about 2 for wide layers, where both are bound by the generator of
-normals, and more for narrow ones, where the loop is bound by its overhead. Also shown: the raw rate
-of jax.random.normal for one large array, which the path beats because its draws stay in cache.
-Speeds are medians of repeated runs after warm-up, and have no verdict. Exact laws are timed from an
-ensemble never seen before to the Law, and for 4,096 values of its cdf.
+Expected, on two CPU cores: transport makes at least 0.7 layer steps for each number that
+jax.random.normal makes, and 4,000 paths for each of the NumPy loop at 100 × 100; the dense path
+with Rademacher weights makes 8 weights for each normal one at 100 × 100 and 1000 × 20, and with
+normal weights 1.5 paths for each of batched PyTorch at 1000 × 20 and no fewer elsewhere. Weights
+are those of the product, n² a layer, drawn or not. Raw rates are of one call for 2²² numbers, and
+of calls for 2¹⁶ whose results stay in cache and are only summed. Speeds are medians of repeated
+runs after warm-up, and have no verdict. Peak memory is that of the whole process. Exact laws are
+timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf. PyTorch is
+timed where it is installed.
 
-Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments throughput
+Time: 2 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments throughput
 """
 
-import statistics
+import functools
+import importlib.util
 import time
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import _check, _figure
@@ -29,10 +36,10 @@ from lognorm_jax import (
     weights,
 )
 
-SHAPES = ((16, 50), (100, 100), (1000, 20))  # (width, depth)
-BUDGET, QUICK_BUDGET = 2e8, 4e7  # weights drawn by one JAX run
+SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
+SECONDS, QUICK_SECONDS = 0.6, 0.1  # of one run
 REPEATS, QUICK_REPEATS = 5, 3
-RAW_NORMALS = 1 << 22
+RAW = 22, 16  # log2 of numbers a call
 EXACT = {  # label: widths after the first, mask
     "100 × 100, bernoulli": ((100,) * 100, masks.bernoulli(0.5)),
     "width 10⁶, depth 100, bernoulli": ((10**6,) * 100, masks.bernoulli(0.5)),
@@ -60,13 +67,98 @@ def numpy_loop(rng, width, depth, num_samples):
     return log_norms
 
 
-def _seconds(function, repeats) -> np.ndarray:  # (repeats + 1,): the first includes compilation
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - started)
-    return np.array(times)
+def torch_batches(width, depth, num_samples, batch):
+    """Return the same log_norms by batches of products in PyTorch, in float32."""
+    import torch
+
+    log_norms = torch.zeros(num_samples)
+    for start in range(0, num_samples, batch):
+        size = min(batch, num_samples - start)
+        x = torch.full((size, width, 1), width**-0.5)
+        for _ in range(depth):
+            W = torch.randn(size, width, width)
+            x = (torch.rand(size, width, 1) < 0.5) * torch.bmm(W, x)
+            square = (x * x).sum((1, 2))
+            log_norms[start : start + size] += torch.log(square * (2 / width))
+            x = x / torch.where(square > 0, square, 1).sqrt()[:, None, None]
+    return log_norms.numpy()
+
+
+def contenders(width, depth, key) -> dict[str, tuple]:
+    """Return each way to sample paths of one shape: a function of their number, and the least."""
+    ensemble = ensembles.Ensemble((width,) * (depth + 1), weights.normal(), masks.relu())
+    signs = ensembles.Ensemble(ensemble.widths, weights.rademacher(), masks.relu())
+    x, rng = np.ones(width), np.random.default_rng(0)
+    network = networks.relu_mlp(ensemble.widths, bias_scale=0.1)
+    made = {
+        "transport": paths.transport(ensemble),
+        "dense normal": paths.dense(ensemble),
+        "dense Rademacher": paths.dense(signs),
+        "network jvp": networks.jacobian_path(network, x, x),
+    }
+
+    ways = {}
+    for name, path in made.items():
+        block = 1024 if name == "transport" else 256 if width < 500 else 16
+        run = functools.partial(sampling.sample, path, key, block_size=block)
+        ways[name] = run, block
+    ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
+    if importlib.util.find_spec("torch"):
+        fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
+        trials = {b: _timed(lambda b=b: torch_batches(width, 2, b, b)) / b for b in 2 * fitting}
+        best = min(trials, key=trials.get)
+        ways["PyTorch"] = functools.partial(torch_batches, width, depth, batch=best), best
+    return ways
+
+
+def _timed(function) -> float:
+    started = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - started
+
+
+def _peak(reset=False) -> float:
+    """Return the peak of this process's memory in MB, NaN where that is not told; or reset it."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return np.nan
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measure(run, smallest, seconds, repeats) -> np.ndarray:  # (3 + repeats,)
+    """Return the number of paths of a run, the first run's seconds, peak MB, and seconds of runs.
+
+    The first run compiles; then the count is raised until a run takes about ``seconds``.
+    """
+    count = smallest
+    first = _timed(lambda: run(smallest))
+    while (once := _timed(functools.partial(run, count))) < seconds / 4 and count < 1 << 24:
+        count *= 4
+    count = max(smallest, round(count * min(seconds / once, 4) / smallest) * smallest)
+    _peak(reset=True)
+    times = [_timed(lambda: run(count)) for _ in range(repeats)]
+    return np.array([count, first, _peak(), *times])
+
+
+def raw_rates(key, repeats) -> np.ndarray:  # (2, 2): normal, bits; by RAW
+    """Return 10⁶ numbers a second of jax.random.normal and bits, in large and in small calls."""
+    rates = []
+    for draw in (jax.random.normal, jax.random.bits):
+        for power in RAW:
+            calls = 1 << (RAW[0] - power)
+
+            def step(total, i, draw=draw, power=power):
+                return total + draw(jax.random.fold_in(key, i), (1 << power,)), None
+
+            zero = jnp.zeros(1 << power, jnp.float32 if draw is jax.random.normal else jnp.uint32)
+            run = jax.jit(lambda z, n=calls, f=step: jax.lax.scan(f, z, jnp.arange(n))[0])
+            _timed(lambda run=run, zero=zero: run(zero))
+            times = [_timed(lambda run=run, zero=zero: run(zero)) for _ in range(repeats)]
+            rates.append(2 ** RAW[0] / np.median(times) / 1e6)
+    return np.array(rates).reshape(2, 2)
 
 
 def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
@@ -85,100 +177,92 @@ def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
     return np.array(times).T
 
 
-def compute(*, key, quick, bar, sample, budget=None) -> dict[str, np.ndarray]:
-    """Time each contender on each shape; results are seconds a run, and weights drawn a run."""
-    budget = budget or (QUICK_BUDGET if quick else BUDGET)
+def compute(*, key, quick, bar, sample, seconds=None) -> dict[str, np.ndarray]:
+    """Measure each contender on each shape, the raw rates beside it, and exact laws."""
+    del sample  # speeds are measured anew each time
+    seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     repeats = QUICK_REPEATS if quick else REPEATS
-    raw = jax.jit(lambda key: jax.random.normal(key, (RAW_NORMALS,)))
-    results = {
-        "raw normals/seconds": _seconds(lambda: raw(key), repeats),
-        "raw normals/weights": np.array(RAW_NORMALS),
-    }
-    bar.reset(total=3 * len(SHAPES) + len(EXACT))
-    bar.unit = " runs"
-    rng = np.random.default_rng(0)
-    for width, depth in SHAPES:
-        ensemble = ensembles.Ensemble((width,) * (depth + 1), weights.normal(), masks.relu())
-        network = networks.relu_mlp(ensemble.widths, bias_scale=0.1)
-        x = np.ones(width)
-        each = width * width * depth
-        for name, path in (
-            ("dense path", paths.dense(ensemble)),
-            ("network jvp", networks.jacobian_path(network, x, x)),
-        ):
-            count = max(16, int(budget / each))
-            block = min(256, count)
-            results[f"{name}, {width} × {depth}/seconds"] = _seconds(
-                lambda path=path, count=count, block=block: sampling.sample(
-                    path, key, count, block_size=block
-                ),
-                repeats,
-            )
-            results[f"{name}, {width} × {depth}/weights"] = np.array(each * count)
+    bar.unit, results = " measurements", {}
+    ways = [contenders(*shape, key) for shape in SHAPES]
+    bar.reset(total=sum(map(len, ways)) + len(EXACT))
+    for (width, depth), contender in zip(SHAPES, ways, strict=True):
+        shape = f"{width} × {depth}"
+        results[f"raw/{shape}"] = raw_rates(key, repeats)
+        for name, (run, smallest) in contender.items():
+            bar.set_description(f"{shape}, {name}")
+            results[f"{name}/{shape}"] = measure(run, smallest, seconds, repeats)
             bar.update()
-        count = max(1, int(budget / each / 20))
-        results[f"NumPy loop, {width} × {depth}/seconds"] = _seconds(
-            lambda w=width, d=depth, c=count: numpy_loop(rng, w, d, c), repeats
-        )
-        results[f"NumPy loop, {width} × {depth}/weights"] = np.array(each * count)
-        bar.update()
     for label, layers in EXACT.items():
-        results[f"exact law, {label}/law and cdf"] = exact_seconds(*layers, repeats)
+        bar.set_description(f"exact law, {label}")
+        results[f"exact law/{label}"] = exact_seconds(*layers, repeats)
         bar.update()
     return results
 
 
-def rates(results) -> dict[str, float]:
-    """Return weights drawn a second, the median over the warm runs, by contender and shape."""
-    cases = [name.removesuffix("/weights") for name in results if name.endswith("/weights")]
-    return {
-        case: float(results[f"{case}/weights"])
-        / statistics.median(map(float, results[f"{case}/seconds"][1:]))
-        for case in cases
-    }
+def rates(results) -> dict[tuple[str, str], float]:
+    """Return paths a second, the median of the warm runs, by contender and shape."""
+    found = {}
+    for case, numbers in results.items():
+        name, shape = case.split("/")
+        if name not in ("raw", "exact law"):
+            found[name, shape] = float(numbers[0] / np.median(numbers[3:]))
+    return found
 
 
 def check(results) -> list[_check.Row]:
     """Show the rates; a speed has no verdict."""
-    speed = rates(results)
-    rows = []
-    for case, rate in speed.items():
-        seconds = results[f"{case}/seconds"]
-        rows.append(_check.show(case, "10⁶ weights/s", rate / 1e6))
-        rows.append(_check.show(case, "of raw normals", rate / speed["raw normals"]))
-        if "," in case:
-            shape = case.split(", ")[1]
-            width, depth = map(int, shape.split(" × "))
-            rows.append(_check.show(case, "paths/s", rate / (width * width * depth)))
-            rows.append(_check.show(case, "× NumPy", rate / speed[f"NumPy loop, {shape}"]))
-        if "NumPy" not in case:
-            rows.append(_check.show(case, "compile s", seconds[0] - np.median(seconds[1:])))
+    rows, speed = [], rates(results)
+    for (name, shape), rate in speed.items():
+        case = f"{name}, {shape}"
+        width, depth = map(int, shape.split(" × "))
+        _, first, peak, *_ = results[f"{name}/{shape}"]
+        normal, words = results[f"raw/{shape}"]
+        raw = words * 32 if "Rademacher" in name else normal  # a sign is one bit of a word
+        unit = rate * depth * (1 if name == "transport" else width**2) / 1e6
+        rows += [
+            _check.show(case, "paths/s", rate),
+            _check.show(case, "10⁶ layers/s", rate * depth / 1e6),
+            _check.show(case, "10⁶ weights/s", rate * depth * width**2 / 1e6),
+            _check.show(case, "of raw, 2²²", unit / raw[0]),
+            _check.show(case, "of raw, 2¹⁶", unit / raw[1]),
+            _check.show(case, "× NumPy", rate / speed["NumPy loop", shape]),
+        ]
+        if ("PyTorch", shape) in speed:
+            rows.append(_check.show(case, "× PyTorch", rate / speed["PyTorch", shape]))
+        if np.isfinite(peak):
+            rows.append(_check.show(case, "peak MB", peak))
+        if name not in ("NumPy loop", "PyTorch"):
+            rows.append(_check.show(case, "compile s", first))
+    for shape in (f"{width} × {depth}" for width, depth in SHAPES):
+        ratio = speed["dense Rademacher", shape] / speed["dense normal", shape]
+        rows.append(_check.show(f"dense, {shape}", "Rademacher/normal", ratio))
+        for name, (large, small) in zip(("normal", "bits"), results[f"raw/{shape}"], strict=True):
+            rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2²²", large))
+            rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2¹⁶", small))
     for label in EXACT:
-        law, cdf = 1e3 * np.median(results[f"exact law, {label}/law and cdf"], axis=1)
+        law, cdf = 1e3 * np.median(results[f"exact law/{label}"], axis=1)
         rows.append(_check.show(f"exact law, {label}", "law, ms", law))
         rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
     return rows
 
 
 def draw(results):
-    """Draw the rates as bars, with the raw rate of jax.random.normal as a line."""
-    figure, axes = _figure.grid([["rate"]], (9, 5))
+    """Draw paths per second, each contender a colour, on a logarithmic scale."""
+    figure, axes = _figure.grid([["rate"]], (10, 5))
     axis, speed = axes["rate"], rates(results)
-    names = ("dense path", "network jvp", "NumPy loop")
+    names = list(dict.fromkeys(name for name, _ in speed))
     for i, (name, color) in enumerate(zip(names, _figure.PALETTE, strict=False)):
-        for j, (width, depth) in enumerate(SHAPES):
-            rate = speed[f"{name}, {width} × {depth}"] / 1e6
-            bar = axis.bar(
-                j + 0.27 * (i - 1), rate, 0.25, color=color, label=name if j == 0 else None
-            )
-            axis.bar_label(bar, fmt="%.0f")
-    raw = speed["raw normals"] / 1e6
-    axis.axhline(raw, color=_figure.THEORY, ls="--", label="jax.random.normal, 2²² at once")
+        height = [speed[name, f"{width} × {depth}"] for width, depth in SHAPES]
+        place = np.arange(len(SHAPES)) + (i - (len(names) - 1) / 2) * 0.84 / len(names)
+        bars = axis.bar(place, height, 0.8 / len(names), color=color, label=name)
+        axis.bar_label(bars, [f"{h:,.0f}" for h in height], fontsize=8)
     axis.set(
-        ylabel="10⁶ weights drawn per second",
+        yscale="log",
+        ylabel="paths per second",
         xticks=range(len(SHAPES)),
         xticklabels=[f"width {width}, depth {depth}" for width, depth in SHAPES],
-        title=f"Sampling every weight ({jax.devices()[0].device_kind}, {jax.default_backend()})",
+        title=f"One machine, one process ({jax.devices()[0].device_kind}, {jax.default_backend()})",
     )
-    axis.legend()
+    axis.margins(y=0.15)
+    axis.legend(ncols=3, loc="upper right")
     return figure

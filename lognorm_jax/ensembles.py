@@ -82,11 +82,12 @@ def layer_index(ensemble: Ensemble) -> tuple[list[tuple[int, masks.Mask]], np.nd
     """Return the distinct (output width, mask), and which of them each layer is, (depth,)."""
     checks.instance("ensemble", ensemble, Ensemble)
     distinct = {id(mask): mask for mask in ensemble.masks}  # quicker than hashes of 10⁶ masks
-    pairs = list(zip(ensemble.widths[1:], map(id, ensemble.masks), strict=True))
-    layers, places = {}, {}
-    for width, name in dict.fromkeys(pairs):
-        places[width, name] = layers.setdefault((width, distinct[name]), len(layers))
-    return list(layers), np.array([places[pair] for pair in pairs], np.int32)
+    seen = {}
+    pairs = zip(ensemble.widths[1:], map(id, ensemble.masks), strict=True)
+    places = np.array([seen.setdefault(pair, len(seen)) for pair in pairs], np.int32)
+    layers = {}
+    merged = [layers.setdefault((n, distinct[name]), len(layers)) for n, name in seen]
+    return list(layers), np.array(merged, np.int32)[places]
 
 
 def layer_counts(ensemble: Ensemble) -> dict[tuple[int, masks.Mask], int]:

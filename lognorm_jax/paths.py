@@ -5,18 +5,18 @@ float32 unless told otherwise, and is meant to be run by ``sampling.sample`` or 
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from jax import lax
 
-from lognorm_jax import checks, ensembles, exact, masks, probes, scans, transports
+from lognorm_jax import bits, checks, ensembles, exact, masks, probes, scans, transports
 
-SLACK = 4.0  # standard deviations of the number of survivors that a tile leaves room for
+BATCH = 256  # samples that are run together, or so, when tiles are chosen
 
 Path = Callable[[jax.Array], "Trace"]
 """A pure function of one typed key, free of side effects: the same key gives the same trace.
@@ -58,20 +58,16 @@ def _any_of_batch_rule(axis_size, in_batched, flag):
 def _tile(width: int, mask: masks.Mask) -> int:
     """Return how many surviving coordinates a tile has room for: all, where few are ever lost.
 
-    Only masks with one non-zero value are thinned. SLACK standard deviations more than the mean:
-    heuristic, so that the whole matrix is hardly ever wanted in a batch of some hundred samples.
+    Only masks with one non-zero value are thinned. The room is that of least expected cost: the
+    tile itself, and the whole matrix where some of BATCH samples has more survivors, in its rows or
+    its columns. Heuristic: 4 to 5 standard deviations above the mean.
     """
-    if mask.support is None or len(mask.support) > 1:
+    if mask.support is None or len(mask.support) > 1 or mask.keep_prob == 1:
         return width
-    p = float(mask.keep_prob)
-    room = width * p + SLACK * math.sqrt(width * p * (1 - p))
-    room = _in_eights(room)
-    return room if room <= 0.9 * width else width
-
-
-def _in_eights(size: float) -> int:
-    """Return the next multiple of 8: matrices with rows of other sizes take longer to draw."""
-    return 8 * math.ceil(size / 8)
+    room = np.arange(8, width, 8)  # matrices with rows of other sizes take longer to draw
+    overflow = 2 * BATCH * scipy.stats.binom.sf(room, width, float(mask.keep_prob))
+    cost = (room / width) ** 2 + np.minimum(overflow, 1)
+    return int(room[np.argmin(cost)]) if len(room) and cost.min() < 0.8 else width
 
 
 def dense(
@@ -90,7 +86,7 @@ def dense(
     thinned: for wide layers under masks with one non-zero value (relu, bernoulli, dropout on them)
     draw only the rows and columns that survive, p² of the weights. Rows and columns are
     exchangeable, so the survivors may as well come first, and the law is the same, exactly: where
-    they outnumber the tile meant for them (four standard deviations above the mean) the whole
+    they outnumber the tile meant for them, four standard deviations above the mean, the whole
     matrix is drawn. False draws every weight, from other bits.
     dtype: floating, default JAX's own: float32, or float64 with x64.
 
@@ -117,7 +113,8 @@ def dense(
     rows = [distinct[layer] for layer in layers]
     columns = [widths[0], *rows[:-1]]
     if thinned:
-        columns = [_in_eights(m) if _in_eights(m) <= 1.1 * m else m for m in columns]
+        eights = [8 * -(-m // 8) for m in columns]
+        columns = [e if e <= 1.1 * m else m for e, m in zip(eights, columns, strict=True)]
     kinds = list(zip(widths[:-1], widths[1:], columns, rows, ensemble.masks, strict=True))
 
     def step_of(key, kind):
@@ -226,7 +223,8 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
 
     def path(key):
         key_normal, key_life = jax.random.split(checks.typed_key(key))
-        increment = quantile(jax.random.normal(key_normal, (ensemble.depth,), dtype)) + shift
+        z = bits.in_eights(jax.random.normal, key_normal, (ensemble.depth,), dtype)
+        increment = quantile(z) + shift
         lifetime = _exponential(key_life, dtype)
         return Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import uuid
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -140,8 +141,12 @@ def _claim(path: Path, spec: Mapping[str, Any]) -> None:
     digest = _checksum(_canonical(spec).encode())
     if not path.exists():
         record = {"digest": digest, "spec": spec}
-        _write(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-        return
+        try:
+            _write(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+            return
+        except FileNotFoundError:  # another process of the run was first, and tidied up
+            if not path.exists():
+                raise
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         known, there = record["spec"], record["digest"]
@@ -158,7 +163,7 @@ def _claim(path: Path, spec: Mapping[str, Any]) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whenever the power fails."""
-    unfinished = path.with_name(f".unfinished-{os.getpid()}")
+    unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
         with open(unfinished, "wb") as file:
             file.write(content)

@@ -227,16 +227,21 @@ def test_exact_universality(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
-    monkeypatch.setattr(throughput, "RAW_NORMALS", 1 << 10)
+    monkeypatch.setattr(throughput, "RAW", (10, 8))
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
-    results = computed(throughput, budget=2e4)
+    results = computed(throughput, seconds=1e-4)
     rows = throughput.check(results)
     assert {row.verdict for row in rows} == {""} and all(np.isfinite(row.measured) for row in rows)
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
 
 
-def test_oracle_numpy_loop_of_the_benchmark_is_the_same_product():
-    log_norms = throughput.numpy_loop(np.random.default_rng(0), 32, 8, 4000)
+@pytest.mark.parametrize("loop", ["NumPy", "PyTorch"])
+def test_oracle_loops_of_the_benchmark_are_the_same_product(loop):
+    if loop == "NumPy":
+        log_norms = throughput.numpy_loop(np.random.default_rng(0), 32, 8, 4000)
+    else:
+        pytest.importorskip("torch").manual_seed(0)
+        log_norms = throughput.torch_batches(32, 8, 4000, 300).astype(np.float64)
     mean, variance = (8 * c for c in exact.increment_cumulants(32, masks.relu(), 2))
     statistical.assert_near(*statistical.mean_and_error(log_norms), mean)
     statistical.assert_near(*statistical.variance_and_error(log_norms), variance)

@@ -28,7 +28,7 @@ STANDARD = {
     "numbers",
     "operator",
 }
-STANDARD |= {"hashlib", "io", "json", "os", "pathlib", "typing", "warnings", "zipfile"}
+STANDARD |= {"hashlib", "io", "json", "os", "pathlib", "typing", "uuid", "warnings", "zipfile"}
 
 
 def imported(source: str) -> set[str]:

@@ -52,10 +52,11 @@ def test_oracle_dense_against_numpy(fan, key, rounding):
     assert compared >= 4
 
 
-@pytest.mark.parametrize(("law", "slack"), [(weights.rademacher(), 4.0), (weights.normal(), 0.0)])
-def test_oracle_thinned_against_plain(law, slack, key, monkeypatch):
-    """Only the surviving rows and columns are drawn; without slack half of the layers overflow."""
-    monkeypatch.setattr(paths, "SLACK", slack)
+@pytest.mark.parametrize(("law", "room"), [(weights.rademacher(), None), (weights.normal(), 16)])
+def test_oracle_thinned_against_plain(law, room, key, monkeypatch):
+    """Only the surviving rows and columns are drawn; in small tiles most layers overflow."""
+    if room:
+        monkeypatch.setattr(paths, "_tile", lambda width, mask: min(width, room))
     widths = (30, 40, 48, 36, 3)
     ensemble = ensembles.Ensemble(
         widths, law, (masks.relu(), masks.bernoulli(0.3), masks.dropout(0.5), masks.relu())
@@ -78,9 +79,9 @@ def test_oracle_thinned_against_plain(law, slack, key, monkeypatch):
 
 def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
     """With the path's own draws, also where a sample, or only its neighbour, overflows."""
-    monkeypatch.setattr(paths, "SLACK", 1.0)
+    monkeypatch.setattr(paths, "_tile", lambda width, mask: 24)
     ensemble = ensembles.Ensemble((20, 40, 40), weights.normal(), masks.relu())
-    keys, rows = jax.random.split(key, 64), 24  # 20 + √10, in eights
+    keys, rows = jax.random.split(key, 64), 24
     found = jax.jit(jax.vmap(paths.dense(ensemble)))(keys).increment
     whole = 0
     for one, increment in zip(keys, found, strict=True):
@@ -113,6 +114,18 @@ def test_exact_overflow_is_decided_for_the_whole_batch():
         jax.vmap(lambda flag: jax.lax.cond(paths._any_of_batch(flag), lambda: 1.0, lambda: 0.0))
     )(flags[0])
     assert "cond" in str(branch) and "select" not in str(branch)
+
+
+def test_exact_tiles_leave_room_for_the_survivors():
+    for width in (30, 64, 100, 1000, 10**6):
+        for p in (0.01, 0.3, 0.5, 0.8):
+            room = paths._tile(width, masks.bernoulli(p))
+            assert room == width or room > width * p + 3 * (width * p * (1 - p)) ** 0.5
+    assert [paths._tile(n, masks.relu()) for n in (1, 9, 16, 30, 100)] == [1, 9, 16, 24, 72]
+    assert 550 < paths._tile(1000, masks.relu()) < 600
+    for mask in (masks.identity(), masks.leaky_relu(0.1), masks.bernoulli(1)):
+        assert paths._tile(1000, mask) == 1000
+    assert paths._tile(100, masks.dropout(0.5)) < 60
 
 
 def test_exact_repetitions_cover_every_layer_once():
