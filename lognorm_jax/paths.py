@@ -194,7 +194,8 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     maps = transports.transport([exact.increment_law(*layer) for layer in layers], tolerance)
     log_alive = np.array([masks.log_alive(mask, width) for width, mask in layers])
     shift = ensembles.fan_shift(ensemble).astype(dtype)
-    hazard = -np.cumsum(log_alive[table]).astype(dtype)
+    hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
+    table, shift = (each if each.any() else each[:1] for each in (table, shift))
     columns = maps.coefficients.T.astype(dtype)
     parts, start = maps.parts.astype(dtype), np.cumsum(maps.parts, dtype=np.int32) - maps.parts
 

@@ -11,6 +11,7 @@ the default devices are those of all processes, and each process gets the whole 
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -143,7 +144,7 @@ class _Job:
         """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader."""
         key = np.asarray(jax.random.key_data(self.key))
         waiting = None
-        for first in [*range(start, stop, per_call), None]:
+        for first in itertools.chain(range(start, stop, per_call), [None]):
             ahead = None
             if first is not None:
                 blocks = np.arange(first, first + per_call)
@@ -172,8 +173,8 @@ class _Job:
         block = jax.eval_shape(reduce, batch, jax.ShapeDtypeStruct((), np.int32))
         leaves, structure = jax.tree_util.tree_flatten_with_path(block)
         named = {jax.tree_util.keystr(place).lstrip(".") or "value": leaf for place, leaf in leaves}
-        per_file, writes = self.run.blocks_per_file, jax.process_index() == 0
-        count = -(-num_blocks // per_file)
+        several, per_file = _several(devices), self.run.blocks_per_file
+        writes, count = not several or jax.process_index() == 0, -(-num_blocks // per_file)
         missing = np.ones(count, bool)
         if writes:
             spec = {
@@ -188,7 +189,7 @@ class _Job:
             }
             self.run.bind(spec)
             missing = np.isin(np.arange(count), self.run.missing(count))
-        if _several(devices):
+        if several:
             missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
         for number in np.flatnonzero(~missing).tolist():
             self._report(number * per_file, (number + 1) * per_file)
@@ -198,7 +199,7 @@ class _Job:
                 yield dict(zip(named, jax.tree.leaves(result), strict=True))
 
         self.run.fill(np.flatnonzero(missing).tolist(), num_blocks, calls, writes)
-        if _several(devices):
+        if several:
             multihost_utils.sync_global_devices("the run is written")
         for number in range(count):
             arrays = self.run.read(number)

@@ -151,7 +151,7 @@ def test_exact_a_million_layers(key):
         shallow = ensembles.Ensemble((100,) * (depth + 1), weights.normal(), masks.relu())
         return len(jax.jit(paths.transport(shallow)).lower(key).as_text().splitlines())
 
-    assert lines(10**6) == lines(10)
+    assert lines(10**6) == lines(1000)
 
 
 def test_exact_transport_refuses_what_has_no_law(key):
