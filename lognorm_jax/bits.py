@@ -13,7 +13,7 @@ def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
     Random words are what a weight costs most; a sign needs a thirty-second of one.
     """
     size, per_word = math.prod(shape), 32 // bits_each
-    words = jax.random.bits(key, (-(-size // per_word), 1))
+    words = jax.random.bits(key, (-(-size // per_word), 1), jnp.uint32)
     places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]
     parts = (words >> places) & jnp.uint32((1 << bits_each) - 1)
     return parts.reshape(-1)[:size].reshape(shape)

@@ -145,7 +145,9 @@ def dense(
             if tile_out < n_out:
                 alive_next = jnp.sum(D != 0, dtype=jnp.int32)
                 value = jnp.asarray(float(mask.support[0][0]), dtype)
-                D = jnp.where(jnp.arange(n_out) < alive_next, value, jnp.zeros((), dtype))
+                D = jnp.where(
+                    jnp.arange(n_out, dtype=jnp.int32) < alive_next, value, jnp.zeros((), dtype)
+                )
             overflow = (alive > tile_in) | (alive_next > tile_out)
             y = times_weights(key_weight, x, overflow)
             y = jnp.where(jnp.abs(y) <= rounding, jnp.zeros_like(y), y)
@@ -197,7 +199,7 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
     table, shift = (each if each.any() else each[:1] for each in (table, shift))
     columns = maps.coefficients.T.astype(dtype)
-    parts, start = maps.parts.astype(dtype), np.cumsum(maps.parts, dtype=np.int32) - maps.parts
+    parts, start = maps.parts.astype(dtype), (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
 
     def quantile(z):  # (depth,)
         """Return Q(z) of each layer."""
@@ -235,5 +237,5 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
 
 def _exponential(key, dtype) -> jax.Array:
     """Return −ln(1 − U), with relative precision down to 2⁻⁶⁵: hazards may be tiny."""
-    high, low = jax.random.bits(key, (2,)).astype(dtype)
+    high, low = jax.random.bits(key, (2,), jnp.uint32).astype(dtype)
     return -jnp.log1p(-(high + (low + 0.5) * 2.0**-32) * 2.0**-32)

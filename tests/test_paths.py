@@ -52,7 +52,13 @@ def test_oracle_dense_against_numpy(fan, key, rounding):
     assert compared >= 4
 
 
-@pytest.mark.parametrize(("law", "room"), [(weights.rademacher(), None), (weights.normal(), 16)])
+@pytest.mark.parametrize(
+    ("law", "room"),
+    [
+        (weights.rademacher(), None),
+        pytest.param(weights.normal(), 16, marks=pytest.mark.slow),
+    ],
+)
 def test_oracle_thinned_against_plain(law, room, key, monkeypatch):
     """Only the surviving rows and columns are drawn; in small tiles most layers overflow."""
     if room:

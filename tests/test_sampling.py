@@ -75,10 +75,10 @@ def test_invariance_prefix_of_uneven_layers(rounding):
 
 def test_oracle_batches_within_a_block(monkeypatch):
     """Blocks larger than the cache are run in batches; the draws are the same."""
-    wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
+    wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
     whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
     monkeypatch.setattr(sampling, "LIVE_FLOATS", {"cpu": 8 * 1600})
-    other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.relu()))
+    other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
     parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
     assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
 

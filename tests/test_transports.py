@@ -50,7 +50,7 @@ def test_exact_map_is_within_its_tolerance(layer, key):
 
 def test_exact_maps_of_several_layers_and_fan_in(key):
     """Layers of other widths and masks each use their own map, whatever kind the others need."""
-    for chosen in (list(LAYERS)[:2], list(LAYERS)[:6], list(LAYERS)):
+    for chosen in (list(LAYERS)[:2], list(LAYERS)[3:6], list(LAYERS)[::2]):
         layers = [*chosen, *chosen[::-1]]
         increment, z = drawn(product(*layers), key, 300)
         into = paths.transport(
@@ -139,7 +139,8 @@ def test_invariance_prefix_of_transport_layers(key):
     assert np.array_equal(deep.increment[:, :2], shallow.increment)
 
 
-def test_exact_a_million_layers(key):
+@pytest.mark.slow
+def test_statistical_a_million_layers(key):
     ensemble = ensembles.Ensemble((100,) * (10**6 + 1), weights.normal(), masks.relu())
     path = paths.transport(ensemble)
     log_norms = sampling.sample(path, key, 16, block_size=8).log_norm
@@ -147,6 +148,8 @@ def test_exact_a_million_layers(key):
     assert np.all(np.abs(log_norms - mean) < 5 * np.sqrt(variance))
     assert 0.5 < np.std(log_norms) / np.sqrt(variance) < 2
 
+
+def test_exact_compile_size_of_transport_does_not_grow_with_depth(key):
     def lines(depth):
         shallow = ensembles.Ensemble((100,) * (depth + 1), weights.normal(), masks.relu())
         return len(jax.jit(paths.transport(shallow)).lower(key).as_text().splitlines())
