@@ -22,6 +22,7 @@ import jaxlib
 import numpy as np
 import scipy
 import tyro
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 import lognorm_jax
@@ -67,6 +68,8 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         sample = _sampler.sampler(bar, blocks, spec)
         results = experiment.compute(key=key, quick=quick, bar=bar, sample=sample)
     seconds = time.time() - started
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all processes have read the blocks")
 
     rows = experiment.check(results)
     verdict = _check.overall(rows)
@@ -102,7 +105,7 @@ def join(processes: str) -> bool:
         else:
             address, count, index = processes.split(",")
             jax.distributed.initialize(address, int(count), int(index))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, IndexError, RuntimeError) as error:
         usage = "auto (on a cluster that JAX knows), or HOST:PORT,COUNT,INDEX"
         print(f"--distributed {processes}: must be {usage}. {error}", file=sys.stderr)
         return False

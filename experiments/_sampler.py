@@ -23,23 +23,15 @@ def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = 
         bar.set_description(label)
         if folder is None:
             return sampling.sample(path, key, num_samples, progress=bar.update)
-        own = re.sub(r"\W+", "_", label).strip("_")
+        own = folder / re.sub(r"\W+", "_", label).strip("_")
         try:
-            run = runs.open_run(folder / own, {**(spec or {}), "label": label})
-        except (ValueError, OSError) as error:
-            stop(error)
-        try:
+            run = runs.open_run(own, {**(spec or {}), "label": label})
             return sampling.sample(path, key, num_samples, progress=bar.update, run=run)
-        except OSError as error:
-            stop(error)
+        except (ValueError, OSError) as error:
+            print(f"\n{error}\nAll blocks of this experiment are in {folder}.", file=sys.stderr)
+            raise SystemExit(2) from error
 
     return sample
-
-
-def stop(error: Exception) -> None:
-    """End the program with code 2, and say why."""
-    print(f"\n{error}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def source_digest() -> str:

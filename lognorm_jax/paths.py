@@ -172,13 +172,15 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     For Gaussian weights the increments are independent of one another and of the direction, so
     ln R = Q(Z) with Z standard normal and Q = F⁻¹∘Φ, F the exact law of ln R given survival,
     tabulated once for each distinct (width, mask). A path dies in the first layer whose cumulated
-    hazard −Σ ln P(alive) exceeds one exponential variable: the dead mass is exact, however small.
+    hazard −Σ ln P(alive) exceeds one exponential variable: the dead mass is exact, however small
+    (and to 3e-8 where all but that die).
     The first layers of a deeper product are the same draws. ``quartic`` is None: for normal weights
     nothing needs it. Make a path once.
 
     tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked beyond 1e-6 is
-    lost in rounding. dtype: float32 or wider, default JAX's own. Note that float32 normals reach to
-    |z| < 5.5, so of each increment tails of 1e-8 are missing; float64 ones are cut at |z| = 6.
+    lost in rounding, and with fan "in" more, where ln(n_i/n_{i−1}) is large beside the spread.
+    dtype: float32 or wider, default JAX's own. Note that float32 normals reach to |z| < 5.5, so of
+    each increment tails of 1e-8 are missing; float64 ones are cut at |z| = 6.
 
     Raises ``ValueError`` for weights that are not normal, for masks that ``exact.law`` does not
     cover, and for a tolerance that a table does not reach. Source: derived, see tests.

@@ -9,9 +9,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import uuid
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import numpy as np
 
 from lognorm_jax import checks
 
+_NAME = re.compile(r"blocks-\d{8}-[0-9a-f]{32}\.npz")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -27,25 +29,34 @@ class Run:
 
     directory: Path
     blocks_per_file: int
+    seal: str  # digest of what the run is; a part of every checksum
 
-    def bind(self, spec: Mapping[str, Any]) -> None:
-        """Write ``spec``, the engine's own, beside the caller's, or refuse if there is another."""
-        _claim(self.directory / "sampling.json", spec)
+    def bind(self, spec: Mapping[str, Any], writes: bool = True) -> "Run":
+        """Return the run sealed with ``spec``, the engine's own, as well.
+
+        It is written beside the caller's, unless another process does that, or refused if there is
+        another one.
+        """
+        if writes:
+            _claim(self.directory / "sampling.json", spec)
+        return dataclasses.replace(self, seal=_digest({"caller": self.seal, "engine": spec}))
 
     def missing(self, count: int) -> list[int]:
         """Return which of the files 0 … count − 1 are not there, whole.
 
-        A damaged file is named in a ``UserWarning`` and removed, and so is missing. What a stopped
-        process left unfinished is removed too: let one process at a time write.
+        A file that is damaged, or of another run, is named in a ``UserWarning``; it is missing, and
+        makes way when its blocks are written again. What a stopped process left unfinished is
+        removed: let one process at a time write.
         """
         for path in self.directory.glob(".unfinished-*"):
             path.unlink(missing_ok=True)
         found = set()
         for path in sorted(self.directory.glob("blocks-*.npz")):
-            problem = _damage(path)
+            if not _NAME.fullmatch(path.name):
+                continue
+            problem = self._damage(path)
             if problem:
                 warnings.warn(f"{path}: {problem}. It is computed again.", stacklevel=2)
-                path.unlink()
             else:
                 found.add(int(path.name.split("-")[1]))
         return [number for number in range(count) if number not in found]
@@ -58,8 +69,11 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         content = buffer.getvalue()
-        name = f"blocks-{number:08d}-{_checksum(content)}.npz"
+        name = f"blocks-{number:08d}-{self._checksum(number, content)}.npz"
         _write(self.directory / name, content)
+        for path in self.directory.glob(f"blocks-{number:08d}-*.npz"):
+            if path.name != name:
+                path.unlink()
 
     def fill(self, missing: Sequence[int], num_blocks: int, calls: Callable, writes: bool) -> None:
         """Compute the missing files of a run of ``num_blocks``, and write those that are complete.
@@ -83,7 +97,7 @@ class Run:
     def read(self, number: int) -> dict[str, np.ndarray]:
         """Return the arrays of one file. Raises ``OSError`` if it is not there, whole."""
         for path in self.directory.glob(f"blocks-{number:08d}-*.npz"):
-            problem = _damage(path)
+            problem = self._damage(path)
             if problem:
                 raise OSError(f"{path}: {problem}. Start the run again: it is computed again.")
             with np.load(path, allow_pickle=False) as arrays:
@@ -93,15 +107,28 @@ class Run:
             "if it was removed, start the run again."
         )
 
+    def _checksum(self, number: int, content: bytes) -> str:
+        """Return a checksum of a file that another run, or another number, does not share."""
+        head = f"{self.seal} {number} ".encode()
+        return hashlib.sha256(head + content).hexdigest()[:32]
+
+    def _damage(self, path: Path) -> str:
+        """Return what is wrong with a file of blocks, "" if nothing is."""
+        content = path.read_bytes()
+        _, number, checksum = path.stem.split("-")
+        if self._checksum(int(number), content) != checksum:
+            return f"damaged, or of another run: {len(content)} bytes that do not fit its name"
+        return ""
+
 
 def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 16) -> Run:
     """Return the run in ``directory``, made if it is not there, for ``sampling.sample(run=…)``.
 
     spec: what the run is, a dictionary that JSON can hold: say the ensemble, by
-    ``ensembles.describe``, the kind of path, and whatever else a result depends on; the key, the
-    counts and the versions the engine adds. blocks_per_file: ≥ 1; so much is lost when a run is
-    stopped. Starting it again with the same arguments goes on where it stopped, and gives bit for
-    bit what an uninterrupted run gives, on any number of devices.
+    ``ensembles.describe``, the kind of path, and whatever else a result depends on; the engine adds
+    the key, the counts, the platform and the version of JAX. blocks_per_file: ≥ 1; so much is lost
+    when a run is stopped. Starting it again with the same arguments goes on where it stopped, and
+    gives bit for bit what an uninterrupted run gives, on any number of devices.
 
     Raises ``ValueError`` for a folder that holds the run of another spec, naming what differs, and
     for a spec that JSON cannot hold; ``OSError`` where the folder cannot be written.
@@ -120,7 +147,7 @@ def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 
     text = _canonical(spec)
     directory.mkdir(parents=True, exist_ok=True)
     _claim(directory / "spec.json", json.loads(text))
-    return Run(directory, blocks_per_file)
+    return Run(directory, blocks_per_file, _digest(json.loads(text)))
 
 
 def _canonical(spec: Mapping[str, Any]) -> str:
@@ -131,14 +158,14 @@ def _canonical(spec: Mapping[str, Any]) -> str:
         checks.require(False, "spec", spec, allowed)
 
 
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+def _digest(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(spec).encode()).hexdigest()[:32]
 
 
 def _claim(path: Path, spec: Mapping[str, Any]) -> None:
     """Write a spec with its digest, or require that it is the one already there."""
     spec = json.loads(_canonical(spec))
-    digest = _checksum(_canonical(spec).encode())
+    digest = _digest(spec)
     if not path.exists():
         record = {"digest": digest, "spec": spec}
         try:
@@ -150,7 +177,7 @@ def _claim(path: Path, spec: Mapping[str, Any]) -> None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         known, there = record["spec"], record["digest"]
-        whole = there == _checksum(_canonical(known).encode())
+        whole = there == _digest(known)
     except (ValueError, TypeError, KeyError):
         whole = False
     way_out = "Take another directory, or remove this one to start afresh."
@@ -180,21 +207,9 @@ def _write(path: Path, content: bytes) -> None:
         raise OSError(
             error.errno,
             f"{error.strerror}: {path.name} could not be written, all files before it are kept. "
-            "Make room, then start the same run again: it goes on from there",
+            "Mend that, then start the same run again: it goes on from there",
             str(path.parent),
         ) from error
-
-
-def _damage(path: Path) -> str:
-    """Return what is wrong with a file of blocks, "" if nothing is."""
-    content = path.read_bytes()
-    if _checksum(content) != path.stem.split("-")[-1]:
-        return f"damaged, {len(content)} bytes that do not have the checksum of its name"
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return "" if all(isinstance(arrays[name], np.ndarray) for name in arrays) else "empty"
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        return f"damaged, {error}"
 
 
 def _stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:

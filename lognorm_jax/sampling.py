@@ -26,6 +26,7 @@ from lognorm_jax import checks, runs, summaries
 
 LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
+DRAWS = 2  # raise it when any path, weight or mask draws other numbers from the same key
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 
 
@@ -57,7 +58,9 @@ def sample(
     result = None
     for first, trace in job.blocks(_keep):
         start = first * block_size
-        chunk = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
+        chunk = jax.tree.map(
+            lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), trace
+        )
         if result is None:
             result = jax.tree.map(lambda x: np.empty((num_samples, *x.shape[1:]), x.dtype), chunk)
         for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(chunk), strict=True):
@@ -172,23 +175,25 @@ class _Job:
         )
         block = jax.eval_shape(reduce, batch, jax.ShapeDtypeStruct((), np.int32))
         leaves, structure = jax.tree_util.tree_flatten_with_path(block)
-        named = {jax.tree_util.keystr(place).lstrip(".") or "value": leaf for place, leaf in leaves}
+        named = {f"block{jax.tree_util.keystr(place)}": leaf for place, leaf in leaves}
         several, per_file = _several(devices), self.run.blocks_per_file
-        writes, count = not several or jax.process_index() == 0, -(-num_blocks // per_file)
+        writes = jax.process_index() == min(device.process_index for device in devices)
+        count = -(-num_blocks // per_file)
+        spec = {
+            "reduction": "sample" if reduce is _keep else "stream",
+            "key": np.asarray(jax.random.key_data(self.key)).tolist(),
+            "num_samples": int(self.num_samples),
+            "block_size": int(self.block_size),
+            "blocks_per_file": per_file,
+            "leaves": {name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()},
+            "platform": devices[0].platform,
+            "jax": jax.__version__,
+            "draws": DRAWS,
+        }
+        run = self.run.bind(spec, writes)
         missing = np.ones(count, bool)
         if writes:
-            spec = {
-                "reduction": "sample" if reduce is _keep else "stream",
-                "key": np.asarray(jax.random.key_data(self.key)).tolist(),
-                "num_samples": int(self.num_samples),
-                "block_size": int(self.block_size),
-                "blocks_per_file": per_file,
-                "leaves": {n: [str(leaf.dtype), *leaf.shape] for n, leaf in named.items()},
-                "platform": devices[0].platform,
-                "jax": jax.__version__,
-            }
-            self.run.bind(spec)
-            missing = np.isin(np.arange(count), self.run.missing(count))
+            missing = np.isin(np.arange(count), run.missing(count))
         if several:
             missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
         for number in np.flatnonzero(~missing).tolist():
@@ -198,12 +203,13 @@ class _Job:
             for _, result in call(start, stop):
                 yield dict(zip(named, jax.tree.leaves(result), strict=True))
 
-        self.run.fill(np.flatnonzero(missing).tolist(), num_blocks, calls, writes)
+        run.fill(np.flatnonzero(missing).tolist(), num_blocks, calls, writes)
         if several:
             multihost_utils.sync_global_devices("the run is written")
         for number in range(count):
-            arrays = self.run.read(number)
-            yield number * per_file, jax.tree.unflatten(structure, [arrays[name] for name in named])
+            arrays = run.read(number)  # NumPy files do not know bfloat16, but keep its bits
+            block = [arrays[name].view(leaf.dtype) for name, leaf in named.items()]
+            yield number * per_file, jax.tree.unflatten(structure, block)
 
 
 @functools.lru_cache(maxsize=64)

@@ -28,7 +28,17 @@ STANDARD = {
     "numbers",
     "operator",
 }
-STANDARD |= {"hashlib", "io", "json", "os", "pathlib", "typing", "uuid", "warnings", "zipfile"}
+STANDARD |= {
+    "hashlib",
+    "io",
+    "json",
+    "os",
+    "pathlib",
+    "re",
+    "typing",
+    "uuid",
+    "warnings",
+}
 
 
 def imported(source: str) -> set[str]:

@@ -8,6 +8,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -66,6 +67,7 @@ def test_exact_damage_is_found_named_and_recomputed(tmp_path):
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     before = files(tmp_path)
+    sealed = run.bind(json.loads(before["sampling.json"])["spec"])
     names = sorted(name for name in before if name.endswith(".npz"))
     for i, damage in enumerate(
         [
@@ -78,14 +80,14 @@ def test_exact_damage_is_found_named_and_recomputed(tmp_path):
         path = tmp_path / names[i]
         path.write_bytes(damage(before[names[i]]))
         with pytest.raises(OSError, match=f"{names[i]}: damaged"):
-            run.read(i)
+            sealed.read(i)
         with pytest.warns(UserWarning, match=rf"{names[i]}: damaged.*It is computed again"):
             result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
         assert same(result, expected) and files(tmp_path) == before
     (tmp_path / names[0]).unlink()
-    assert run.missing(8) == [0]
+    assert sealed.missing(8) == [0]
     with pytest.raises(OSError, match=r"file 0 is missing"):
-        run.read(0)
+        sealed.read(0)
 
 
 def test_exact_another_run_is_refused(tmp_path):
@@ -144,10 +146,47 @@ def test_exact_nothing_is_pickled(tmp_path):
     for path in tmp_path.glob("*.npz"):
         with np.load(path, allow_pickle=False) as arrays:
             assert {name: arrays[name].shape for name in arrays} == {
-                "['a']": (1, 256),
-                "['b'][0]": (1, 256),
+                "block['a']": (1, 256),
+                "block['b'][0]": (1, 256),
             }
     assert json.loads((tmp_path / "sampling.json").read_text())["spec"]["num_samples"] == 9
+
+
+def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
+    """Files that changed places, or came from another run, are found and computed again."""
+    expected = sampling.sample(PATH, KEY, 1000, **OPTIONS)
+    run = runs.open_run(tmp_path / "run", SPEC, blocks_per_file=8)
+    sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    other = runs.open_run(tmp_path / "other", SPEC, blocks_per_file=8)
+    sampling.sample(PATH, jax.random.key(4), 1000, run=other, **OPTIONS)
+    (run.directory / "blocks-mine.npz").write_bytes(b"not of the run, and left alone")
+    before = files(run.directory)
+    own, foreign = (sorted(r.directory.glob("blocks-0*.npz")) for r in (run, other))
+    swapped = [p.with_name(p.name.replace(f"0{i}-", f"0{1 - i}-")) for i, p in enumerate(own[:2])]
+    for path, target in zip(own[:2], swapped, strict=True):
+        path.rename(target)
+    own[5].unlink()
+    (run.directory / foreign[5].name).write_bytes(foreign[5].read_bytes())
+    with pytest.warns(UserWarning, match=r"of another run") as found:
+        result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    assert len(found) == 3 and same(result, expected) and files(run.directory) == before
+    (run.directory / "sampling.json").unlink()  # then nothing says whose blocks these are
+    with pytest.warns(UserWarning, match=r"of another run"):
+        result = sampling.sample(PATH, jax.random.key(4), 1000, run=run, **OPTIONS)
+    assert same(result, sampling.sample(PATH, jax.random.key(4), 1000, **OPTIONS))
+
+
+def test_exact_any_names_types_and_sizes_are_stored(tmp_path):
+    def path(key):
+        x = jax.random.normal(key, (2,))
+        return {"file": x.astype(jnp.bfloat16), "allow_pickle": x > 0, "empty": x[:0]}
+
+    run = runs.open_run(tmp_path, SPEC)
+    stored = sampling.sample(path, KEY, 300, run=run)
+    plain = sampling.sample(path, KEY, 300)
+    for name, leaf in plain.items():
+        assert stored[name].dtype == leaf.dtype and stored[name].shape == leaf.shape
+        assert np.array_equal(stored[name], leaf)
 
 
 def test_exact_a_full_disk_loses_nothing(tmp_path, monkeypatch):
@@ -162,7 +201,9 @@ def test_exact_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match=r"No space left on device: blocks-.*Make room") as caught:
+        with pytest.raises(
+            OSError, match=r"No space left on device: blocks-.*start the same run again"
+        ) as caught:
             sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
     kept = files(tmp_path)
