@@ -51,9 +51,7 @@ class Run:
         for path in self.directory.glob(".unfinished-*"):
             path.unlink(missing_ok=True)
         found = set()
-        for path in sorted(self.directory.glob("blocks-*.npz")):
-            if not _NAME.fullmatch(path.name):
-                continue
+        for path in self._files():
             problem = self._damage(path)
             if problem:
                 warnings.warn(f"{path}: {problem}. It is computed again.", stacklevel=2)
@@ -71,7 +69,7 @@ class Run:
         content = buffer.getvalue()
         name = f"blocks-{number:08d}-{self._checksum(number, content)}.npz"
         _write(self.directory / name, content)
-        for path in self.directory.glob(f"blocks-{number:08d}-*.npz"):
+        for path in self._files(number):
             if path.name != name:
                 path.unlink()
 
@@ -96,7 +94,7 @@ class Run:
 
     def read(self, number: int) -> dict[str, np.ndarray]:
         """Return the arrays of one file. Raises ``OSError`` if it is not there, whole."""
-        for path in self.directory.glob(f"blocks-{number:08d}-*.npz"):
+        for path in self._files(number):
             problem = self._damage(path)
             if problem:
                 raise OSError(f"{path}: {problem}. Start the run again: it is computed again.")
@@ -106,6 +104,12 @@ class Run:
             f"{self.directory}: file {number} is missing. Several processes must share the folder; "
             "if it was removed, start the run again."
         )
+
+    def _files(self, number: int | None = None) -> list[Path]:
+        """Return the files of blocks, all or of one number, in order; no other files."""
+        start = "blocks-" if number is None else f"blocks-{number:08d}-"
+        found = self.directory.glob(f"{start}*.npz")
+        return sorted(path for path in found if _NAME.fullmatch(path.name))
 
     def _checksum(self, number: int, content: bytes) -> str:
         """Return a checksum of a file that another run, or another number, does not share."""

@@ -52,8 +52,9 @@ def transport(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     checks.require(1e-9 <= tolerance <= 1, "tolerance", tolerance, allowed)
     for cells in FEW:
         rows = []
-        for law in laws:
-            rows += _polynomials(law, tolerance / 2, cells)
+        for number, law in enumerate(laws):
+            if len(rows) == cells * number:  # else one law needs more cells, and so do all
+                rows += _polynomials(law, tolerance / 2, cells)
         if len(rows) == cells * len(laws):
             size = max(map(len, rows))
             padded = [np.append(np.zeros(size - len(row)), row) for row in rows]
