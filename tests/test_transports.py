@@ -41,7 +41,10 @@ def drawn(ensemble, key, num_samples, **options):
 def test_exact_map_is_within_its_tolerance(layer, key):
     """|F(Q(z)) − Φ(z)| < 1e-6 as it is computed, in the precision of the path."""
     law = exact.increment_law(*layer)
-    assert transports.transport([law]).cells == LAYERS[layer]
+    found = transports.transport([law])
+    assert found.cells == LAYERS[layer]
+    if layer == (3, masks.leaky_relu(0.01)):  # cubics of fourth order need few parts
+        assert len(found.coefficients) == found.parts.sum() < 220
     increment, z = drawn(product(layer), key, 20_000)
     alive = np.isfinite(increment)
     assert alive.sum() > 30
