@@ -132,32 +132,40 @@ class _Job:
         num_blocks = -(-num_samples // size)
         if self.blocks_per_call is None:
             floats = size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
-            most = -(-num_blocks // len(devices))
-            local = min(max(CALL_FLOATS // floats, 1), 16, most)
+            local = min(max(CALL_FLOATS // floats, 1), 16)
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
-        per_call = max(local, 2) * len(devices)  # one block would be compiled in another way
-        call = functools.partial(self._calls, _compiled(self.path, size, devices, reduce), per_call)
+        local = max(local, 2)  # one block would be compiled in another way
+        compiled = _compiled(self.path, size, devices, reduce)
+        call = functools.partial(self._calls, compiled, local, len(devices))
         if self.run is None:
             yield from call(0, num_blocks)
         else:
             yield from self._stored(call, reduce, shapes, devices, num_blocks)
 
-    def _calls(self, compiled, per_call: int, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-        """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader."""
+    def _calls(self, compiled, local, shards, start, stop) -> Iterator[tuple[int, Any]]:
+        """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader.
+
+        Blocks are dealt to the devices in turn, so that all have work however few there are.
+        """
         key = np.asarray(jax.random.key_data(self.key))
-        waiting = None
+        waiting, per_call = None, local * shards
+
+        def in_order(leaf, count):
+            leaf = np.asarray(leaf).reshape(shards, local, *leaf.shape[1:]).swapaxes(0, 1)
+            return leaf.reshape(per_call, *leaf.shape[2:])[:count]
+
         for first in itertools.chain(range(start, stop, per_call), [None]):
             ahead = None
             if first is not None:
-                blocks = np.arange(first, first + per_call)
+                blocks = first + np.arange(per_call).reshape(local, shards).T.ravel()
                 valid = np.clip(self.num_samples - blocks * self.block_size, 0, self.block_size)
                 valid = np.where(blocks < stop, valid, 0).astype(np.int32)
                 ahead = first, compiled(key, blocks.astype(np.uint32), valid)
             if waiting is not None:
                 done, result = waiting
                 count = min(per_call, stop - done)
-                result = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], result)
+                result = jax.tree.map(functools.partial(in_order, count=count), result)
                 self._report(done, done + count)
                 yield done, result
             waiting = ahead
