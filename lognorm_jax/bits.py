@@ -6,12 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lognorm_jax import checks
+
 
 def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
-    """Return iid integers of ``bits_each`` bits, a divisor of 32, as many as fit to a random word.
+    """Return iid integers of ``bits_each`` bits, a divisor of 16, as many as fit to a random word.
 
     Random words are what a weight costs most; a sign needs a thirty-second of one.
     """
+    checks.require(bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, "1, 2, 4, 8 or 16")
     size, per_word = math.prod(shape), 32 // bits_each
     words = jax.random.bits(key, (-(-size // per_word), 1), jnp.uint32)
     places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]

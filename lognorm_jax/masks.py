@@ -25,7 +25,8 @@ class Mask:
     support, if the law is discrete, is what the exact finite-width law needs beyond the moments.
     Masks are equal if they are made by the same call, so a mask may be a static argument of jit.
 
-    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1] or ``moment(1)`` is not positive.
+    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, or a
+    support does not have these two.
     """
 
     name: str  # shown in tables and legends
@@ -40,6 +41,11 @@ class Mask:
     def __post_init__(self):
         checks.probability(f"moment(0) of {self.name}", self.moment(0))
         checks.require(self.moment(1) > 0, f"moment(1) of {self.name}", self.moment(1), "positive")
+        for k in (0, 1) if self.support is not None else ():
+            sum_of_support = float(sum(prob * value ** (2 * k) for value, prob in self.support))
+            agrees = math.isclose(sum_of_support, self.moment(k), rel_tol=1e-9)
+            allowed = f"that of its support, {sum_of_support}"
+            checks.require(agrees, f"moment({k}) of {self.name}", self.moment(k), allowed)
 
     @property
     def keep_prob(self) -> Fraction:

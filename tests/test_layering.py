@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"bits", "checks"},
-    {"runs", "summaries", "tables", "transports"},
+    {"checks"},
+    {"bits", "runs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "sampling", "probes", "scans"},
     {"ensembles", "increments"},
     {"quadrature"},

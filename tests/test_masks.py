@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import jax
 import numpy as np
+import pytest
 import scipy.stats
 
 from lognorm_jax import masks
@@ -47,6 +48,14 @@ def test_statistical_small_probabilities_are_not_grained(key):
     hits = jax.jit(lambda keys: jax.lax.map(lambda k: masks.coin(k, prob, (size,)).sum(), keys))
     assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, prob).pvalue > 1e-4
     assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, 1.2e-7).pvalue < 1e-3
+
+
+def test_exact_a_support_must_have_the_moments():
+    relu = masks.relu()
+    for support in ((), ((1.0, 0.4),), ((2.0, 0.5),)):
+        with pytest.raises(ValueError, match=r"moment\([01]\) of .*must be that of its support"):
+            masks.Mask("mine", relu.sample, relu.moment, support)
+    assert masks.Mask("mine", relu.sample, relu.moment, ((1.0, 0.5),)).support == ((1.0, 0.5),)
 
 
 def test_exact_numpy_numbers_are_numbers():
