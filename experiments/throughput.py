@@ -6,10 +6,10 @@ jax.random.normal makes, and 4,000 paths for each of the NumPy loop at 100 × 10
 with Rademacher weights makes 8 weights for each normal one at 100 × 100 and 1000 × 20, and with
 normal weights 1.5 paths for each of batched PyTorch at 1000 × 20 and no fewer elsewhere. Weights
 are those of the product, n² a layer, drawn or not. Raw rates are of one call for 2²² numbers, and
-of calls for 2¹⁶ whose results stay in cache and are only summed. Speeds are medians of repeated
-runs after warm-up, and have no verdict. Peak memory is that of the whole process. Exact laws are
-timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf. PyTorch is
-timed where it is installed.
+of calls for 2¹⁶ whose results stay in cache and are only summed. Transport paths are reduced to
+their moments, or kept. Speeds are medians of repeated runs after warm-up, and have no verdict. Peak
+memory is that of the whole process. Exact laws are timed from an ensemble never seen before to the
+Law, and for 4,096 values of its cdf. PyTorch is timed where it is installed.
 
 Time: 2 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments throughput
 """
@@ -40,6 +40,7 @@ SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
 SECONDS, QUICK_SECONDS = 0.6, 0.1  # of one run
 REPEATS, QUICK_REPEATS = 5, 3
 RAW = 22, 16  # log2 of numbers a call
+LIVE = 1 << 16  # increments in a block of transport paths, roughly
 EXACT = {  # label: widths after the first, mask
     "100 × 100, bernoulli": ((100,) * 100, masks.bernoulli(0.5)),
     "width 10⁶, depth 100, bernoulli": ((10**6,) * 100, masks.bernoulli(0.5)),
@@ -90,18 +91,21 @@ def contenders(width, depth, key) -> dict[str, tuple]:
     signs = ensembles.Ensemble(ensemble.widths, weights.rademacher(), masks.relu())
     x, rng = np.ones(width), np.random.default_rng(0)
     network = networks.relu_mlp(ensemble.widths, bias_scale=0.1)
+    transport, block = paths.transport(ensemble), 1 << (LIVE // depth).bit_length()
     made = {
-        "transport": paths.transport(ensemble),
-        "dense normal": paths.dense(ensemble),
-        "dense Rademacher": paths.dense(signs),
-        "network jvp": networks.jacobian_path(network, x, x),
+        "transport": (sampling.stream, transport, block),
+        "transport, kept": (sampling.sample, transport, block),
+    }
+    block = 256 if width < 500 else 16
+    made |= {
+        "dense normal": (sampling.sample, paths.dense(ensemble), block),
+        "dense Rademacher": (sampling.sample, paths.dense(signs), block),
+        "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
     }
 
     ways = {}
-    for name, path in made.items():
-        block = 1024 if name == "transport" else 256 if width < 500 else 16
-        run = functools.partial(sampling.sample, path, key, block_size=block)
-        ways[name] = run, block
+    for name, (engine, path, block) in made.items():
+        ways[name] = functools.partial(engine, path, key, block_size=block), block
     ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
     if importlib.util.find_spec("torch"):
         fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
@@ -218,7 +222,7 @@ def check(results) -> list[_check.Row]:
         _, first, peak, *_ = results[f"{name}/{shape}"]
         normal, words = results[f"raw/{shape}"]
         raw = words * 32 if "Rademacher" in name else normal  # a sign is one bit of a word
-        unit = rate * depth * (1 if name == "transport" else width**2) / 1e6
+        unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
         rows += [
             _check.show(case, "paths/s", rate),
             _check.show(case, "10⁶ layers/s", rate * depth / 1e6),
