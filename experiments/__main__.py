@@ -49,8 +49,8 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     experiment = importlib.import_module(f"experiments.{name}")
     folder = out or Path("results/quick" if quick else "results")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         key = jax.random.key(seed)
+        folder.mkdir(parents=True, exist_ok=True)
     except (OSError, OverflowError) as error:
         print(f"--out {folder} --seed {seed}: {error}", file=sys.stderr)
         return 2
@@ -59,7 +59,7 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         print(experiment.__doc__.strip().split("\n\n")[0], "\n")
         found = len(list(blocks.glob("*/blocks-*.npz")))
         if found:
-            print(f"Going on from {blocks}, which holds {found} files of finished blocks.\n")
+            print(f"Going on from {blocks}; files of finished blocks: {found}.\n")
     spec = {"experiment": name, "quick": quick, "seed": seed, "versions": versions()}
     spec["source"] = _sampler.source_digest()
 
@@ -99,6 +99,7 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
 
 def join(processes: str) -> bool:
     """Join the processes of "auto" or "HOST:PORT,COUNT,INDEX"; say so, and return False, if not."""
+    jax.config.update("jax_enable_preemption_service", False)  # it would make SIGTERM do nothing
     try:
         if processes == "auto":
             jax.distributed.initialize()
@@ -142,9 +143,13 @@ def main() -> None:
 
     flags = (tyro.conf.FlagCreatePairsOff,)
     commands = {name: command(name) for name in names()}
-    exit_code = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="python -m experiments", description=__doc__, config=flags
-    )
+    try:
+        exit_code = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="python -m experiments", description=__doc__, config=flags
+        )
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the finished blocks.", file=sys.stderr)
+        exit_code = 130
     sys.exit(exit_code)
 
 

@@ -156,7 +156,9 @@ def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 
 
 def _canonical(spec: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(spec, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(dict(spec), sort_keys=True, allow_nan=False, ensure_ascii=False)
+        text.encode()  # lone surrogates are no text
+        return text
     except (TypeError, ValueError) as error:
         allowed = f"made of strings, finite numbers, lists and dictionaries ({error})"
         checks.require(False, "spec", spec, allowed)

@@ -273,7 +273,7 @@ def test_exact_rows_and_table():
 
 def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
     """And says so; blocks of other source are refused, with exit code 2, and not lost."""
-    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→8": (64, 8), "64→8×2": (64, 8, 8)})
+    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→8": (64, 8)})
     monkeypatch.setattr(lognormal_law, "check", lambda results: [])
     monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
 
@@ -286,7 +286,7 @@ def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_
 
     def stopped(*args, **options):
         calls.append(args)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return real(*args, **options)
 
@@ -296,17 +296,28 @@ def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_
             start("run")
     blocks = tmp_path / "run/lognormal_law.blocks"
     kept = len(list(blocks.glob("*/blocks-*.npz")))
-    assert kept == 2
+    assert kept == 1
     with monkeypatch.context() as patch:
         patch.setattr(_sampler, "source_digest", lambda: "other")
         with pytest.raises(SystemExit, match="2"):
             start("run")
     assert "differs in source" in capsys.readouterr().err
     code, printed = start("run")
-    assert code == 0 and "Going on from" in printed.out and "holds 2 files" in printed.out
+    assert code == 0 and "Going on from" in printed.out and "finished blocks: 1." in printed.out
     assert not blocks.exists()
     whole, run = (np.load(tmp_path / folder / "lognormal_law.npz") for folder in ("whole", "run"))
     assert set(whole) == set(run) and all(np.array_equal(whole[name], run[name]) for name in whole)
+
+
+def test_exact_interrupted_by_the_keyboard(monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    monkeypatch.setattr("sys.argv", ["experiments", "lognormal_law", "--quick"])
+    with pytest.raises(SystemExit) as stopped:
+        runner.main()
+    assert stopped.value.code == 130 and "goes on" in capsys.readouterr().err
 
 
 def test_exact_distributed_refuses_nonsense(capsys):
