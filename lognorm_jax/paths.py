@@ -1,7 +1,8 @@
 """Random matrix products followed layer by layer: pure functions ``key -> Trace``.
 
-A path holds one vector, renormalised after each layer, and never the product. It lives in JAX, in
-float32 unless told otherwise, and is meant to be run by ``sampling.sample`` or lifted by ``vmap``.
+A path never holds the product: ``dense`` follows one vector, renormalised after each layer, and
+``transport`` draws the increments themselves. It lives in JAX, in JAX's own precision unless told
+otherwise, and is meant to be run by ``sampling.sample`` or lifted by ``vmap``.
 """
 
 import functools
@@ -195,7 +196,7 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     checks.require(wide, "dtype", dtype, "float32 or float64", "Cast the trace instead.")
     exact.require_normal(ensemble)
     layers, table = ensembles.layer_index(ensemble)
-    maps = transports.transport([exact.increment_law(*layer) for layer in layers], tolerance)
+    maps = transports.fit([exact.increment_law(*layer) for layer in layers], tolerance)
     log_alive = np.array([masks.log_alive(mask, width) for width, mask in layers])
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)

@@ -38,7 +38,7 @@ class Transport(NamedTuple):
     cells: int  # of each law: 1, 4 or 128
 
 
-def transport(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
+def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     """Return the map of each law F: |F(Q(z)) − Φ(z)| < tolerance/2, asserted on a fine grid.
 
     The other half is left to the rounding of float32. All laws get as many cells as the one that

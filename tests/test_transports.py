@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def drawn(ensemble, key, num_samples, **options):
 def test_exact_map_is_within_its_tolerance(layer, key):
     """|F(Q(z)) − Φ(z)| < 1e-6 as it is computed, in the precision of the path."""
     law = exact.increment_law(*layer)
-    found = transports.transport([law])
+    found = transports.fit([law])
     assert found.cells == LAYERS[layer]
     if layer == (3, masks.leaky_relu(0.01)):  # cubics of fourth order need few parts
         assert len(found.coefficients) == found.parts.sum() < 220
@@ -55,13 +57,9 @@ def test_exact_maps_of_several_layers_and_fan_in(key):
     """Layers of other widths and masks each use their own map, whatever kind the others need."""
     for chosen in (list(LAYERS)[:2], list(LAYERS)[3:6], list(LAYERS)[::2]):
         layers = [*chosen, *chosen[::-1]]
-        increment, z = drawn(product(*layers), key, 300)
-        into = paths.transport(
-            ensembles.Ensemble(
-                (3, *(n for n, _ in layers)), weights.normal(), [m for _, m in layers], "in"
-            )
-        )
-        shifted = jax.jit(jax.vmap(into))(jax.random.split(key, 300)).increment
+        ensemble = product(*layers)
+        increment, z = drawn(ensemble, key, 300)
+        shifted, _ = drawn(dataclasses.replace(ensemble, fan="in"), key, 300)
         for i, (width, mask) in enumerate(layers):
             alive = np.isfinite(increment[:, i])
             cdf = exact.increment_law(width, mask).cdf(increment[alive, i])
@@ -73,13 +71,13 @@ def test_exact_maps_of_several_layers_and_fan_in(key):
 
 def test_exact_tolerance_is_a_choice():
     law = exact.increment_law(20, masks.relu())
-    sizes = [transports.transport([law], tolerance).coefficients.size for tolerance in (1e-3, 1e-9)]
+    sizes = [transports.fit([law], tolerance).coefficients.size for tolerance in (1e-3, 1e-9)]
     assert sizes[0] < sizes[1]
     with pytest.raises(ValueError, match=r"tolerance = 1e-09: must be above .*e-0[678], which is"):
-        transports.transport([exact.increment_law(2, masks.leaky_relu(1e-8))], 1e-9)
+        transports.fit([exact.increment_law(2, masks.leaky_relu(1e-8))], 1e-9)
     for bad in (0, 1e-10, 2, float("nan"), "small"):
         with pytest.raises(ValueError, match=r"tolerance = .*must be a number in \[1e-9, 1\]"):
-            transports.transport([law], bad)
+            transports.fit([law], bad)
 
 
 @pytest.mark.parametrize("width", [2, 6, 20])
