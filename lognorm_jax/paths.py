@@ -124,8 +124,8 @@ def dense(
 
         def times_weights(key, x, overflow):
             W = law.sample(key, (tile_out, tile_in), dtype)
-            fitted = jnp.zeros(tile_in, dtype).at[:n_in].set(x[:tile_in])
-            y = jnp.dot(W, fitted, precision="highest")
+            x_tile = jnp.pad(x[:tile_in], (0, max(tile_in - n_in, 0)))
+            y = jnp.dot(W, x_tile, precision="highest")
             if tile_out == n_out and tile_in >= n_in:
                 return y
 
@@ -133,7 +133,7 @@ def dense(
                 W = law.sample(jax.random.fold_in(key, 1), (n_out, n_in), dtype)
                 return jnp.dot(W, x, precision="highest")
 
-            y = jnp.zeros(n_out, dtype).at[:tile_out].set(y)
+            y = jnp.pad(y, (0, n_out - tile_out))
             return jnp.where(overflow, lax.cond(_any_of_batch(overflow), whole, lambda: y), y)
 
         def layer_step(carry, row):
