@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lognorm_jax import checks, laws, masks, probes, weights
+from lognorm_jax import checks, laws, masks, norms, weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
     try:
         direction = np.asarray(direction).astype(np.float64)
     except jax.errors.TracerArrayConversionError:
-        return probes.normalise(direction.astype(checks.float_dtype(direction)))[1]
+        return norms.normalise(direction.astype(checks.float_dtype(direction)))[1]
     direction = direction / np.abs(direction).max()
     return direction / np.linalg.norm(direction)
 

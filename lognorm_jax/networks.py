@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, ensembles, masks, paths, probes, scans, weights
+from lognorm_jax import checks, ensembles, masks, norms, paths, probes, scans, weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,8 +146,8 @@ def jacobian_path(network: Network, x: Any, tangent: Any) -> paths.Path:
             apply = functools.partial(kind.apply, kind.init(jax.random.fold_in(key, layer)))
             x, image, increment = probes.jvp_step(apply, x, tangent)
             if network.homogeneous:  # or x itself would vanish or overflow in a deep network
-                _, x = probes.normalise(x)
-            return (x, image), paths.Trace(increment, probes.quartic(tangent))
+                _, x = norms.normalise(x)
+            return (x, image), paths.Trace(increment, norms.quartic(tangent))
 
         return layer_step
 

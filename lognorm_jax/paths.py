@@ -15,7 +15,7 @@ import numpy as np
 import scipy.stats
 from jax import lax
 
-from lognorm_jax import bits, checks, ensembles, exact, masks, probes, scans, transports
+from lognorm_jax import bits, checks, ensembles, exact, masks, norms, scans, transports
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
 
@@ -152,8 +152,8 @@ def dense(
             overflow = (alive > tile_in) | (alive_next > tile_out)
             y = times_weights(key_weight, x, overflow)
             y = jnp.where(jnp.abs(y) <= rounding, jnp.zeros_like(y), y)
-            log_square, x_next = probes.normalise(D * y)
-            return (x_next, alive_next), Trace(log_square + log_scale, probes.quartic(x))
+            log_square, x_next = norms.normalise(D * y)
+            return (x_next, alive_next), Trace(log_square + log_scale, norms.quartic(x))
 
         return layer_step
 

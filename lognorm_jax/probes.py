@@ -10,36 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from lognorm_jax import checks
-
-
-def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (ln‖y‖², y/‖y‖), and (−inf, 0) for y = 0: dead is a value, also under grad.
-
-    y: any shape. The entries are scaled by the largest before squaring, so the result is right
-    whatever their size.
-    """
-    largest = lax.stop_gradient(jnp.max(jnp.abs(y)))
-    alive = largest != 0  # so that NaN stays NaN, and is not taken for dead
-    scale = jnp.where(alive, largest, jnp.ones_like(largest))
-    scaled = y / scale
-    square = jnp.sum(scaled * scaled)
-    safe = jnp.where(alive, square, jnp.ones_like(square))
-    log_square = jnp.log(safe) + 2 * jnp.log(scale)
-    return jnp.where(alive, log_square, -jnp.inf), scaled / jnp.sqrt(safe)
-
-
-def quartic(unit: jax.Array) -> jax.Array:
-    """Return κ = ‖u‖₄⁴ of a unit vector of any shape; 0 for the zero vector of a dead path."""
-    return jnp.sum(jnp.square(jnp.square(unit)))
+from lognorm_jax import checks, norms
 
 
 def jvp_step(layer: Callable, x: jax.Array, tangent: jax.Array) -> tuple[jax.Array, ...]:
     """Push x and a unit tangent through one layer: (layer(x), unit image of the tangent, ln R)."""
     x, image = jax.jvp(layer, (x,), (tangent,))
-    increment, tangent = normalise(image)
+    increment, tangent = norms.normalise(image)
     return x, tangent, increment
 
 
@@ -67,7 +45,7 @@ def jvp_increments(
     tangent = checks.vector("tangent", tangent, np.shape(x))
     x = jnp.asarray(x, checks.float_dtype(x))
     follow(layers, x)
-    _, tangent = normalise(jnp.asarray(tangent, x.dtype))
+    _, tangent = norms.normalise(jnp.asarray(tangent, x.dtype))
     increments = []
     for layer in layers:
         x, tangent, increment = jvp_step(layer, x, tangent)

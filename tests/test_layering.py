@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"bits", "runs", "summaries", "tables", "transports"},
+    {"bits", "norms", "runs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "sampling", "probes", "scans"},
     {"ensembles", "increments"},
     {"quadrature"},
