@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from lognorm_jax import checks, laws, masks, norms, weights
@@ -136,13 +135,7 @@ def unit_direction(ensemble: Ensemble, direction: Any = None) -> Any:
     n = ensemble.widths[0]
     if direction is None:
         return np.full(n, n**-0.5)
-    direction = checks.vector("direction", direction, (n,))
-    try:
-        direction = np.asarray(direction).astype(np.float64)
-    except jax.errors.TracerArrayConversionError:
-        return norms.normalise(direction.astype(checks.float_dtype(direction)))[1]
-    direction = direction / np.abs(direction).max()
-    return direction / np.linalg.norm(direction)
+    return norms.unit(checks.vector("direction", direction, (n,)))
 
 
 def beta(ensemble: Ensemble) -> float:

@@ -1,70 +1,54 @@
-"""Real networks as lists of layer callables, with the ensemble that predicts their Jacobian.
+"""Real networks as lists of layer callables, made together with the law that theory predicts.
 
 For a ReLU network with independent symmetric weights and biases without atoms, and any input
 x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p = 1/2 (Hanin & Nica
-2020): neither x nor the biases matter. The network here and its ``ensemble`` are made by one call.
+2020): neither x nor the biases matter. Residual and convolutional networks have other laws; the
+network and what is known of its law are made by one call.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, ensembles, masks, norms, paths, probes, scans, weights
+from lognorm_jax import (
+    activations,
+    checks,
+    convolutions,
+    ensembles,
+    laws,
+    layers,
+    masks,
+    norms,
+    paths,
+    probes,
+    residuals,
+    scans,
+    weights,
+)
+
+Network = layers.Network
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A kind of layer: how to draw its parameters, and how to apply it. Equal only to itself."""
+def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
+    """Return the limit law of ln ‖J(x) tangent‖²/‖tangent‖², as far as theory has one.
 
-    init: Callable[[jax.Array], Any]  # key -> params
-    apply: Callable[[Any, jax.Array], jax.Array]  # (params, x) -> x
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network: how to draw its parameters, how to apply them, what theory says of it."""
-
-    name: str  # shown in tables and legends
-    ensemble: ensembles.Ensemble  # the product of random matrices its Jacobian is equal to in law
-    kinds: tuple[Layer, ...]  # one a layer; layers alike share one object
-    footprint: int  # floats that the parameters of the largest layer take
-    homogeneous: bool  # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
-
-    def _places(self) -> dict[Layer, list[int]]:
-        """Return the indices of the layers of each kind, kinds in order of appearance."""
-        places = {}
-        for i, kind in enumerate(self.kinds):
-            places.setdefault(kind, []).append(i)
-        return places
-
-    def init(self, key: jax.Array) -> list[Any]:
-        """Draw all parameters: one pytree for each kind of layer, stacked over its layers.
-
-        Layer l draws from ``fold_in(key, l)``, whatever the depth.
-        """
-        checks.typed_key(key)
-        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return [
-            jax.vmap(kind.init)(fold(key, jnp.array(layers, jnp.uint32)))
-            for kind, layers in self._places().items()
-        ]
-
-    def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
-        """Return the layers as callables x -> x, in order; their composition is the network."""
-        count = len(self._places())
-        stacked = isinstance(params, list | tuple) and len(params) == count
-        checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
-        layers = {}
-        for (kind, places), stacked in zip(self._places().items(), params, strict=True):
-            for row, i in enumerate(places):
-                one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
-                layers[i] = functools.partial(kind.apply, one)
-        return [layers[i] for i in range(len(self.kinds))]
+    x, tangent: as for ``jacobian_path``; None: not along any other vector (x), or along x (tangent)
+    where that matters. Multilayer perceptrons with a mask: ``ensembles.limit_law``, shifted by the
+    log of the gain over its own. Residual networks: ``residuals.log_moments``; for the vanilla one
+    along x only. Raises ``ValueError`` for a network without a law, naming what to do instead.
+    """
+    checks.instance("network", network, Network)
+    instead = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
+    known = network.law is not None
+    checks.require(known, "network", network.name, "one whose limit law is known", instead)
+    return network.law(x, tangent)
 
 
 def relu_mlp(
@@ -75,87 +59,239 @@ def relu_mlp(
     *,
     weight_law: weights.Weights | None = None,
 ) -> Network:
-    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer.
+    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer: ``mlp`` with it.
 
     widths: (n_0, …, n_d), integers ≥ 1. Weight variance 2/n_i (fan "out") or 2/n_{i−1} ("in").
-    bias_scale: standard deviation ≥ 0 of the normal biases. weight_law: default normal; the law of
-    the Jacobian is the ensemble's only for laws without atoms.
     head: "relu", or "linear" for a last layer without activation, of variance 1/n.
-
-    Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}. Raises ``ValueError`` for
-    anything else.
 
     >>> network = relu_mlp((64, 32, 32, 10), bias_scale=0.1, head="linear")
     >>> layers = network.layers(network.init(jax.random.key(0)))
     >>> layers[0](jnp.ones(64)).shape, len(layers)
     ((32,), 3)
     """
-    allowed = "a number in [0, 1e30]"
-    bias_scale = float(checks.real("bias_scale", bias_scale, allowed))
-    checks.require(0 <= bias_scale <= 1e30, "bias_scale", bias_scale, allowed)
     known = isinstance(head, str) and head in ("relu", "linear")
     checks.require(known, "head", head, "'relu' or 'linear'")
+    return mlp(widths, "relu", bias_scale, fan, head, weight_law=weight_law)
+
+
+def mlp(
+    widths: Any,
+    activation: Any = "relu",
+    bias_scale: float = 0.0,
+    fan: str = "out",
+    head: str = "same",
+    *,
+    weight_law: weights.Weights | None = None,
+    keep_prob: float = 1,
+    gain: float | None = None,
+) -> Network:
+    """Return a fully connected network x ↦ φ(W x + b), layer after layer.
+
+    widths: (n_0, …, n_d), integers ≥ 1. activation: an ``activations.Activation`` or its name.
+    bias_scale: standard deviation ≥ 0 of the normal biases. fan: a weight has variance gain/n_i
+    ("out") or gain/n_{i−1} ("in"), with gain that of the activation unless given. weight_law:
+    default normal; the law of the Jacobian is the ensemble's only for laws without atoms.
+    head: "same", or "linear" for a last layer without activation and dropout, of variance 1/n.
+    keep_prob: in (0, 1]: dropout at initialisation, one mask drawn with the parameters of each
+    layer; the gain is divided by it.
+
+    Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout "fixed" as
+    well. ``ensemble`` is None for activations without a mask. Raises ``ValueError`` for anything
+    else.
+    """
+    activation = activations.named(activation)
+    checks.require(head in ("same", activation.name, "linear"), "head", head, "'same' or 'linear'")
+    keep_prob = checks.probability("keep_prob", keep_prob)
+    base = masks.identity() if activation.mask is None else activation.mask
+    mask = base if keep_prob == 1 else masks.dropout(keep_prob, base)
     weight_law = weights.normal() if weight_law is None else weight_law
-    ensemble = ensembles.Ensemble(widths, weight_law, masks.relu(), fan)
+    ensemble = ensembles.Ensemble(widths, weight_law, mask, fan)
+    own_gain = activation.gain / float(keep_prob)
+    gain = own_gain if gain is None else activations.gain(gain)
+    bias_scale = layers.bias_scale(bias_scale)
+    heads = {False: (activation, gain, keep_prob), True: (activations.linear(), 1.0, 1)}
     if head == "linear":
-        with_head = (*ensemble.masks[:-1], masks.identity())
-        ensemble = dataclasses.replace(ensemble, masks=with_head)
-    shapes = list(zip(ensemble.widths[:-1], ensemble.widths[1:], ensemble.masks, strict=True))
-    layer = {shape: _dense_layer(ensemble, bias_scale, *shape) for shape in dict.fromkeys(shapes)}
-    kinds = tuple(layer[shape] for shape in shapes)
+        last = (*ensemble.masks[:-1], masks.identity())
+        ensemble = dataclasses.replace(ensemble, masks=last)
+    is_head = [False] * (ensemble.depth - 1) + [head == "linear"]
+    shapes = list(zip(ensemble.widths[:-1], ensemble.widths[1:], is_head, strict=True))
+
+    def kind(n_in, n_out, is_head):
+        phi, variance, keep = heads[is_head]
+        std = (variance / (n_out if fan == "out" else n_in)) ** 0.5
+        drop = layers.kept(keep, n_out) if keep < 1 else None
+
+        def after(fixed, x, z):
+            return phi.apply(z) if fixed is None else fixed * phi.apply(z)
+
+        matrix = layers.Matrix((n_out, n_in), std, weight_law, bias_scale, layers.same, after, drop)
+        return layers.layer(matrix)
+
+    made = {shape: kind(*shape) for shape in dict.fromkeys(shapes)}
+    kinds = tuple(made[shape] for shape in shapes)
     footprint = max(n_in * n_out for n_in, n_out, _ in shapes)
-    return Network(f"relu_mlp, {head} head", ensemble, kinds, footprint, bias_scale == 0)
+    name = f"{'relu_mlp' if activation.name == 'relu' else activation.name + ' mlp'}, {head} head"
+    shift = math.log(gain / own_gain) * is_head.count(False)
+
+    def law(x, tangent):
+        del x
+        limit = ensembles.limit_law(ensemble, tangent)
+        return laws.normal(limit.mean + shift, limit.variance) if shift else limit
+
+    homogeneous = activation.homogeneous and bias_scale == 0
+    theory = (ensemble, law) if activation.mask is not None else ()
+    return Network(name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory)
 
 
-def _dense_layer(ensemble, bias_scale: float, n_in: int, n_out: int, mask: masks.Mask) -> Layer:
-    fan = n_out if ensemble.fan == "out" else n_in
-    std = float(fan * mask.moment(1)) ** -0.5
-    activation = jax.nn.relu if mask is masks.relu() else lambda z: z
+def residual(
+    width: int,
+    depth: int,
+    kind: str = "vanilla",
+    *,
+    skip_scale: float = 0.5**0.5,
+    branch_scale: float = 0.5**0.5,
+    activation: Any = "relu",
+    bias_scale: float = 0.0,
+    weight_law: weights.Weights | None = None,
+    input_width: int | None = None,
+) -> Network:
+    """Return a residual network of ``depth`` blocks z ↦ α z + λ·branch(z), on vectors (width,).
 
-    def init(key):
-        dtype = jnp.result_type(float)
-        key_weight, key_bias = jax.random.split(key)
-        W = std * ensemble.weights.sample(key_weight, (n_out, n_in), dtype)
-        return {"weight": W, "bias": bias_scale * jax.random.normal(key_bias, (n_out,), dtype)}
+    kind: the branch, with W of variance gain/width:
+    "vanilla", W φ(z) + b; "balanced", W φ(s ⊙ z) + b with fixed random signs s; "post",
+    φ(W z + b); "mask model", D ⊙ (W z + b) with iid entries D of the activation's mask.
+    skip_scale, branch_scale: α, λ in [0, 1e6]; α² + λ² ≠ 1 is allowed, with a warning.
+    ``branch_scale=depth**-0.5`` keeps the log-variance small at any depth.
+    input_width: n_0, for a linear layer n_0 → width of variance 1/width before the blocks.
 
-    def apply(params, x):
-        return activation(jnp.dot(params["weight"], x, precision="highest") + params["bias"])
+    The limit law is known for relu, leaky and shaped ReLUs; of the vanilla network for relu without
+    biases, along an input whose coordinates look normal, as they do after a linear layer.
+    """
+    width, depth = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
+    known = isinstance(kind, str) and kind in residuals.KINDS
+    checks.require(known, "kind", kind, f"one of {', '.join(map(repr, residuals.KINDS))}")
+    alpha, lam = residuals.scales(skip_scale, branch_scale)
+    phi, bias_scale = activations.named(activation), layers.bias_scale(bias_scale)
+    weight_law = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", weight_law, weights.Weights)
+    masked = kind == "mask model"
+    checks.require(not masked or phi.mask is not None, "activation", phi.name, "one with a mask")
+    before = {"vanilla": lambda s, z: phi.apply(z), "balanced": lambda s, z: phi.apply(s * z)}
+    after = {
+        "post": lambda s, z, h: alpha * z + lam * phi.apply(h),
+        "mask model": lambda D, z, h: alpha * z + lam * D * h,
+    }
+    fixed = {"balanced": layers.signs(width)}
+    scale = phi.gain
+    if masked:
+        scale = 1 / float(phi.mask.moment(1))
+        fixed[kind] = lambda key: phi.mask.sample(key, (width,), jnp.result_type(float))
+    std = (scale / width) ** 0.5
+    block = layers.Matrix(
+        (width, width),
+        std,
+        weight_law,
+        bias_scale,
+        before.get(kind, layers.same),
+        after.get(kind, lambda s, z, h: alpha * z + lam * h),
+        fixed.get(kind),
+    )
+    kinds, first = (layers.layer(block),) * depth, width
+    if input_width is not None:
+        first = checks.integer("input_width", input_width, 1)
+        rest = weight_law, 0.0, layers.same, lambda s, z, h: h
+        kinds = (layers.layer(layers.Matrix((width, first), width**-0.5, *rest)), *kinds)
 
-    return Layer(init, apply)
+    def law(x, tangent):
+        if kind == "vanilla" and x is not None and tangent is not None:
+            along = abs(np.sum(norms.unit(x) * norms.unit(tangent))) > 1 - 1e-6
+            allowed = "along x, for which alone the law is known"
+            checks.require(along, "tangent", tangent, allowed)
+        kurtosis = float(phi.mask.kurtosis)
+        mean, variance = residuals.log_moments(kind, width, depth, alpha, lam, kurtosis)
+        entry = 2 / width if input_width is not None else 0.0
+        return laws.normal(mean - entry / 2, variance + entry)
+
+    known = kind != "post" and phi.mask is not None and (kind != "vanilla" or phi.name == "relu")
+    name = f"{kind} residual network, {phi.name}"
+    law = law if known and (kind != "vanilla" or bias_scale == 0) else None
+    homogeneous, footprint = bias_scale == 0 and phi.homogeneous, width * max(width, first)
+    return Network(name, (first,), kinds, footprint, homogeneous, None, law)
 
 
-def jacobian_path(network: Network, x: Any, tangent: Any) -> paths.Path:
+def conv(
+    channels: Sequence[int],
+    positions: Sequence[int],
+    taps: Any = 3,
+    activation: Any = "relu",
+    bias_scale: float = 0.0,
+    *,
+    weight_law: weights.Weights | None = None,
+) -> Network:
+    """Return a convolutional network x ↦ φ(W * x + b) on images (channels, *positions), stride 1.
+
+    channels: (c_0, …, c_L). positions: (s,) on a circle, or (height, width) on a torus. taps: how
+    many along each axis, a number or one each, no more than there are positions. Weights have
+    variance gain/(k c_i), k all taps together, so that a ReLU keeps the squared norm in mean.
+
+    Parameters of one layer: {"weight": (c_i, c_{i−1}, k), "bias": (c_i,)}. No limit law is known;
+    ``convolutions.predictable_variance`` gives that of a layer, given what reaches it.
+    """
+    channels, positions, each = convolutions.geometry(channels, positions, taps)
+    phi, bias_scale = activations.named(activation), layers.bias_scale(bias_scale)
+    weight_law = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", weight_law, weights.Weights)
+    shapes, rest = list(itertools.pairwise(channels)), (each, phi, bias_scale, weight_law)
+    made = {shape: convolutions.layer(*shape, *rest) for shape in dict.fromkeys(shapes)}
+    kinds = tuple(made[shape] for shape in shapes)
+    places = math.prod(positions)
+    footprint = max(math.prod(each) * c_in * max(c_out, places) for c_in, c_out in shapes)
+    homogeneous = bias_scale == 0 and phi.homogeneous
+    name = f"{phi.name} conv, {' × '.join(map(str, each))} taps"
+    return Network(name, (channels[0], *positions), kinds, footprint, homogeneous)
+
+
+def jacobian_path(
+    network: Network, x: Any, tangent: Any, *, observe: Callable | None = None
+) -> paths.Path:
     """Return the path of ‖J(x) tangent‖² through a fresh network a key, by forward-mode autodiff.
 
     Its increments are those of ``probes.jvp_increments(network.layers(network.init(key)), …)``, but
     a layer is drawn when it is reached, so memory does not grow with depth, and runs of equal
     layers are scanned.
 
-    x, tangent: (n_0,), finite, the tangent not zero; its length does not matter. (At x = 0 without
-    biases every ReLU is off and every path dead.) Raises ``ValueError`` for anything else.
+    x, tangent: of the network's shape, finite, the tangent not zero; its length does not matter.
+    (At x = 0 without biases every ReLU is off and every path dead.) observe: (x, tangent) -> pytree
+    of arrays of one shape for all layers, called before each; then the path returns
+    (Trace, observed, stacked over layers). The vectors are scaled, each for itself, the tangent
+    always and x in homogeneous networks to norm 1. Raises ``ValueError`` for anything else.
     """
     checks.instance("network", network, Network)
-    shape = (network.ensemble.widths[0],)
-    x = checks.vector("x", x, shape, zero=True)
-    tangent = ensembles.unit_direction(network.ensemble, checks.vector("tangent", tangent, shape))
+    x = checks.vector("x", x, network.shape, zero=True)
+    tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
 
     def step_of(key, kind):
         def layer_step(carry, row):
             x, tangent = carry
             layer, _ = row
             apply = functools.partial(kind.apply, kind.init(jax.random.fold_in(key, layer)))
+            seen = observe(x, tangent) if observe else None
             x, image, increment = probes.jvp_step(apply, x, tangent)
             if network.homogeneous:  # or x itself would vanish or overflow in a deep network
                 _, x = norms.normalise(x)
-            return (x, image), paths.Trace(increment, norms.quartic(tangent))
+            return (x, image), (paths.Trace(increment, norms.quartic(tangent)), seen)
 
         return layer_step
 
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
         dtype = jnp.result_type(float)
-        carry = jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)
-        return scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
+        start = jnp.asarray(x, dtype)
+        if network.homogeneous:
+            _, start = norms.normalise(start)
+        carry = start, jnp.asarray(tangent, dtype)
+        trace, seen = scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
+        return (trace, seen) if observe else trace
 
     path.footprint = network.footprint
     return path

@@ -1,8 +1,13 @@
 """Norms of vectors of any size: they do not overflow, underflow, or turn zero into NaN."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from lognorm_jax import checks
 
 
 def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -24,3 +29,13 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
 def quartic(unit: jax.Array) -> jax.Array:
     """Return κ = ‖u‖₄⁴ of a unit vector of any shape; 0 for the zero vector of a dead path."""
     return jnp.sum(jnp.square(jnp.square(unit)))
+
+
+def unit(value: Any) -> Any:
+    """Return a vector of any shape, not zero, divided by its norm: on the host unless traced."""
+    try:
+        value = np.asarray(value).astype(np.float64)
+    except jax.errors.TracerArrayConversionError:
+        return normalise(value.astype(checks.float_dtype(value)))[1]
+    value = value / np.abs(value).max()
+    return value / np.sqrt(np.sum(value**2))

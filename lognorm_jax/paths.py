@@ -200,45 +200,16 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     log_alive = np.array([masks.log_alive(mask, width) for width, mask in layers])
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
-    table, shift = (each if each.any() else each[:1] for each in (table, shift))
-    columns = maps.coefficients.T.astype(dtype)
-    parts, start = maps.parts.astype(dtype), (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
-
-    def quantile(z):  # (depth,)
-        """Return Q(z) of each layer."""
-        place = (jnp.clip(z * (1 / transports.REACH), -1, 1) + 1) * (maps.cells / 2)
-        cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
-        place = place - cell
-        if maps.cells in transports.FEW:
-            chosen = columns.reshape(-1, len(layers), maps.cells)[:, table]  # (…, depth, cells)
-            rows = jnp.asarray(chosen[..., 0])
-            for i in range(1, maps.cells):
-                rows = jnp.where(cell >= i, chosen[..., i], rows)
-        else:
-            row = cell.astype(jnp.int32) + maps.cells * table
-            # without barriers, each of the look-ups would compute the normals again
-            place, row = lax.optimization_barrier((place, row))
-            place, row = place * jnp.asarray(parts)[row], jnp.asarray(start)[row]
-            part = jnp.floor(place)
-            place, row = lax.optimization_barrier((place - part, row + part.astype(jnp.int32)))
-            rows = [jnp.asarray(column)[row] for column in columns]
-        value, s = rows[0], 2 * place - 1
-        for coefficient in rows[1:]:
-            value = value * s + coefficient
-        return value
+    if not shift.any():
+        shift = shift[:1]
+    quantile = transports.evaluator(maps, table, dtype)
 
     def path(key):
         key_normal, key_life = jax.random.split(checks.typed_key(key))
         z = bits.in_eights(jax.random.normal, key_normal, (ensemble.depth,), dtype)
         increment = quantile(z) + shift
-        lifetime = _exponential(key_life, dtype)
+        lifetime = bits.exponential(key_life, dtype)
         return Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
 
     path.footprint = 8 * ensemble.depth
     return path
-
-
-def _exponential(key, dtype) -> jax.Array:
-    """Return −ln(1 − U), with relative precision down to 2⁻⁶⁵: hazards may be tiny."""
-    high, low = jax.random.bits(key, (2,), jnp.uint32).astype(dtype)
-    return -jnp.log1p(-(high + (low + 0.5) * 2.0**-32) * 2.0**-32)

@@ -5,9 +5,12 @@ no table look-up, which costs most next to the normal itself. Laws of several be
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from numpy.polynomial import chebyshev
 from scipy import special
 
@@ -61,6 +64,38 @@ def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
             return Transport(np.array(padded), np.ones(len(rows), np.int64), cells)
     tables, parts = zip(*(_cubics(law, tolerance) for law in laws), strict=True)
     return Transport(np.concatenate(tables), np.concatenate(parts), _CELLS)
+
+
+def evaluator(maps: Transport, table: np.ndarray, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+    """Return z (depth,) -> Q(z) in JAX, with entry i by the map of law ``table[i]``."""
+    laws = len(maps.parts) // maps.cells
+    table = table if table.any() else table[:1]
+    columns = maps.coefficients.T.astype(dtype)
+    parts, start = maps.parts.astype(dtype), (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
+
+    def evaluate(z):
+        place = (jnp.clip(z * (1 / REACH), -1, 1) + 1) * (maps.cells / 2)
+        cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
+        place = place - cell
+        if maps.cells in FEW:
+            chosen = columns.reshape(-1, laws, maps.cells)[:, table]  # (…, depth, cells)
+            rows = jnp.asarray(chosen[..., 0])
+            for i in range(1, maps.cells):
+                rows = jnp.where(cell >= i, chosen[..., i], rows)
+        else:
+            row = cell.astype(jnp.int32) + maps.cells * table
+            # without barriers, each of the look-ups would compute the normals again
+            place, row = lax.optimization_barrier((place, row))
+            place, row = place * jnp.asarray(parts)[row], jnp.asarray(start)[row]
+            part = jnp.floor(place)
+            place, row = lax.optimization_barrier((place - part, row + part.astype(jnp.int32)))
+            rows = [jnp.asarray(column)[row] for column in columns]
+        value, s = rows[0], 2 * place - 1
+        for coefficient in rows[1:]:
+            value = value * s + coefficient
+        return value
+
+    return evaluate
 
 
 def _polynomials(law: Smooth, bound: float, cells: int) -> list[np.ndarray]:

@@ -8,11 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"bits", "norms", "runs", "summaries", "tables", "transports"},
+    {"bits", "norms", "residuals", "runs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "sampling", "probes", "scans"},
-    {"ensembles", "increments"},
-    {"quadrature"},
-    {"inversion"},
+    {"activations", "ensembles", "increments"},
+    {"layers", "quadrature"},
+    {"convolutions", "inversion"},
     {"exact", "moments"},
     {"paths"},
     {"martingales", "networks"},

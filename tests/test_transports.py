@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from scipy import special
 
-from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, transports, weights
+from lognorm_jax import bits, ensembles, exact, laws, masks, paths, sampling, transports, weights
 
 LAYERS = {  # (width, mask): cells
     (100, masks.relu()): 1,
@@ -124,7 +124,7 @@ def test_statistical_paths_follow_the_exact_law(path, widths, mask, key):
 def test_statistical_lifetimes(key):
     """Exponential, and as fine as the smallest hazard needs."""
     keys = jax.random.split(key, 1 << 18)
-    lifetime = np.float64(jax.jit(jax.vmap(lambda key: paths._exponential(key, jnp.float32)))(keys))
+    lifetime = np.float64(jax.jit(jax.vmap(lambda key: bits.exponential(key, jnp.float32)))(keys))
     assert scipy.stats.kstest(lifetime, scipy.stats.expon.cdf).pvalue > 1e-4
     small = np.sort(lifetime)[:100]
     assert len(np.unique(small)) == 100 and small[0] > 0  # float32 uniforms have steps of 1e-7

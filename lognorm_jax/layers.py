@@ -1,0 +1,136 @@
+"""Layers with one random matrix: how to draw their parameters, and how to apply them.
+
+A layer is x ↦ after(x, W before(x) + b). Said so, the same layer can be applied with its matrix, or
+followed without it: for normal weights W before(x) is normal given before(x).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lognorm_jax import checks, ensembles, laws, masks, weights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A kind of layer: how to draw its parameters, and how to apply it. Equal only to itself."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    apply: Callable[[Any, jax.Array], jax.Array]  # (params, x) -> x
+    matrix: "Matrix | None" = None  # what is inside, where that is one matrix of weights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matrix:
+    """The inside of a layer x ↦ after(x, W before(x) + b), W of iid weights and b normal."""
+
+    shape: tuple[int, int]  # of W: (n_out, n_in)
+    std: float  # standard deviation of a weight
+    weights: weights.Weights  # their law, standardised
+    bias_scale: float  # standard deviation of a bias
+    before: Callable[[Any, jax.Array], jax.Array]  # (fixed, x) -> what W multiplies, (n_in,)
+    after: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (fixed, x, W before + b) -> x
+    fixed: Callable[[jax.Array], Any] | None = None  # key -> what else is drawn: signs, dropout
+
+    def keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the keys of the weights, the biases, and of what else is drawn."""
+        return *jax.random.split(key), jax.random.fold_in(key, 2)
+
+    def biases(self, key: jax.Array) -> jax.Array:
+        """Return the biases, (n_out,), from their key."""
+        dtype = jnp.result_type(float)
+        return self.bias_scale * jax.random.normal(key, self.shape[:1], dtype)
+
+
+def layer(matrix: Matrix) -> Layer:
+    """Return the layer with this inside.
+
+    Its parameters: {"weight": (n_out, n_in), "bias": (n_out,)}, and "fixed" where there is more.
+    """
+
+    def init(key):
+        key_weight, key_bias, key_fixed = matrix.keys(key)
+        W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
+        params = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
+        return params | ({"fixed": matrix.fixed(key_fixed)} if matrix.fixed else {})
+
+    def apply(params, x):
+        fixed = params.get("fixed")
+        product = jnp.dot(params["weight"], matrix.before(fixed, x), precision="highest")
+        return matrix.after(fixed, x, product + params["bias"])
+
+    return Layer(init, apply, matrix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network: how to draw its parameters, how to apply them, what theory says of it."""
+
+    name: str  # shown in tables and legends
+    shape: tuple[int, ...]  # of an input
+    kinds: tuple[Layer, ...]  # one a layer; layers alike share one object
+    footprint: int  # floats that the parameters of the largest layer take
+    homogeneous: bool  # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
+    # the product of random matrices its Jacobian is equal to in law, if there is one
+    ensemble: ensembles.Ensemble | None = None
+    law: Callable[[Any, Any], laws.Law] | None = None  # (x, tangent) -> limit law, if known
+
+    def _places(self) -> dict[Layer, list[int]]:
+        """Return the indices of the layers of each kind, kinds in order of appearance."""
+        places = {}
+        for i, kind in enumerate(self.kinds):
+            places.setdefault(kind, []).append(i)
+        return places
+
+    def init(self, key: jax.Array) -> list[Any]:
+        """Draw all parameters: one pytree for each kind of layer, stacked over its layers.
+
+        Layer l draws from ``fold_in(key, l)``, whatever the depth.
+        """
+        checks.typed_key(key)
+        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+        return [
+            jax.vmap(kind.init)(fold(key, jnp.array(layers, jnp.uint32)))
+            for kind, layers in self._places().items()
+        ]
+
+    def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
+        """Return the layers as callables x -> x, in order; their composition is the network."""
+        count = len(self._places())
+        stacked = isinstance(params, list | tuple) and len(params) == count
+        checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
+        layers = {}
+        for (kind, places), stacked in zip(self._places().items(), params, strict=True):
+            for row, i in enumerate(places):
+                one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
+                layers[i] = functools.partial(kind.apply, one)
+        return [layers[i] for i in range(len(self.kinds))]
+
+
+def signs(width: int) -> Callable[[jax.Array], jax.Array]:
+    """Return key -> (width,) random signs, ±1."""
+    return lambda key: weights.rademacher().sample(key, (width,), jnp.result_type(float))
+
+
+def kept(keep_prob: float, width: int) -> Callable[[jax.Array], jax.Array]:
+    """Return key -> (width,) entries 1 with probability keep_prob, else 0."""
+    mask = masks.bernoulli(keep_prob)
+    return lambda key: mask.sample(key, (width,), jnp.result_type(float))
+
+
+def same(fixed: Any, x: jax.Array) -> jax.Array:
+    """Return x: for a layer that applies its matrix to what reaches it."""
+    del fixed
+    return x
+
+
+def bias_scale(value: Any) -> float:
+    """Return a standard deviation of biases, a number in [0, 1e30]."""
+    allowed = "a number in [0, 1e30]"
+    value = float(checks.real("bias_scale", value, allowed))
+    checks.require(0 <= value <= 1e30, "bias_scale", value, allowed)
+    return value
