@@ -26,6 +26,11 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(alive, log_square, -jnp.inf), scaled / jnp.sqrt(safe)
 
 
+def normalise_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return ``normalise`` of each row of (m, n): (m,) and (m, n)."""
+    return jax.vmap(normalise)(rows)
+
+
 def quartic(unit: jax.Array) -> jax.Array:
     """Return κ = ‖u‖₄⁴ of a unit vector of any shape; 0 for the zero vector of a dead path."""
     return jnp.sum(jnp.square(jnp.square(unit)))

@@ -15,7 +15,18 @@ import numpy as np
 import scipy.stats
 from jax import lax
 
-from lognorm_jax import bits, checks, ensembles, exact, masks, norms, scans, transports
+from lognorm_jax import (
+    bits,
+    checks,
+    ensembles,
+    exact,
+    grams,
+    masks,
+    norms,
+    scans,
+    transports,
+    weights,
+)
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
 
@@ -212,4 +223,74 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
         return Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
 
     path.footprint = 8 * ensemble.depth
+    return path
+
+
+def gram(network: Any, x: Any, tangent: Any = None, *, observe: Callable | None = None) -> Path:
+    """Return the path of a network with normal weights, in law, without its matrices.
+
+    Given what reaches a layer, the rows of W [x, u] are independent normal pairs with the Gram
+    matrix of (x, u): so a layer costs a few numbers a unit, not one a weight. Any activation,
+    biases, dropout and residual blocks; one vector or several, of the same network.
+
+    network: from ``networks.mlp``, ``relu_mlp`` or ``residual``, with normal weights. x: (n_0,) or
+    (m, n_0), finite. tangent: None, for the increments of ‖x_i‖² itself (−inf from where it is 0
+    on); or (n_0,), for those of ‖J(x) tangent‖², as ``networks.jacobian_path``; with several x one
+    tangent each, (m, n_0), and with one x any number, (t, n_0). With several, leaves are
+    (vectors, depth). At one key and x, with and without tangents, the network is the same.
+    observe: (x, tangent) -> pytree, as in ``networks.jacobian_path``; with several, both stacked.
+
+    Raises ``ValueError`` for other networks, naming the layer, and for vectors of another shape.
+    Source: derived, see tests/test_gram.py.
+    """
+    for i, kind in enumerate(dict.fromkeys(network.kinds)):
+        inside = kind.matrix
+        usable = inside is not None and inside.weights is weights.normal()
+        instead = "Take networks.jacobian_path, which draws all weights."
+        allowed = "with one matrix of normal weights"
+        checks.require(usable, f"distinct layer {i} of {network.name}", kind, allowed, instead)
+    several = np.ndim(x) == 2 or np.ndim(tangent) == 2
+    size = network.shape[0]
+    start = checks.vector("x", x, (*np.shape(x)[: np.ndim(x) == 2], size), zero=True)
+    start = jnp.atleast_2d(jnp.asarray(start, jnp.result_type(float)))
+    along, owner = None, np.zeros(0, int)
+    if tangent is not None:
+        rows = len(start) if np.ndim(x) == 2 else len(tangent) if np.ndim(tangent) == 2 else 1
+        along = checks.vector("tangent", tangent, ((rows, size) if several else (size,)))
+        along = jnp.stack([norms.unit(row) for row in np.atleast_2d(along)]).astype(start.dtype)
+        owner = np.arange(rows) if np.ndim(x) == 2 else np.zeros(rows, int)
+
+    def step_of(key, kind):
+        def layer_step(carry, row):
+            X, log_size, T = carry  # (m, n), (m,), and (t, n) or None
+            seen = None
+            if observe:
+                seen = observe(X, T) if several else observe(X[0], None if T is None else T[0])
+            pushed = norms.normalise_rows(X if T is None else T)[1]
+            X, T = grams.step(kind.matrix, jax.random.fold_in(key, row[0]), X, T, owner)
+            log_next, unit = norms.normalise_rows(X)
+            if network.homogeneous:
+                X, increment = unit, log_next
+            else:
+                dead = jnp.isneginf(log_next) | jnp.isneginf(log_size)
+                increment = jnp.where(dead, -jnp.inf, log_next - jnp.where(dead, 0, log_size))
+                log_next = jnp.where(dead, -jnp.inf, log_next)
+            if T is not None:
+                increment, T = norms.normalise_rows(T)
+            trace = Trace(increment, jax.vmap(norms.quartic)(pushed))
+            return (X, log_next, T), (trace, seen)
+
+        return layer_step
+
+    def path(key):
+        step = functools.partial(step_of, checks.typed_key(key))
+        log_size, unit = norms.normalise_rows(start)
+        carry = unit if network.homogeneous else start, log_size, along
+        constants = np.zeros(len(network.kinds), np.float32)
+        trace, seen = scans.scan_layers(network.kinds, step, carry, constants)[1]
+        trace = Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
+        return (trace, seen) if observe else trace
+
+    vectors = len(start) + len(owner)
+    path.footprint = 4 * vectors * max(max(kind.matrix.shape) for kind in network.kinds)
     return path

@@ -12,7 +12,7 @@ LEVELS = [
     {"weights", "masks", "laws", "sampling", "probes", "scans"},
     {"activations", "ensembles", "increments"},
     {"layers", "quadrature"},
-    {"convolutions", "inversion"},
+    {"convolutions", "grams", "inversion"},
     {"exact", "moments"},
     {"paths"},
     {"martingales", "networks"},
