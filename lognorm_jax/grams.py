@@ -11,7 +11,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import bits, layers
+from lognorm_jax import bits, checks, layers, norms, weights
+
+
+def require(network: layers.Network) -> None:
+    """Raise ``ValueError`` for a network that has layers not made of one normal matrix."""
+    checks.instance("network", network, layers.Network)
+    for i, kind in enumerate(network.kinds):
+        usable = kind.matrix is not None and kind.matrix.weights is weights.normal()
+        instead = "Take networks.jacobian_path, which draws all weights."
+        allowed = "a layer with one matrix of normal weights"
+        checks.require(usable, f"layer {i} of {network.name}", kind, allowed, instead)
+
+
+def vectors(size: int, x: Any, tangent: Any) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+    """Return inputs (m, size), unit tangents (t, size) or None, and which input each belongs to.
+
+    x: (size,) or (m, size). tangent: None, (size,), with several x (m, size), else (t, size).
+    """
+    many_x, many_t = np.ndim(x) == 2, np.ndim(tangent) == 2
+    X = checks.vector("x", x, (*np.shape(x)[:many_x], size), zero=True)
+    X = jnp.atleast_2d(jnp.asarray(X, jnp.result_type(float)))
+    if tangent is None:
+        return X, None, np.zeros(0, int)
+    count = len(X) if many_x else len(tangent) if many_t else 1
+    shape = (count, size) if many_x or many_t else (size,)
+    T = checks.vector("tangent", tangent, shape)
+    T = [norms.unit(checks.vector("tangent", row, (size,))) for row in jnp.atleast_2d(T)]
+    return X, jnp.stack(T).astype(X.dtype), np.arange(count) if many_x else np.zeros(count, int)
 
 
 def step(
@@ -21,19 +48,20 @@ def step(
 
     T may be None. The first m rows of ξ belong to the inputs, whatever tangents there are.
     """
-    key_weight, key_bias, key_fixed = matrix.keys(key)
-    fixed = matrix.fixed(key_fixed) if matrix.fixed else None
+    key_weight, _, key_fixed = matrix.keys(key)
+    fixed, extra = matrix.fixed(key_fixed) if matrix.fixed else None, int(matrix.bias_scale > 0)
     before = jax.vmap(lambda x: matrix.before(fixed, x))
     after = jax.vmap(lambda x, h: matrix.after(fixed, x, h))
     V = before(X)
+    # a bias is the weight of one more coordinate, which tangents do not have
+    V = jnp.pad(V, ((0, 0), (0, extra)), constant_values=matrix.bias_scale / matrix.std)
     if T is not None:
-        V = jnp.concatenate([V, _jvp(before, (X[owner],), (T,))])
+        images = _jvp(before, (X[owner],), (T,))
+        V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])
     shape = len(V), matrix.shape[0]
     xi = matrix.std * bits.in_eights(jax.random.normal, key_weight, shape, X.dtype)
     rows = _mix(triangle(V), xi)
     inputs, images = jnp.stack(rows[: len(X)]), rows[len(X) :]
-    if matrix.bias_scale:
-        inputs = inputs + matrix.biases(key_bias)[None]
     if T is not None:
         T = _jvp(after, (X[owner], inputs[owner]), (T, jnp.stack(images)))
     return after(X, inputs), T

@@ -21,11 +21,11 @@ from lognorm_jax import (
     ensembles,
     exact,
     grams,
+    layers,
     masks,
     norms,
     scans,
     transports,
-    weights,
 )
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
@@ -120,9 +120,9 @@ def dense(
     checks.require(exact_enough, "dtype", dtype, allowed)
     m2 = np.array([float(mask.moment(1)) for mask in ensemble.masks])
     log_scale = ensembles.fan_shift(ensemble) - np.log(m2 * np.array(widths[1:]))  # (depth,)
-    layers = list(zip(widths[1:], ensemble.masks, strict=True))
-    distinct = {layer: _tile(*layer) if thinned else layer[0] for layer in set(layers)}
-    rows = [distinct[layer] for layer in layers]
+    pairs = list(zip(widths[1:], ensemble.masks, strict=True))
+    distinct = {pair: _tile(*pair) if thinned else pair[0] for pair in set(pairs)}
+    rows = [distinct[pair] for pair in pairs]
     columns = [widths[0], *rows[:-1]]
     if thinned:
         eights = [8 * -(-m // 8) for m in columns]
@@ -206,9 +206,9 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     wide = jnp.finfo(dtype).bits >= 32
     checks.require(wide, "dtype", dtype, "float32 or float64", "Cast the trace instead.")
     exact.require_normal(ensemble)
-    layers, table = ensembles.layer_index(ensemble)
-    maps = transports.fit([exact.increment_law(*layer) for layer in layers], tolerance)
-    log_alive = np.array([masks.log_alive(mask, width) for width, mask in layers])
+    distinct, table = ensembles.layer_index(ensemble)
+    maps = transports.fit([exact.increment_law(*layer) for layer in distinct], tolerance)
+    log_alive = np.array([masks.log_alive(mask, width) for width, mask in distinct])
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
     if not shift.any():
@@ -226,7 +226,9 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     return path
 
 
-def gram(network: Any, x: Any, tangent: Any = None, *, observe: Callable | None = None) -> Path:
+def gram(
+    network: layers.Network, x: Any, tangent: Any = None, *, observe: Callable | None = None
+) -> Path:
     """Return the path of a network with normal weights, in law, without its matrices.
 
     Given what reaches a layer, the rows of W [x, u] are independent normal pairs with the Gram
@@ -243,22 +245,9 @@ def gram(network: Any, x: Any, tangent: Any = None, *, observe: Callable | None 
     Raises ``ValueError`` for other networks, naming the layer, and for vectors of another shape.
     Source: derived, see tests/test_gram.py.
     """
-    for i, kind in enumerate(dict.fromkeys(network.kinds)):
-        inside = kind.matrix
-        usable = inside is not None and inside.weights is weights.normal()
-        instead = "Take networks.jacobian_path, which draws all weights."
-        allowed = "with one matrix of normal weights"
-        checks.require(usable, f"distinct layer {i} of {network.name}", kind, allowed, instead)
+    grams.require(network)
     several = np.ndim(x) == 2 or np.ndim(tangent) == 2
-    size = network.shape[0]
-    start = checks.vector("x", x, (*np.shape(x)[: np.ndim(x) == 2], size), zero=True)
-    start = jnp.atleast_2d(jnp.asarray(start, jnp.result_type(float)))
-    along, owner = None, np.zeros(0, int)
-    if tangent is not None:
-        rows = len(start) if np.ndim(x) == 2 else len(tangent) if np.ndim(tangent) == 2 else 1
-        along = checks.vector("tangent", tangent, ((rows, size) if several else (size,)))
-        along = jnp.stack([norms.unit(row) for row in np.atleast_2d(along)]).astype(start.dtype)
-        owner = np.arange(rows) if np.ndim(x) == 2 else np.zeros(rows, int)
+    start, along, owner = grams.vectors(network.shape[0], x, tangent)
 
     def step_of(key, kind):
         def layer_step(carry, row):
@@ -292,5 +281,5 @@ def gram(network: Any, x: Any, tangent: Any = None, *, observe: Callable | None 
         return (trace, seen) if observe else trace
 
     vectors = len(start) + len(owner)
-    path.footprint = 4 * vectors * max(max(kind.matrix.shape) for kind in network.kinds)
+    path.footprint = 8 * vectors * max(max(kind.matrix.shape) for kind in network.kinds)
     return path

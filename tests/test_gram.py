@@ -1,0 +1,188 @@
+"""The gram path against the network whose matrices it does not draw."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lognorm_jax import grams, laws, networks, paths, sampling, weights
+
+WIDTHS = (20, 30, 24, 40, 16)
+RNG = np.random.default_rng(0)
+X, U = RNG.normal(size=(2, 20))
+NETWORKS = {
+    "relu": lambda: networks.mlp(WIDTHS, "relu"),
+    "relu, biases": lambda: networks.mlp(WIDTHS, "relu", 0.3),
+    "tanh, biases": lambda: networks.mlp(WIDTHS, "tanh", 0.2),
+    "gelu, biases": lambda: networks.mlp(WIDTHS, "gelu", 0.1),
+    "dropout, fan in": lambda: networks.mlp(WIDTHS, "relu", 0.2, "in", keep_prob=0.8),
+    "gelu, linear head": lambda: networks.mlp(WIDTHS, "gelu", 0.2, head="linear"),
+    "vanilla": lambda: networks.residual(20, 6),
+    "vanilla, entry": lambda: networks.residual(30, 5, input_width=20),
+    "balanced": lambda: networks.residual(20, 6, "balanced"),
+    "balanced, biases": lambda: networks.residual(20, 6, "balanced", bias_scale=0.2),
+    "post": lambda: networks.residual(20, 6, "post"),
+    "mask model": lambda: networks.residual(20, 6, "mask model"),
+}
+QUICK = ("relu, biases", "vanilla")
+
+
+def equal_in_law(network, tangent, num_samples, key):
+    keys = jax.random.split(key)
+    followed = sampling.sample(paths.gram(network, X, tangent), keys[0], num_samples)
+    drawn = sampling.sample(networks.jacobian_path(network, X, tangent), keys[1], num_samples)
+    for name, a, b in (
+        ("log_norm", followed.log_norm, drawn.log_norm),
+        ("third increment", followed.increment[:, 2], drawn.increment[:, 2]),
+        ("last quartic", followed.quartic[:, -1], drawn.quartic[:, -1]),
+    ):
+        comparison = laws.compare(a, laws.empirical(b))
+        assert comparison.verdict == "pass" and comparison.p_value > 1e-4, (name, comparison)
+    wrong = laws.empirical(1.3 * drawn.increment[:, 2])
+    assert laws.compare(followed.increment[:, 2], wrong).verdict == "fail"
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_statistical_gram_equals_the_network_in_law(name, key):
+    equal_in_law(NETWORKS[name](), X if name == "vanilla" else U, 8_000, key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tangent", ["x", "u"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_statistical_50_000_gram_paths_equal_the_network_in_law(name, tangent, key):
+    equal_in_law(NETWORKS[name](), {"x": X, "u": U}[tangent], 50_000, key)
+
+
+def forward(network, x, key):
+    """Return the increments of ‖x_i‖² through the matrices of the network."""
+    increments = []
+    for layer in network.layers(network.init(key)):
+        y = layer(x)
+        increments.append(jnp.log(jnp.sum(y * y)) - jnp.log(jnp.sum(x * x)))
+        x = y
+    return jnp.stack(increments)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_statistical_forward_increments(activation, key):
+    network = networks.mlp((20,) * 5, activation)
+    x = jnp.asarray(X, jnp.result_type(float))
+    keys = jax.random.split(key)
+    followed = sampling.sample(paths.gram(network, X), keys[0], 8_000)
+    drawn = sampling.sample(lambda key: forward(network, x, key), keys[1], 8_000)
+    for i in (0, 3):
+        comparison = laws.compare(followed.increment[:, i], laws.empirical(drawn[:, i]))
+        assert comparison.verdict == "pass" and comparison.p_value > 1e-4
+    assert followed.increment.shape == followed.quartic.shape == (8_000, 4)
+
+
+def test_statistical_several_inputs_and_tangents_of_one_network(key):
+    """Joint laws: differences of log-norms of two inputs, and of two tangents at one."""
+    network = networks.relu_mlp((20,) * 5, 0.3)
+    x, dtype = np.stack([X, X + 0.5 * U]), jnp.result_type(float)
+    both = sampling.sample(paths.gram(network, x), key, 8_000)
+    assert both.increment.shape == (8_000, 2, 4)
+
+    def drawn(key):
+        return jnp.stack([forward(network, row, key) for row in jnp.asarray(x, dtype)])
+
+    seen = sampling.sample(drawn, jax.random.key(5), 8_000)
+    total, other = both.increment.sum(-1), seen.sum(-1)
+    for a, b in (
+        (total[:, 0] - total[:, 1], other[:, 0] - other[:, 1]),
+        (total[:, 1], other[:, 1]),
+    ):
+        comparison = laws.compare(a, laws.empirical(b))
+        assert comparison.verdict == "pass" and comparison.p_value > 1e-4
+    tangents = np.stack([U, X, U + 0.3 * X])
+    three = sampling.sample(paths.gram(network, X, tangents), key, 256)
+    one = sampling.sample(paths.gram(network, X, U), key, 256)
+    assert np.allclose(three.increment[:, 0], one.increment, atol=2e-4)  # the first draws are its
+    paired = sampling.sample(paths.gram(network, x, tangents[:2]), key, 8_000).increment.sum(-1)
+    single = sampling.sample(paths.gram(network, x[1], X), jax.random.key(6), 8_000).log_norm
+    assert laws.compare(paired[:, 1], laws.empirical(single)).verdict == "pass"
+
+
+def test_exact_one_key_is_one_network(key):
+    """Along x in a network without biases J x = f(x): forward and Jacobian increments agree."""
+    network = networks.relu_mlp((20,) * 5)
+    ahead, jacobian = (
+        jax.jit(paths.gram(network, X, tangent))(key).increment for tangent in (None, X)
+    )
+    assert np.allclose(ahead, jacobian, atol=2e-4)
+    observed = paths.gram(network, X, U, observe=lambda x, u: {"x": x @ x, "xu": x @ u})
+    trace, seen = jax.jit(observed)(key)
+    assert trace.increment.shape == (4,) and np.allclose(seen["x"], 1, atol=1e-5)
+    assert np.allclose(seen["xu"][0], X @ U / np.linalg.norm(X) / np.linalg.norm(U), atol=1e-5)
+
+
+def test_oracle_triangle_against_numpy(rounding):
+    V = RNG.normal(size=(4, 9)) * np.array([1, 1e-25, 1e10, 3])[:, None]
+    V[3] = V[0] + 1e-3 * V[3]
+    rows = grams.triangle(jnp.asarray(V, jnp.result_type(float)))
+    L = np.zeros((4, 4))
+    for i, row in enumerate(rows):
+        L[i, : i + 1] = np.float64(row)
+    expected = np.linalg.qr(V.T)[1].T
+    expected = expected * np.sign(np.diag(expected))
+    size = np.linalg.norm(V, axis=1)[:, None]
+    assert np.allclose(L / size, expected / size, rtol=0, atol=20 * rounding)
+    twice = grams.triangle(jnp.ones((2, 5)))
+    assert twice[1][1] < 1e-6 and np.all(np.float64(grams.triangle(jnp.zeros((2, 3)))[1]) == 0)
+
+
+def test_exact_dead_and_tiny_vectors(key):
+    narrow = networks.relu_mlp((3, *(1,) * 8))
+    trace = jax.jit(jax.vmap(paths.gram(narrow, np.ones(3), np.ones(3))))(jax.random.split(key, 99))
+    dead = np.isneginf(trace.increment)
+    assert dead[:, -1].sum() > 0 and not np.any(np.isnan(trace.increment))
+    assert np.all(dead[:, 1:] >= dead[:, :-1])
+    tanh = networks.mlp((50, 50, 50), "tanh")
+    trace = jax.jit(paths.gram(tanh, np.full(50, 1e-25)))(key)
+    assert np.all(np.abs(trace.increment) < 2)
+    biased = networks.mlp((3, *(2,) * 30), "relu", 0.5)
+    trace = jax.jit(jax.vmap(paths.gram(biased, np.ones(3))))(jax.random.split(key, 99))
+    assert not np.any(np.isnan(trace.increment)) and np.any(np.isneginf(trace.increment))
+
+
+def test_exact_compile_size_does_not_grow_with_depth(key):
+    def lines(depth):
+        path = paths.gram(networks.relu_mlp((8,) * (depth + 1), 0.1), np.ones(8), np.arange(8.0))
+        return len(jax.jit(path).lower(key).as_text().splitlines())
+
+    assert lines(1000) == lines(100)
+
+
+def test_statistical_wide_layers_do_not_fluctuate(key):
+    """Width 100,000, depth 100: the cosine of two ReLU inputs follows the arc-cosine kernel."""
+    network = networks.relu_mlp((1000, *(100_000,) * 3))
+    x = np.eye(2, 1000) + 1e-9
+    path = paths.gram(network, x, observe=lambda X, T: X[0] @ X[1])
+    trace, cosine = jax.jit(path)(key)
+    assert np.all(np.abs(trace.increment) < 5 * (5 / 1e5) ** 0.5)
+    kernel = lambda rho: (np.sqrt(1 - rho**2) + rho * (np.pi - np.arccos(rho))) / np.pi  # noqa: E731
+    expected = [0, kernel(0), kernel(kernel(0))]
+    assert np.allclose(cosine, expected, atol=0.02)
+
+
+def test_exact_bad_input(key):
+    network = NETWORKS["relu"]()
+    for wrong in (
+        networks.relu_mlp(WIDTHS, weight_law=weights.laplace()),
+        networks.conv((2, 3), (5,)),
+    ):
+        with pytest.raises(ValueError, match=r"layer 0 of .*one matrix of normal.*jacobian_path"):
+            paths.gram(wrong, np.ones(wrong.shape))
+    with pytest.raises(ValueError, match=r"x\.shape = \(19,\)"):
+        paths.gram(network, X[:-1])
+    with pytest.raises(ValueError, match=r"tangent\.shape = \(3, 20\): must be .*\(2, 20\)"):
+        paths.gram(network, np.stack([X, U]), np.ones((3, 20)))
+    with pytest.raises(ValueError, match=r"(?s)tangent = .*not all zero"):
+        paths.gram(network, X, np.stack([U, 0 * X]))
+    with pytest.raises(ValueError, match=r"network = 3: must be a Network"):
+        paths.gram(3, X)
+    with pytest.raises(ValueError, match=r"key"):
+        paths.gram(network, X)(3)
+    with pytest.raises(ValueError, match=r"activation = 'swish': .*relu, linear, tanh"):
+        networks.mlp(WIDTHS, "swish")
