@@ -286,10 +286,10 @@ def jacobian_path(
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
         dtype = jnp.result_type(float)
-        start = jnp.asarray(x, dtype)
+        start, along = scans.unknown((jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)))
         if network.homogeneous:
             _, start = norms.normalise(start)
-        carry = start, jnp.asarray(tangent, dtype)
+        carry = start, along
         trace, seen = scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
         return (trace, seen) if observe else trace
 

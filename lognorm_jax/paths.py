@@ -170,7 +170,7 @@ def dense(
 
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
-        start = jnp.asarray(unit, dtype), jnp.int32(widths[0])
+        start = scans.unknown(jnp.asarray(unit, dtype)), jnp.int32(widths[0])
         return scans.scan_layers(kinds, step, start, log_scale.astype(dtype))[1]
 
     # the whole matrices, hardly ever wanted, need room too, but not in the cache
@@ -273,8 +273,9 @@ def gram(
 
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
-        log_size, unit = norms.normalise_rows(start)
-        carry = unit if network.homogeneous else start, log_size, along
+        first, tangents = scans.unknown((start, along))
+        log_size, unit = norms.normalise_rows(first)
+        carry = unit if network.homogeneous else first, log_size, tangents
         constants = np.zeros(len(network.kinds), np.float32)
         trace, seen = scans.scan_layers(network.kinds, step, carry, constants)[1]
         trace = Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))

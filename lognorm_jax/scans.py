@@ -32,6 +32,15 @@ def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[i
         start += covered
 
 
+def unknown(start: Any) -> Any:
+    """Return the vectors that a path starts from, such that the compiler does not know them.
+
+    What it computes of constants by itself may differ in the last bits from what devices compute,
+    and it does so on one device but not on several.
+    """
+    return lax.optimization_barrier(start)
+
+
 def scan_layers(
     kinds: Sequence[Hashable], step_of: Callable, carry: Any, constants: np.ndarray
 ) -> tuple[Any, Any]:

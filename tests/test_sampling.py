@@ -171,6 +171,23 @@ def test_exact_network_paths_stay_in_cache():
     )
 
 
+def test_invariance_wide_first_layers_that_are_not_scanned(key):
+    """On one device the compiler would sum what it knows of a constant start, in another order."""
+    law, x = weights.normal(), np.ones(100)
+    network = networks.relu_mlp((100, 30, 20), 0.1)
+    for path in (
+        paths.dense(ensembles.Ensemble((100, 30, 20), law, masks.relu())),
+        networks.jacobian_path(network, x, x),
+        paths.gram(network, x, x),
+    ):
+        one, two = (
+            sampling.sample(path, key, 200, block_size=32, devices=jax.devices()[:n])
+            for n in (1, 2)
+        )
+        assert np.array_equal(one.increment, two.increment)
+        assert np.array_equal(one.quartic, two.quartic)
+
+
 PEAK = """
 import sys
 import jax
