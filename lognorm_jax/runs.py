@@ -156,12 +156,25 @@ def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 
 
 def _canonical(spec: Mapping[str, Any]) -> str:
     try:
+        _string_keys(spec)
         text = json.dumps(dict(spec), sort_keys=True, allow_nan=False, ensure_ascii=False)
         text.encode()  # lone surrogates are no text
         return text
     except (TypeError, ValueError) as error:
         allowed = f"made of strings, finite numbers, lists and dictionaries ({error})"
         checks.require(False, "spec", spec, allowed)
+
+
+def _string_keys(value: Any) -> None:
+    """Raise ``TypeError`` for a dictionary, at any depth, with keys that JSON would change."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is not a string")
+            _string_keys(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            _string_keys(entry)
 
 
 def _digest(spec: Mapping[str, Any]) -> str:
@@ -188,9 +201,12 @@ def _claim(path: Path, spec: Mapping[str, Any]) -> None:
         whole = False
     way_out = "Take another directory, or remove this one to start afresh."
     checks.require(whole, "directory", str(path.parent), f"one whose {path.name} is whole", way_out)
-    differing = [k for k in sorted({*known, *spec}) if known.get(k) != spec.get(k)]
-    shown = "; ".join(f"{k}: {known.get(k)!r} there, {spec.get(k)!r} now" for k in differing)
-    allowed = f"that of the same run, but {path.name} differs in {shown}"
+    differing = []
+    for name in sorted({*known, *spec}):
+        before, now = (json.dumps(s[name]) if name in s else "none" for s in (known, spec))
+        if before != now:
+            differing.append(f"{name}: {before} there, {now} now")
+    allowed = f"that of the same run, but {path.name} differs in {'; '.join(differing)}"
     checks.require(there == digest, "directory", str(path.parent), allowed, way_out)
 
 

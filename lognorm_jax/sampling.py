@@ -125,8 +125,10 @@ class _Job:
         if self.run is not None:
             checks.instance("run", self.run, runs.Run)
         shapes = jax.eval_shape(self.path, self.key)
-        some = any(leaf.size for leaf in jax.tree.leaves(shapes))
-        checks.require(some, "path(key)", shapes, "a pytree of arrays, not all empty")
+        leaves = jax.tree.leaves(shapes)
+        numbers = not any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves)
+        some = numbers and any(leaf.size for leaf in leaves)
+        checks.require(some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty")
         followed = reduce is _keep or hasattr(shapes, "increment")
         checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
         num_blocks = -(-num_samples // size)

@@ -133,6 +133,9 @@ def test_exact_another_run_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=r"sampling.json differs in"):
             wrong()
+    for changed, shown in (({}, "none now"), ({**SPEC, "path": None}, "null now")):
+        with pytest.raises(ValueError, match=rf'differs in path: "dense" there, {shown}'):
+            runs.open_run(tmp_path, {"widths": [5, 4, 4]} | changed)
     assert files(tmp_path) == before
     (tmp_path / "spec.json").write_text((tmp_path / "spec.json").read_text().replace("5", "6"))
     with pytest.raises(ValueError, match=r"one whose spec.json is whole"):
@@ -143,7 +146,7 @@ def test_exact_bad_arguments(tmp_path):
     for bad in (None, "dense", [1]):
         with pytest.raises(ValueError, match=r"spec = .*must be a dictionary"):
             runs.open_run(tmp_path, bad)
-    for bad in ({"x": np.float32(1)}, {"x": float("nan")}, {"x": PATH}):
+    for bad in ({"x": np.float32(1)}, {"x": float("nan")}, {"x": PATH}, {1: 2}, {"x": [{1: 2}]}):
         with pytest.raises(ValueError, match=r"spec = .*made of strings, finite numbers"):
             runs.open_run(tmp_path, bad)
     for bad in (0, 1.5, True):
