@@ -28,7 +28,7 @@ def square_correlation(cosine: Any) -> np.ndarray:
 
 
 def product_correlation(cosine: Any) -> np.ndarray:
-    """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1."""
+    """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b))."""
     rho = _cosine(cosine)
     return 2 / np.pi * (np.arcsin(rho) + rho * np.sqrt(1 - rho**2))
 

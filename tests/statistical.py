@@ -3,11 +3,14 @@
 import numpy as np
 
 
-def assert_near(estimate, error, truth, sigmas=5):
-    """Fail unless |estimate − truth| < sigmas · standard error, everywhere."""
+def assert_near(estimate, error, truth, sigmas=5, *, allowance=0.0):
+    """Fail unless |estimate − truth| < sigmas · standard error, everywhere.
+
+    allowance: what theory allows a truth to first order to be off by.
+    """
     estimate, error, truth = np.broadcast_arrays(estimate, error, truth)
     assert np.all(np.isfinite(estimate)) and np.all(np.isfinite(truth))
-    worst = np.max(np.abs(estimate - truth) / np.maximum(error, 1e-300))
+    worst = np.max((np.abs(estimate - truth) - allowance) / np.maximum(error, 1e-300))
     assert worst < sigmas, f"{worst:.1f} standard errors: {estimate} ± {error}, not {truth}"
 
 

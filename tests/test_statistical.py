@@ -10,6 +10,9 @@ def test_exact_assert_near_passes_and_fails():
             statistical.assert_near(estimate, 0.1, truth)
     with pytest.raises(AssertionError):
         statistical.assert_near(np.array([1.0, 2.0]), 0.1, 1.0)
+    statistical.assert_near(1.0, 0.1, 1.6, allowance=0.2)
+    with pytest.raises(AssertionError):
+        statistical.assert_near(1.0, 0.1, 1.8, allowance=0.2)
 
 
 def test_statistical_errors_cover():
