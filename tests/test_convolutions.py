@@ -1,0 +1,151 @@
+"""Variance of a convolution, given its input, exactly; and the conv networks that obey it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import statistical
+
+from lognorm_jax import convolutions, masks, networks, probes, sampling
+
+C_IN, C_OUT, S = 4, 5, 6
+X, U = np.random.default_rng(3).normal(size=(2, C_IN, S))
+
+
+def ratios(network, x, u, key, num_samples=60_000):
+    path = networks.jacobian_path(network, x, u)
+    return np.exp(sampling.sample(path, key, num_samples, block_size=1000).log_norm)
+
+
+def masked(key, x, keep_prob, taps):
+    """Return ‖D W * x‖²/‖x‖² with independent masks in all places, variance 1/(p k c_out)."""
+    key_weight, key_mask = jax.random.split(key)
+    P = convolutions.patches(jnp.asarray(x, jnp.result_type(float)), taps)
+    W = jax.random.normal(key_weight, (C_OUT, len(P))) / (keep_prob * 3 * C_OUT) ** 0.5
+    z = masks.bernoulli(keep_prob).sample(key_mask, (C_OUT, P.shape[1]), P.dtype) * (W @ P)
+    return jnp.sum(z * z) / np.sum(x**2)
+
+
+def test_oracle_patches_against_loops():
+    x = np.random.default_rng(0).normal(size=(2, 5))
+    P = np.asarray(convolutions.patches(jnp.asarray(x), (3,)))
+    for t in range(5):
+        assert np.allclose(
+            P[:, t], np.concatenate([x[c, np.arange(t - 1, t + 2) % 5] for c in (0, 1)])
+        )
+    x = np.random.default_rng(0).normal(size=(2, 4, 5))
+    P = np.asarray(convolutions.patches(jnp.asarray(x), (3, 2))).reshape(2, 3, 2, 4, 5)
+    for i, j in ((0, 0), (3, 4), (2, 1)):
+        rows, columns = np.arange(i - 1, i + 2) % 4, np.arange(j, j + 2) % 5
+        assert np.allclose(P[..., i, j], x[:, rows][:, :, columns])
+
+
+def test_oracle_layer_against_lax(key, rounding):
+    """The same numbers as a circular convolution of jax.lax."""
+    network = networks.conv((3, 4), (6, 7), (3, 5), bias_scale=0.3)
+    params = network.init(key)
+    x = jax.random.normal(key, (3, 6, 7))
+    (layer,) = network.layers(params)
+    W, b = params[0]["weight"][0].reshape(4, 3, 3, 5), params[0]["bias"][0]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (2, 2)), mode="wrap")[None]
+    expected = jax.lax.conv(padded, W, (1, 1), "VALID", precision="highest")[0]
+    assert np.allclose(layer(x), jax.nn.relu(expected + b[:, None, None]), atol=10 * rounding)
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_statistical_variance_of_a_relu_layer_along_its_input(taps, key):
+    network = networks.conv((C_IN, C_OUT), (S,), taps)
+    expected = convolutions.predictable_variance(jnp.asarray(X), (taps,), C_OUT)
+    ratio = ratios(network, X, X, key)
+    statistical.assert_near(*statistical.mean_and_error(ratio), 1)
+    statistical.assert_near(*statistical.variance_and_error(ratio), float(expected))
+
+
+@pytest.mark.parametrize("shape", [(S,), (3, 2)])
+def test_statistical_variance_of_a_jacobian_along_another_direction(shape, key):
+    """The masks depend on x, the tangent does not: the cosines of both count."""
+    x, u = X.reshape(C_IN, *shape), U.reshape(C_IN, *shape)
+    x = x + 1  # aligned patches
+    taps = (3,) if len(shape) == 1 else (2, 2)
+    network = networks.conv((C_IN, C_OUT), shape, taps)
+    x, u = jnp.asarray(x), jnp.asarray(u)
+    expected = float(convolutions.predictable_variance(x, taps, C_OUT, tangent=u))
+    ratio = ratios(network, np.asarray(x), np.asarray(u), key)
+    statistical.assert_near(*statistical.mean_and_error(ratio), 1)
+    statistical.assert_near(*statistical.variance_and_error(ratio), expected)
+    wrong = float(convolutions.predictable_variance(u, taps, C_OUT))
+    value, error = statistical.variance_and_error(ratio)
+    assert abs(wrong - value) > 5 * error  # the formula along x is another one
+
+
+@pytest.mark.parametrize("keep_prob", [0.5, 0.8])
+def test_statistical_variance_with_independent_masks(keep_prob, key):
+    expected = convolutions.predictable_variance(jnp.asarray(X), (3,), C_OUT, keep_prob=keep_prob)
+    ratio = sampling.sample(lambda key: masked(key, X, keep_prob, (3,)), key, 60_000)
+    statistical.assert_near(*statistical.mean_and_error(ratio.astype(np.float64)), 1)
+    statistical.assert_near(
+        *statistical.variance_and_error(ratio.astype(np.float64)), float(expected)
+    )
+
+
+def test_exact_limits_of_the_formula():
+    """One position, or all alike: 5/c, the dense law; many orthogonal patches: 5/(c s)."""
+    ones = jnp.ones((3, 8))
+    variance = convolutions.predictable_variance
+    assert variance(ones, (3,), 10) == pytest.approx(5 / 10, rel=1e-5)
+    assert variance(jnp.arange(4.0)[:, None], (1,), 10) == pytest.approx(5 / 10, rel=1e-5)
+    assert variance(jnp.eye(8), (1,), 10) == pytest.approx(5 / (10 * 8), rel=1e-5)
+    assert variance(jnp.zeros((3, 8)), (3,), 10) == 0
+    assert variance(ones, (3,), 10, keep_prob=1) == pytest.approx(2 / 10, rel=1e-5)
+    both = variance(ones, (3,), 10, tangent=jnp.eye(3, 8))
+    assert both > variance(jnp.eye(3, 8), (3,), 10)  # aligned masks are less independent
+
+
+def test_statistical_depth_aligns_the_positions(key):
+    """So the variance of a layer climbs from 5/(c s) towards 5/c: the effective width is c."""
+    c, s, depth = 16, 8, 40
+    network = networks.conv((c,) * (depth + 1), (s,), 3)
+    x = np.random.default_rng(1).normal(size=(c, s))
+
+    def observe(x, tangent):
+        return convolutions.predictable_variance(x, (3,), c)
+
+    path = networks.jacobian_path(network, x, x, observe=observe)
+    trace, predicted = sampling.sample(path, key, 3_000)
+    assert predicted.shape == (3_000, depth)
+    climbing = c * predicted.mean(0)
+    assert climbing[0] < 1.5 and climbing[-1] > 3.5 and np.all(np.diff(climbing[:10]) > 0)
+    total, error = statistical.variance_and_error(trace.log_norm)
+    statistical.assert_near(total, error, predicted.sum(1).mean(), allowance=0.25 * total)
+    assert total > 5 * (5 * depth / (c * s))
+
+
+def test_oracle_path_of_a_conv_network_equals_its_layers(key, rounding):
+    network = networks.conv((2, 3, 3, 4), (5,), 3, "tanh", 0.2)
+    x, u = np.random.default_rng(0).normal(size=(2, 2, 5))
+    layers = network.layers(network.init(key))
+    increments = probes.jvp_increments(layers, x, u)
+    trace = jax.jit(networks.jacobian_path(network, x, u))(key)
+    assert np.allclose(trace.increment, increments, rtol=0, atol=10 * rounding)
+
+
+def test_exact_bad_input():
+    small = networks.conv((2, 2), (4,))
+    for name, call in (
+        ("taps", lambda: networks.conv((2, 2), (4,), 5)),
+        ("taps", lambda: networks.conv((2, 2), (4, 4), (3,))),
+        (r"taps\[0\]", lambda: networks.conv((2, 2), (4,), 0)),
+        ("channels", lambda: networks.conv((2,), (4,))),
+        (r"channels\[1\]", lambda: networks.conv((2, 0), (4,))),
+        ("positions", lambda: networks.conv((2, 2), (4, 4, 4))),
+        ("activation", lambda: networks.conv((2, 2), (4,), activation="swish")),
+        ("bias_scale", lambda: networks.conv((2, 2), (4,), bias_scale=-1)),
+        ("network", lambda: networks.limit_law(networks.conv((2, 2), (4,)))),
+        (
+            r"tangent\.shape",
+            lambda: networks.jacobian_path(small, np.ones((2, 4)), np.ones(8)),
+        ),
+        ("channels", lambda: convolutions.predictable_variance(jnp.ones((2, 3)), (1,), 0)),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} = "):
+            call()
