@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
     {"bits", "norms", "residuals", "runs", "summaries", "tables", "transports"},
-    {"weights", "masks", "laws", "sampling", "probes", "scans"},
-    {"activations", "ensembles", "increments"},
-    {"layers", "quadrature"},
+    {"weights", "masks", "laws", "sampling", "scans", "blocks"},
+    {"activations", "ensembles", "increments", "reports"},
+    {"layers", "quadrature", "probes"},
     {"convolutions", "grams", "inversion"},
     {"exact", "moments"},
     {"paths"},

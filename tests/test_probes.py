@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statistical
 
-from lognorm_jax import probes
+from lognorm_jax import blocks, ensembles, exact, laws, masks, probes, weights
 
 
 def test_oracle_jvp_increments_against_the_whole_jacobian(rounding):
@@ -67,3 +68,124 @@ def test_exact_the_floating_type_of_x_is_kept():
     assert probes.jvp_increments([jnp.sin], [0, 0], [1, 0]).dtype == jnp.result_type(float)
     generated = (layer for layer in [jnp.sin, jnp.cos])
     assert probes.jvp_increments(generated, np.ones(2), np.ones(2)).shape == (2,)
+
+
+def smooth_network():
+    """Return layers of uneven shapes, an input, a tangent and a cotangent."""
+    rng = np.random.default_rng(1)
+    A, B = (jnp.asarray(rng.normal(size=shape)) for shape in ((5, 3), (4, 5)))
+    layers = [lambda x: jnp.tanh(A @ x), lambda x: B @ x, lambda x: x.reshape(2, 2) ** 3]
+    return layers, rng.normal(size=3), 7 * rng.normal(size=3), rng.normal(size=(2, 2))
+
+
+def test_oracle_vjp_increments_against_the_whole_jacobian(rounding):
+    layers, x, _, cotangent = smooth_network()
+    start = jnp.asarray(x, jnp.result_type(float))
+    points = [start]
+    for layer in layers:
+        points.append(layer(points[-1]))
+    found = probes.vjp_increments(layers, x, cotangent)
+    v, expected = cotangent.ravel(), []
+    for layer, point in reversed(list(zip(layers, points[:-1], strict=True))):
+        J = np.asarray(jax.jacobian(layer)(point)).reshape(len(v), -1)
+        expected.append(np.log(np.sum((J.T @ v) ** 2) / np.sum(v**2)))
+        v = J.T @ v
+    assert np.allclose(found, expected[::-1], rtol=0, atol=10 * rounding)
+    both = jax.jit(jax.vmap(lambda x, c: probes.vjp_increments(layers, x, c)))
+    many = both(jnp.stack([x] * 2), jnp.stack([cotangent] * 2))
+    assert np.allclose(many, found[None], rtol=0, atol=10 * rounding)
+
+
+def test_oracle_activation_increments(rounding):
+    layers, x, _, _ = smooth_network()
+    found, sizes = probes.activation_increments(layers, x), [np.sum(x**2)]
+    point = jnp.asarray(x, jnp.result_type(float))
+    for layer in layers:
+        point = layer(point)
+        sizes.append(float(jnp.sum(point * point)))
+    assert np.allclose(found, np.diff(np.log(sizes)), rtol=0, atol=10 * rounding)
+    dying = [lambda x: x, lambda x: 0 * x, lambda x: x + 1]
+    assert np.allclose(probes.activation_increments(dying, x), [0, -np.inf, -np.inf], atol=1e-6)
+    with pytest.raises(ValueError, match=r"x = .*not all zero"):
+        probes.activation_increments(layers, 0 * x)
+
+
+def test_exact_dead_layers_backwards():
+    layers = [lambda x: 3 * x, jax.nn.relu, lambda x: x]
+    increments = probes.vjp_increments(layers, -jnp.ones(3), jnp.ones(3))
+    assert np.allclose(increments, [-np.inf, -np.inf, 0], atol=1e-6)
+    with pytest.raises(ValueError, match=r"cotangent\.shape = \(2,\)"):
+        probes.vjp_increments(layers, np.ones(3), np.ones(2))
+
+
+def mlp_of_ones_own(key, scale=2**0.5, depth=6):
+    keys = jax.random.split(key, depth)
+    weight = jax.vmap(lambda key: scale * jax.random.normal(key, (40, 40)) / 40**0.5)(keys)
+    return [lambda x, W=W: jax.nn.relu(W @ x) for W in weight]
+
+
+def test_statistical_probe_finds_the_law_of_a_relu_network(key):
+    inputs = np.random.default_rng(0).normal(size=(5, 40))
+    ensemble = ensembles.Ensemble((40,) * 7, weights.normal(), masks.relu())
+    law = exact.law(ensemble)
+    for kind in ("jvp", "vjp"):
+        report = probes.probe(mlp_of_ones_own, inputs, key, num_samples=4_000, kind=kind)
+        assert report.verdict == "stable" and len(report.names) == 6
+        statistical.assert_near(report.mean, report.mean_error, law.mean)
+        statistical.assert_near(report.variance, report.variance_error, law.variance)
+        assert report.beta_interval[0] < law.variance / 5 < report.beta_interval[1]
+        assert laws.compare(report.log_norms, law).verdict == "pass"
+    mean, variance = exact.increment_cumulants(40, masks.relu(), 2)
+    statistical.assert_near(report.layer_mean, report.layer_mean_error, mean)
+    statistical.assert_near(report.layer_variance, report.layer_variance_error, variance)
+    assert laws.ks_distance(report.law, law) < 0.05
+    text = str(report)
+    assert text.count("\n") == 9 and "stable: of 4000 samples" in text
+
+
+@pytest.mark.parametrize(
+    ("scale", "verdict"), [(0.8, "vanishing"), (2.4, "exploding"), (0.0, "vanishing")]
+)
+def test_exact_verdicts(scale, verdict, key):
+    inputs = np.ones((1, 40))
+
+    def init(key):
+        return mlp_of_ones_own(key, scale, 10)
+
+    report = probes.probe(init, inputs, key, num_samples=200)
+    assert report.verdict == verdict
+    assert report.dead_mass == (scale == 0)
+
+
+def test_exact_erratic_and_fixed_models(key):
+    def init(key):
+        return [lambda x: jnp.exp(6 * jax.random.normal(key)) * x]
+
+    assert probes.probe(init, np.ones((2, 3)), key, num_samples=200).verdict == "erratic"
+    fixed = probes.probe([jnp.sin], np.zeros((2, 3)), key, num_samples=100)
+    assert fixed.variance == pytest.approx(0, abs=1e-10) and fixed.verdict == "stable"
+    wide = probes.probe([lambda x: jnp.tile(x, 1000)], np.ones((2, 3)), key, num_samples=100)
+    assert wide.verdict == "stable"  # norms grow by √1000, coordinates do not
+
+
+def test_exact_probe_names_what_fails(key):
+    overflow = [jnp.sin, blocks.named(lambda x: jnp.exp(1e3 * x), "blow up"), jnp.cos]
+    for kind in probes.KINDS:
+        with pytest.raises(ValueError, match=r"layers\[1\] \(1: blow up\): .*not finite"):
+            probes.probe(overflow, np.ones((1, 3)), key, num_samples=100, kind=kind)
+    with pytest.raises(ValueError, match=r"layers\[1\] \(narrow\) for an input of shape \(3,\)"):
+        narrow = blocks.named(lambda x: jnp.ones((2, 4)) @ x, "narrow")
+        probes.probe([jnp.sin, narrow], np.ones((1, 3)), key)
+    for name, call in (
+        ("kind", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, kind="hvp")),
+        ("num_samples", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, num_samples=9)),
+        ("factor", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, factor=1)),
+        (r"inputs\.shape", lambda: probes.probe([jnp.sin], np.ones(3), key)),
+        (
+            r"direction\.shape",
+            lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, direction=np.ones(2)),
+        ),
+        ("key", lambda: probes.probe([jnp.sin], np.ones((1, 3)), 0)),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} = "):
+            call()

@@ -1,0 +1,147 @@
+"""Models of any framework as lists of callables x -> x, by naming their blocks.
+
+Nothing here imports a framework: Flax NNX and Equinox modules are callables with attributes, Flax
+Linen modules have ``bind`` and ``apply``.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from lognorm_jax import checks
+
+
+def blocks(
+    model: Any, names: Sequence[Any], variables: Any = None, *, example: Any = None
+) -> list[Callable[[jax.Array], jax.Array]]:
+    """Return the named blocks of a model as callables x -> x, to probe in this order.
+
+    model: a Flax NNX or Equinox module; or a Flax Linen module, with its ``variables``; for blocks
+    that a Linen module makes as it runs (``nn.compact``) also ``example``, an input of the model.
+    names: what is applied, in order; each the path of a block in the model, such as "encoder" or
+    "layers[0].linear"; or a function, such as ``jax.nn.relu``, for what the model does between; or
+    a tuple of these, which are then one layer. Nothing of the model is changed.
+
+    Each callable has the name of its block, for error messages. Raises ``ValueError`` for a name
+    that the model does not have.
+
+    >>> class Model:
+    ...     double = staticmethod(lambda x: 2 * x)
+    >>> [layer.__name__ for layer in blocks(Model(), ["double", ("double", abs)])]
+    ['double', 'double, abs']
+    """
+    listed = isinstance(names, Sequence) and not isinstance(names, str) and len(names) >= 1
+    allowed = "a sequence of paths, functions and tuples of these"
+    checks.require(listed, "names", names, allowed)
+    find = _linen(model, variables, example) if variables is not None else _attribute(model)
+
+    def one(name, place):
+        if isinstance(name, str):
+            found = find(name, place)
+            checks.require(callable(found), place, name, "the path of a block that can be called")
+            return named(found, name)
+        checks.require(callable(name), place, name, "the path of a block, or a function")
+        return named(name, getattr(name, "__name__", repr(name)))
+
+    layers = []
+    for i, name in enumerate(names):
+        parts = name if isinstance(name, tuple) else (name,)
+        checks.require(len(parts) >= 1, f"names[{i}]", name, allowed)
+        layers.append(chain([one(part, f"names[{i}]") for part in parts]))
+    return layers
+
+
+def functions(
+    layers: Sequence[Callable] | Mapping[str, Callable], params: Any
+) -> list[Callable[[jax.Array], jax.Array]]:
+    """Return functions f(params, x) with their params bound, as callables x -> x.
+
+    layers: a sequence of functions, with ``params`` a sequence as long; or a dictionary of them,
+    with ``params`` a dictionary of the same keys, whose names the callables get.
+    """
+    if isinstance(layers, Mapping):
+        fits = isinstance(params, Mapping) and set(params) == set(layers)
+        checks.require(fits, "params", params, f"a dictionary with the keys {sorted(layers)}")
+        pairs = [(name, layer, params[name]) for name, layer in layers.items()]
+    else:
+        fits = isinstance(params, Sequence) and len(params) == len(layers)
+        checks.require(fits, "params", params, f"a sequence of {len(layers)}, one a layer")
+        called = [getattr(layer, "__name__", repr(layer)) for layer in layers]
+        pairs = list(zip(called, layers, params, strict=True))
+    return [named(lambda x, f=f, p=p: f(p, x), name) for name, f, p in pairs]
+
+
+def named(layer: Callable, name: str) -> Callable:
+    """Return the callable under another name."""
+
+    def apply(x):
+        return layer(x)
+
+    apply.__name__ = name
+    return apply
+
+
+def chain(layers: Sequence[Callable]) -> Callable:
+    """Return callables applied in turn, as one, of their joint name."""
+    if len(layers) == 1:
+        return layers[0]
+
+    def apply(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    apply.__name__ = ", ".join(layer.__name__ for layer in layers)
+    return apply
+
+
+def _attribute(model: Any) -> Callable[[str, str], Any]:
+    def find(path, place):
+        found = model
+        for step in re.findall(r"[^.\[\]]+", path):
+            try:
+                indexed = step.lstrip("-").isdigit() or isinstance(found, Mapping)
+                key = int(step) if step.lstrip("-").isdigit() else step
+                found = found[key] if indexed else getattr(found, step)
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                allowed = f"the path of a block: {type(found).__name__} has no {step!r} ({error})"
+                there = [name for name in getattr(found, "__dict__", ()) if name[0] != "_"]
+                instead = f"It has {', '.join(there)}." if there else ""
+                if hasattr(model, "bind"):
+                    instead += " To find blocks that a Linen module makes as it runs, give example."
+                checks.require(False, place, path, allowed, instead)
+        return found
+
+    return find
+
+
+def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any]:
+    """Return the search for blocks of a Linen module: attributes, or those made as it runs."""
+    usable = hasattr(model, "bind") and hasattr(model, "apply")
+    checks.require(usable, "model", model, "a Flax Linen module, where variables are given")
+    made = {}
+
+    def note(module, method):
+        if method == "__call__" and module.path:
+            made.setdefault(".".join(module.path), module.clone(parent=None))
+        return False
+
+    if example is not None:
+        model.apply(variables, example, capture_intermediates=note, mutable=["intermediates"])
+
+    def find(path, place):
+        key = re.sub(r"\[(-?\d+)\]", r"_\1", path)
+        if key not in made:
+            found = _attribute(model.bind(variables))(path, place)
+            return found
+        module = made[key]
+        own = {}
+        for collection, tree in variables.items():
+            for step in key.split("."):
+                tree = tree.get(step, {}) if isinstance(tree, Mapping) else {}
+            own[collection] = tree
+        return lambda x: module.apply(own, x)
+
+    return find

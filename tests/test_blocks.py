@@ -1,0 +1,155 @@
+"""The same model in Flax NNX, Flax Linen, Equinox and plain JAX, by naming its blocks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lognorm_jax import blocks, probes
+
+SHAPES = ((6, 5), (5, 5), (5, 4))
+WEIGHTS = [np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate(SHAPES)]
+X, U, C = np.arange(1.0, 7) / 6, np.ones(6), np.array([1.0, -2, 0.5, 1])
+
+
+def nnx_blocks():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(*shape, rngs=rngs) for shape in SHAPES])
+
+    model = Model(nnx.Rngs(0))
+    for layer, W in zip(model.layers, WEIGHTS, strict=True):
+        layer.kernel[...] = jnp.asarray(W)
+    return blocks.blocks(model, [("layers[0]", nnx.relu), ("layers.1", nnx.relu), "layers[-1]"])
+
+
+def linen_params(name):
+    own = [{"kernel": jnp.asarray(W), "bias": jnp.zeros(W.shape[1])} for W in WEIGHTS]
+    return {"params": {f"{name}_{i}": each for i, each in enumerate(own)}}
+
+
+def linen_blocks():
+    nn = pytest.importorskip("flax.linen")
+
+    class Model(nn.Module):
+        def setup(self):
+            self.dense = [nn.Dense(shape[1]) for shape in SHAPES]
+
+        def __call__(self, x):
+            for layer in self.dense[:-1]:
+                x = nn.relu(layer(x))
+            return self.dense[-1](x)
+
+    names = [("dense[0]", nn.relu), ("dense[1]", nn.relu), "dense[2]"]
+    return blocks.blocks(Model(), names, linen_params("dense"))
+
+
+def compact_blocks():
+    nn = pytest.importorskip("flax.linen")
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for shape in SHAPES[:-1]:
+                x = nn.relu(nn.Dense(shape[1])(x))
+            return nn.Dense(SHAPES[-1][1])(x)
+
+    names = [("Dense_0", nn.relu), ("Dense_1", nn.relu), "Dense_2"]
+    variables = linen_params("Dense")
+    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense_0': .*give example"):
+        blocks.blocks(Model(), names, variables)
+    return blocks.blocks(Model(), names, variables, example=jnp.ones(6))
+
+
+def equinox_blocks():
+    eqx = pytest.importorskip("equinox")
+
+    class Model(eqx.Module):
+        layers: list
+
+    linear = [
+        eqx.tree_at(
+            lambda one: (one.weight, one.bias),
+            eqx.nn.Linear(*W.shape, key=jax.random.key(0)),
+            (jnp.asarray(W.T), jnp.zeros(W.shape[1])),
+        )
+        for W in WEIGHTS
+    ]
+    names = [("layers[0]", jax.nn.relu), ("layers[1]", jax.nn.relu), "layers[2]"]
+    return blocks.blocks(Model(linear), names)
+
+
+def plain_blocks():
+    def hidden(W, x):
+        return jax.nn.relu(x @ W)
+
+    return blocks.functions([hidden, hidden, lambda W, x: x @ W], [jnp.asarray(W) for W in WEIGHTS])
+
+
+MADE = (nnx_blocks, linen_blocks, compact_blocks, equinox_blocks)
+
+
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
+def test_oracle_every_framework_gives_the_same_increments(make):
+    layers, plain = make(), plain_blocks()
+    for probe in (
+        lambda layers, x: probes.jvp_increments(layers, x, jnp.asarray(U, x.dtype)),
+        lambda layers, x: probes.vjp_increments(layers, x, jnp.asarray(C, x.dtype)),
+        probes.activation_increments,
+    ):
+        x = jnp.asarray(X, jnp.float32)
+        expected = probe(plain, x)
+        assert np.allclose(probe(layers, x), expected, rtol=0, atol=1e-6)
+        both = jax.jit(jax.vmap(lambda x, layers=layers, probe=probe: probe(layers, x)))
+        assert np.allclose(both(jnp.stack([x, x])), expected[None], rtol=0, atol=1e-6)
+    assert layers[0].__name__.endswith("relu") and len(layers) == 3
+
+
+def test_statistical_a_fresh_flax_model_a_key(key):
+    """Lecun initialisation halves the square of a ReLU layer: the probe says that it vanishes."""
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in range(10)])
+
+    def init(key):
+        names = [(f"layers[{i}]", nnx.relu) for i in range(10)]
+        return blocks.blocks(Model(nnx.Rngs(key)), names)
+
+    inputs = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
+    report = probes.probe(init, inputs, key, num_samples=400)
+    assert report.verdict == "vanishing" and report.names[1] == "1: layers[1], relu"
+    assert abs(report.mean - 10 * (np.log(0.5) - 2.5 / 32)) < 5 * report.mean_error + 0.1
+
+
+def test_exact_bad_names():
+    class Model:
+        head = staticmethod(lambda x: x)
+
+        def __init__(self):
+            self.layers, self.width, self.parts = [abs, abs], 3, {"first": abs}
+
+    model = Model()
+    found = blocks.blocks(model, ["layers[1]", "parts.first", ("head", abs)])
+    assert [layer(-2) for layer in found] == [2, 2, 2]
+    for names, message in (
+        (["layers[2]"], r"names\[0\] = 'layers\[2\]': .*has no '2'"),
+        (["head", "tail"], r"names\[1\] = 'tail': .*has no 'tail'.*It has layers, width, parts"),
+        (["width"], r"names\[0\] = 'width': .*can be called"),
+        ([3], r"names\[0\] = 3: .*or a function"),
+        ([], r"names = \[\]"),
+        ("head", r"names = 'head'"),
+        ([()], r"names\[0\] = \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            blocks.blocks(model, names)
+    with pytest.raises(ValueError, match=r"model = .*Flax Linen module"):
+        blocks.blocks(model, ["head"], {"params": {}})
+    named = blocks.functions({"a": lambda p, x: p * x}, {"a": 3})
+    assert named[0].__name__ == "a" and named[0](2) == 6
+    for layers, params in (({"a": abs}, {"b": 1}), ([abs], [1, 2]), ([abs], 3)):
+        with pytest.raises(ValueError, match=r"params = "):
+            blocks.functions(layers, params)
