@@ -7,6 +7,7 @@ Until it is done, finished blocks of samples are kept in NAME.blocks: if it is s
 command goes on from there. With --distributed it runs on all devices of a cluster.
 """
 
+import ast
 import importlib
 import json
 import pkgutil
@@ -46,7 +47,12 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
 
     Of several processes all compute, and the first writes and prints.
     """
-    experiment = importlib.import_module(f"experiments.{name}")
+    try:
+        experiment = importlib.import_module(f"experiments.{name}")
+    except ModuleNotFoundError as error:
+        install = "pip install -e '.[experiments,models]'"
+        print(f"{name} needs {error.name}, which is not installed: {install}", file=sys.stderr)
+        return 2
     folder = out or Path("results/quick" if quick else "results")
     try:
         key = jax.random.key(seed)
@@ -138,7 +144,8 @@ def main() -> None:
                 return 2
             return run(name, quick, out, seed)
 
-        start.__doc__ = importlib.import_module(f"experiments.{name}").__doc__
+        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        start.__doc__ = ast.get_docstring(ast.parse(source))
         return start
 
     flags = (tyro.conf.FlagCreatePairsOff,)

@@ -86,7 +86,8 @@ def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
     """Return the drift of the cosine ρ of two inputs of a shaped ReLU network, per unit of d/n.
 
     dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with
-    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape.
+    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape. At width n
+    it is off by a relative 1/n, or by −(c_+ + c_−)/√n where these do not cancel.
     Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
     """
     rest = jnp.sqrt(1 - cosine**2)

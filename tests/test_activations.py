@@ -75,7 +75,7 @@ def diffusion(rho, T, c_plus, c_minus, num_samples, steps=400):
 
 
 def test_statistical_cosine_of_two_inputs_follows_its_diffusion(key):
-    n, T, c_plus, c_minus = 200, 0.5, 0.0, -2.0
+    n, T, c_plus, c_minus = 200, 0.5, 1.0, -1.0
     phi = activations.shaped_relu(c_plus, c_minus, n)
     network = networks.mlp((n,) * (int(n * T) + 2), phi)
     x = np.zeros((2, n))

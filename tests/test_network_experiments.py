@@ -1,0 +1,164 @@
+"""The experiments on residual and convolutional networks, activations and models of others."""
+
+import jax
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from experiments import __main__ as runner
+from experiments import (
+    _check,
+    _figure,
+    _sampler,
+    activations,
+    convolutional_networks,
+    residual_networks,
+    your_model,
+)
+from lognorm_jax import exact, laws, residuals
+
+SIZE = 20_000
+
+
+def saved(experiment, results, folder):
+    _figure.save(experiment.draw(results), folder / "figure.png")
+    return (folder / "figure.png").stat().st_size > 10_000
+
+
+def fails(experiment, results, **changed):
+    wrong = results | {name.replace("__", "/"): value for name, value in changed.items()}
+    return _check.overall(experiment.check(wrong)) == "fail"
+
+
+def test_exact_residual_networks(monkeypatch, tmp_path):
+    """Samples made to follow the laws; without the interlayer sum these fail."""
+    rng, results = np.random.default_rng(0), {}
+    steps = rng.normal(size=(SIZE, len(residual_networks.DEPTHS)))
+
+    def draws(kind, depth, z):
+        mean, variance = residual_networks.theory(kind, depth)
+        return mean + variance**0.5 * z
+
+    for kind in ("balanced", "vanilla"):
+        columns = [
+            draws(kind, d, z) for d, z in zip(residual_networks.DEPTHS, steps.T, strict=True)
+        ]
+        width, depth = residual_networks.WIDTH, residual_networks.DEPTH
+        active = residuals.active_share(width, depth, *(0.5**0.5,) * 2)
+        active = np.concatenate([[0.5], active[:-1]]) if kind == "vanilla" else 0 * active + 0.5
+        results |= {
+            f"{kind}/log_norm": np.stack(columns, axis=1),
+            f"{kind}/active": np.stack([active, 0 * active + 1e-4]),
+            f"{kind}/active late": np.array([active[depth // 2 :].mean(), 3e-5]),
+        }
+    for depth in residual_networks.SMALL_DEPTHS:
+        results[f"1/d, {depth}/log_norm"] = draws("1/d", depth, rng.normal(size=SIZE))
+    assert _check.overall(residual_networks.check(results)) == "pass"
+    assert saved(residual_networks, results, tmp_path)
+    half = np.array([0.5, 3e-5])
+    assert fails(residual_networks, results, **{"vanilla/active late": half})
+    monkeypatch.setattr(residuals, "square_correlation", lambda cosine: 0 * cosine)
+    rows = residual_networks.check(results)
+    assert {row.case.split(",")[0] for row in rows if row.verdict == "fail"} == {"vanilla", "1/d"}
+
+
+def test_statistical_convolutional_networks(monkeypatch, tmp_path):
+    monkeypatch.setattr(convolutional_networks, "DEPTH", 5)
+    monkeypatch.setattr(convolutional_networks, "LAYERS", (1, 3, 5))
+    monkeypatch.setattr(convolutional_networks, "CHANNELS", 8)
+    with tqdm(disable=True) as bar:
+        results = convolutional_networks.compute(
+            key=jax.random.key(0),
+            quick=True,
+            bar=bar,
+            sample=_sampler.sampler(bar),
+            num_samples=2_000,
+        )
+    assert _check.overall(convolutional_networks.check(results)) == "pass"
+    assert saved(convolutional_networks, results, tmp_path)
+    for name in convolutional_networks.DIRECTIONS:
+        twice = {f"{name}/predicted": 2 * results[f"{name}/predicted"]}
+        assert fails(convolutional_networks, results, **twice)
+
+
+def test_exact_activations(tmp_path):
+    rng, results = np.random.default_rng(0), {}
+    for name, (phi, *_) in activations.CASES.items():
+        columns = []
+        for depth in activations.DEPTHS:
+            network = activations.network(name, depth)
+            uniform = rng.random(SIZE)
+            law = exact.law(network.ensemble) if phi.mask else laws.normal(-depth, depth)
+            columns.append(law.quantile(uniform))
+        results[f"{name}/log_norm"] = np.stack(columns, axis=1)
+    times = np.array(activations.DEPTHS) / activations.WIDTH
+    cosine = activations.diffusion(times, SIZE)
+    start = np.full((1, SIZE), activations.START)
+    results["cosine"] = np.concatenate([start, cosine]).T
+    for name in activations.SHOWN:
+        results |= {f"{name}/{label}": rng.normal(size=8_000) for label in ("in law", "whole")}
+    assert _check.overall(activations.check(results)) == "pass"
+    assert saved(activations, results, tmp_path)
+    still = np.full_like(results["cosine"], activations.START)
+    assert fails(activations, results, cosine=still)
+    for name in ("relu", "shaped relu"):
+        wide = {f"{name}/log_norm": 1.1 * results[f"{name}/log_norm"]}
+        assert fails(activations, results, **wide)
+    assert fails(activations, results, **{"tanh/whole": 0.2 + results["tanh/whole"]})
+
+
+def test_exact_your_model(tmp_path):
+    rng, results = np.random.default_rng(0), {}
+    for name, (_, verdict) in your_model.MODELS.items():
+        law = laws.normal(1, 0.2)
+        if "conv" not in name:
+            normal = your_model.ensemble("Flax NNX, He")
+            law = exact.law(normal)
+        results |= {
+            f"{name}/log_norm": law.quantile(rng.random(SIZE)) + your_model.shift(name),
+            f"{name}/verdict": np.array(verdict),
+            f"{name}/layers": np.ones((2, 8)),
+            f"{name}/beta": np.array(0.2),
+        }
+    growth = np.log(your_model.CHANNELS[-1])
+    perceptron = exact.law(your_model.ensemble("Flax NNX, He"))
+    results["uniform/log_norm"] = perceptron.quantile(rng.random(SIZE))
+    results["conv/log_norm"] = rng.normal(1, 0.2**0.5, SIZE) - growth
+    assert _check.overall(your_model.check(results)) == "pass"
+    assert saved(your_model, results, tmp_path)
+    for name in your_model.MODELS:
+        moved = {f"{name}/log_norm": 0.1 + results[f"{name}/log_norm"]}
+        assert fails(your_model, results, **moved)
+        other = "stable" if str(results[f"{name}/verdict"]) != "stable" else "erratic"
+        assert fails(your_model, results, **{f"{name}/verdict": np.array(other)})
+
+
+def test_exact_an_experiment_says_what_it_needs(monkeypatch, capsys):
+    def missing(name):
+        raise ModuleNotFoundError(name="equinox")
+
+    monkeypatch.setattr(runner.importlib, "import_module", missing)
+    assert runner.run("your_model") == 2
+    assert "your_model needs equinox" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", your_model.MODELS)
+def test_oracle_the_named_blocks_are_the_model(name, key):
+    """Applied in turn they give what the model gives."""
+    init, _ = your_model.MODELS[name]
+    x = your_model.images(name)[0]
+    y = x
+    for layer in init(key):
+        y = layer(y)
+    if "Flax NNX" in name:
+        kernel_init = {"He": jax.nn.initializers.he_normal()}.get(
+            name.split(", ")[1], jax.nn.initializers.lecun_normal()
+        )
+        whole = your_model.FlaxPerceptron(your_model.nnx.Rngs(key), kernel_init)(x)
+    elif "Equinox" in name:
+        whole = your_model.EquinoxPerceptron(key)(x)
+    else:
+        model = your_model.FlaxConvolutions()
+        image = np.ones((1, your_model.SIDE, your_model.SIDE, 1), np.float32)
+        whole = model.apply(model.init(key, image), x)
+    assert np.allclose(y, whole, rtol=1e-5, atol=1e-6)
