@@ -4,7 +4,8 @@ is slower than the loop one would write in NumPy or PyTorch.
 Expected, on two CPU cores: transport makes at least 0.7 layer steps for each number that
 jax.random.normal makes, and 4,000 paths for each of the NumPy loop at 100 × 100; the dense path
 with Rademacher weights makes 8 weights for each normal one at 100 × 100 and 1000 × 20, and with
-normal weights 1.5 paths for each of batched PyTorch at 1000 × 20 and no fewer elsewhere. Weights
+normal weights 1.5 paths for each of batched PyTorch at 1000 × 20 and no fewer elsewhere; a network
+followed in law (gram) 15 for each drawn whole at 64 × 20, 200 at 1000 × 20. Weights
 are those of the product, n² a layer, drawn or not. Raw rates are of one call for 2²² numbers, and
 of calls for 2¹⁶ whose results stay in cache and are only summed. Transport paths are reduced to
 their moments, or kept. Speeds are medians of repeated runs after warm-up, and have no verdict. Peak
@@ -37,6 +38,7 @@ from lognorm_jax import (
 )
 
 SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
+NETWORKS = ((64, 20),)  # only networks, drawn whole and followed in law
 SECONDS, QUICK_SECONDS = 0.6, 0.1  # of one run
 REPEATS, QUICK_REPEATS = 5, 3
 RAW = 22, 16  # log2 of numbers a call
@@ -101,6 +103,7 @@ def contenders(width, depth, key) -> dict[str, tuple]:
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
         "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
+        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 256),
     }
 
     ways = {}
@@ -188,8 +191,11 @@ def compute(*, key, quick, bar, sample, seconds=None) -> dict[str, np.ndarray]:
     repeats = QUICK_REPEATS if quick else REPEATS
     bar.unit, results = " measurements", {}
     ways = [contenders(*shape, key) for shape in SHAPES]
+    for shape in NETWORKS:
+        every = contenders(*shape, key)
+        ways.append({name: way for name, way in every.items() if name.startswith("network")})
     bar.reset(total=sum(map(len, ways)) + len(EXACT))
-    for (width, depth), contender in zip(SHAPES, ways, strict=True):
+    for (width, depth), contender in zip((*SHAPES, *NETWORKS), ways, strict=True):
         shape = f"{width} × {depth}"
         results[f"raw/{shape}"] = raw_rates(key, repeats)
         for name, (run, smallest) in contender.items():
@@ -229,8 +235,11 @@ def check(results) -> list[_check.Row]:
             _check.show(case, "10⁶ weights/s", rate * depth * width**2 / 1e6),
             _check.show(case, "of raw, 2²²", unit / raw[0]),
             _check.show(case, "of raw, 2¹⁶", unit / raw[1]),
-            _check.show(case, "× NumPy", rate / speed["NumPy loop", shape]),
         ]
+        if ("NumPy loop", shape) in speed:
+            rows.append(_check.show(case, "× NumPy", rate / speed["NumPy loop", shape]))
+        if name == "network gram":
+            rows.append(_check.show(case, "× network jvp", rate / speed["network jvp", shape]))
         if ("PyTorch", shape) in speed:
             rows.append(_check.show(case, "× PyTorch", rate / speed["PyTorch", shape]))
         if np.isfinite(peak):
