@@ -103,7 +103,7 @@ def contenders(width, depth, key) -> dict[str, tuple]:
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
         "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
-        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 256),
+        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 4 * block),
     }
 
     ways = {}
