@@ -190,7 +190,7 @@ def follow(layers: Sequence[Callable], x: jax.Array) -> jax.ShapeDtypeStruct:
         before = f"layers[{i}]{own} for an input of shape {reached.shape}"
         try:
             reached = jax.eval_shape(layer, reached)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # of any kind: it is the layer that raised it
             raise ValueError(
                 f"{before}: {error} Each layer must take the output of the one before."
             ) from error

@@ -59,6 +59,9 @@ def test_statistical_variance_of_a_relu_layer_along_its_input(taps, key):
     ratio = ratios(network, X, X, key)
     statistical.assert_near(*statistical.mean_and_error(ratio), 1)
     statistical.assert_near(*statistical.variance_and_error(ratio), float(expected))
+    linear = convolutions.predictable_variance(jnp.asarray(X), (taps,), C_OUT, keep_prob=1)
+    with pytest.raises(AssertionError):  # without S, of the masks
+        statistical.assert_near(*statistical.variance_and_error(ratio), float(linear))
 
 
 @pytest.mark.parametrize("shape", [(S,), (3, 2)])
