@@ -48,10 +48,10 @@ def test_statistical_gram_equals_the_network_in_law(name, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tangent", ["x", "u"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_statistical_50_000_gram_paths_equal_the_network_in_law(name, tangent, key):
-    equal_in_law(NETWORKS[name](), {"x": X, "u": U}[tangent], 50_000, key)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "relu"])
+def test_statistical_50_000_gram_paths_equal_the_network_in_law(name, key):
+    """Along x where that has a law of its own, and in another direction elsewhere."""
+    equal_in_law(NETWORKS[name](), X if "vanilla" in name or name == "post" else U, 50_000, key)
 
 
 def forward(network, x, key):
