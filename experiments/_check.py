@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from lognorm_jax import laws
 
 SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of what is expected
@@ -25,6 +27,15 @@ class Row(NamedTuple):
     allowance: float = 0.0  # how far theory itself says that measured may be from expected
     interval: tuple[float, float] | None = None  # confidence interval, where not ± error
     verdict: str = ""  # "pass", "fail", "underpowered", or "" for a number that is only shown
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return mean, its standard error, variance and its standard error, over the first axis."""
+    x = np.asarray(x, np.float64)
+    mean, variance = x.mean(0), x.var(0, ddof=1)
+    fourth = np.mean((x - mean) ** 4, axis=0)
+    errors = np.sqrt(variance / len(x)), np.sqrt((fourth - variance**2) / len(x))
+    return mean, errors[0], variance, errors[1]
 
 
 def show(case: str, quantity: str, measured: float, error: float | None = None) -> Row:

@@ -96,22 +96,13 @@ def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:  # (times
     return np.array(found)
 
 
-def moments(x: np.ndarray) -> tuple[float, ...]:
-    """Return mean, its error, variance, its error."""
-    x = np.asarray(x, np.float64)
-    variance = x.var(ddof=1)
-    fourth = np.mean((x - x.mean()) ** 4)
-    errors = np.sqrt(variance / len(x)), np.sqrt((fourth - variance**2) / len(x))
-    return x.mean(), errors[0], variance, errors[1]
-
-
 def check(results) -> list[_check.Row]:
     """Hold masks against exact laws, the shaped ReLU against its limits, gram against networks."""
     rows = []
     for name, (phi, *_) in CASES.items():
         for log_norm, depth in zip(results[f"{name}/log_norm"].T, DEPTHS, strict=True):
             case, T = f"{name}, d = {depth}", depth / WIDTH
-            mean, mean_error, variance, variance_error = moments(log_norm)
+            mean, mean_error, variance, variance_error = _check.moments(log_norm)
             if phi.mask is None:
                 rows.append(_check.show(case, "mean", mean, mean_error))
                 rows.append(_check.show(case, "variance", variance, variance_error))
@@ -137,7 +128,7 @@ def check(results) -> list[_check.Row]:
     for depth, seen, expected in zip(
         DEPTHS, results["cosine"].T[1:], diffusion(times), strict=True
     ):
-        case, ours, theirs = f"cosine, d = {depth}", moments(seen), moments(expected)
+        case, ours, theirs = f"cosine, d = {depth}", _check.moments(seen), _check.moments(expected)
         errors = [np.hypot(ours[i], theirs[i]) for i in (1, 3)]
         rows.append(_check.agree(case, "mean", ours[0], errors[0], theirs[0], 2 / WIDTH))
         rows.append(_check.agree(case, "variance", ours[2], errors[1], theirs[2], 2 / WIDTH))
@@ -154,7 +145,7 @@ def draw(results):
     for (name, (phi, *_)), color, marker in zip(
         CASES.items(), _figure.PALETTE, "os^Dv", strict=False
     ):
-        seen = np.array([moments(column) for column in results[f"{name}/log_norm"].T]).T
+        seen = np.array([_check.moments(column) for column in results[f"{name}/log_norm"].T]).T
         axes["variance"].errorbar(
             depths, seen[2], 2 * seen[3], fmt=marker, ms=5, capsize=3, color=color, label=name
         )

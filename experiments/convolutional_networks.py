@@ -46,10 +46,6 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     return results
 
 
-def _error(x: np.ndarray) -> np.ndarray:
-    return x.std(0, ddof=1) / np.sqrt(len(x))
-
-
 def check(results) -> list[_check.Row]:
     """Hold the variance of R layer by layer, and of log_norm in all, against the prediction."""
     rows = []
@@ -60,20 +56,19 @@ def check(results) -> list[_check.Row]:
             case = f"{name}, layer {layer}"
             square = (np.exp(increment[:, layer - 1]) - 1) ** 2  # E R = 1 exactly
             forecast = predicted[:, layer - 1]
-            error = np.hypot(_error(square), _error(forecast))
+            mean, error, *_ = _check.moments(square)
+            expected, other, *_ = _check.moments(forecast)
             rows.append(
                 _check.agree(
                     case,
                     "c · Var R",
-                    CHANNELS * square.mean(),
-                    CHANNELS * error,
-                    CHANNELS * forecast.mean(),
+                    CHANNELS * mean,
+                    CHANNELS * np.hypot(error, other),
+                    CHANNELS * expected,
                 )
             )
-        log_norm = increment.sum(1)
-        variance, total = log_norm.var(ddof=1), predicted.sum(1).mean()
-        fourth = np.mean((log_norm - log_norm.mean()) ** 4)
-        error = np.sqrt((fourth - variance**2) / len(log_norm))
+        *_, variance, error = _check.moments(increment.sum(1))
+        total = predicted.sum(1).mean()
         case = f"{name}, all {DEPTH} layers"
         rows.append(_check.agree(case, "Var log_norm", variance, error, total, TOTAL * total))
         rows.append(_check.show(case, "5L/c", 5 * DEPTH / CHANNELS))
@@ -90,11 +85,11 @@ def draw(results):
     for name, color in zip(DIRECTIONS, _figure.PALETTE, strict=False):
         increment = results[f"{name}/increment"].astype(np.float64)
         predicted = results[f"{name}/predicted"].astype(np.float64)
-        square = (np.exp(increment) - 1) ** 2
+        mean, error, *_ = _check.moments((np.exp(increment) - 1) ** 2)
         axes["layer"].errorbar(
             layers,
-            CHANNELS * square.mean(0),
-            2 * CHANNELS * _error(square),
+            CHANNELS * mean,
+            2 * CHANNELS * error,
             fmt="o",
             ms=4,
             color=color,
@@ -104,13 +99,11 @@ def draw(results):
         axes["layer"].plot(
             layers, CHANNELS * predicted.mean(0), color=color, label=f"{name}, predicted"
         )
-        total = np.cumsum(increment, axis=1)
-        variance = total.var(0, ddof=1)
-        fourth = np.mean((total - total.mean(0)) ** 4, axis=0)
+        *_, variance, error = _check.moments(np.cumsum(increment, axis=1))
         axes["total"].errorbar(
             layers,
             variance,
-            2 * np.sqrt((fourth - variance**2) / len(total)),
+            2 * error,
             fmt="o",
             ms=4,
             color=color,

@@ -46,9 +46,9 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         total = np.cumsum(trace.increment, axis=1, dtype=np.float64)
         results[f"{kind}/log_norm"] = total[:, np.array(DEPTHS)].astype(np.float32)
         positive = positive[:, 1:]  # of what reaches each block
-        results[f"{kind}/active"] = np.stack([positive.mean(0), _error(positive)])
+        results[f"{kind}/active"] = np.stack(_check.moments(positive)[:2])
         late = positive[:, DEPTH // 2 :].mean(1)
-        results[f"{kind}/active late"] = np.array([late.mean(), _error(late)])
+        results[f"{kind}/active late"] = np.array(_check.moments(late)[:2])
     for i, depth in enumerate(SMALL_DEPTHS):
         network = networks.residual(WIDTH, depth, **_small(depth), input_width=WIDTH)
         path, own = paths.gram(network, x), jax.random.fold_in(key, 10 + i)
@@ -58,18 +58,6 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
 def _small(depth: int) -> dict[str, float]:
     return {"skip_scale": (1 - 1 / depth) ** 0.5, "branch_scale": depth**-0.5}
-
-
-def _error(x: np.ndarray) -> np.ndarray:
-    return x.std(0, ddof=1) / np.sqrt(len(x))
-
-
-def moments(x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean, its error, variance, its error, over the first axis."""
-    x = np.asarray(x, np.float64)
-    variance = x.var(0, ddof=1)
-    fourth = np.mean((x - x.mean(0)) ** 4, axis=0)
-    return x.mean(0), _error(x), variance, np.sqrt((fourth - variance**2) / len(x))
 
 
 def theory(kind: str, depth: int) -> tuple[float, float]:
@@ -90,7 +78,7 @@ def check(results) -> list[_check.Row]:
                 log_norm = results[f"1/d, {depth}/log_norm"]
             else:
                 log_norm = results[f"{kind}/log_norm"][:, j]
-            mean, mean_error, variance, variance_error = moments(log_norm)
+            mean, mean_error, variance, variance_error = _check.moments(log_norm)
             expected, spread = theory(kind, depth)
             slack = SECOND_ORDER * spread
             rows += [
@@ -98,7 +86,7 @@ def check(results) -> list[_check.Row]:
                 _check.agree(case, "variance", variance, variance_error, spread, slack),
             ]
             if kind == "vanilla":
-                growth, error = np.mean(np.exp(log_norm)), _error(np.exp(log_norm))
+                growth, error, *_ = _check.moments(np.exp(log_norm))
                 expected = residuals.log_mean_growth(WIDTH, depth, HALF, HALF)
                 label, slack = "ln E‖z‖²/‖x‖²", 2 * SECOND_ORDER * expected
                 rows.append(
@@ -137,7 +125,7 @@ def draw(results):
             if kind == "1/d"
             else results[f"{kind}/log_norm"].T
         )
-        seen = np.array([moments(column) for column in columns]).T
+        seen = np.array([_check.moments(column) for column in columns]).T
         fine = np.arange(1, DEPTH + 1)
         lines = np.array([theory(kind, int(d)) for d in fine])
         for name, i in (("variance", 1), ("mean", 0)):

@@ -155,21 +155,16 @@ def check(results) -> list[_check.Row]:
     rows = []
     for name, (_, verdict) in MODELS.items():
         log_norm = results[f"{name}/log_norm"]
-        seen = log_norm[np.isfinite(log_norm)]
-        mean, variance = seen.mean(), seen.var(ddof=1)
-        fourth = np.mean((seen - mean) ** 4)
-        errors = np.sqrt(variance / len(seen)), np.sqrt((fourth - variance**2) / len(seen))
+        mean, mean_error, variance, error = _check.moments(log_norm[np.isfinite(log_norm)])
         if name.startswith("Flax NNX"):
             law = exact.law(ensemble(name))
             expected = law.mean + shift(name)
-            rows.append(_check.agree(name, "mean", mean, errors[0], expected, TRUNCATION / 2))
-            rows.append(
-                _check.agree(name, "variance", variance, errors[1], law.variance, TRUNCATION)
-            )
+            rows.append(_check.agree(name, "mean", mean, mean_error, expected, TRUNCATION / 2))
+            rows.append(_check.agree(name, "variance", variance, error, law.variance, TRUNCATION))
             same = laws.compare(log_norm - shift(name), law, KS)
         else:
-            rows.append(_check.show(name, "mean", mean, errors[0]))
-            rows.append(_check.show(name, "variance", variance, errors[1]))
+            rows.append(_check.show(name, "mean", mean, mean_error))
+            rows.append(_check.show(name, "variance", variance, error))
             label = "uniform" if "Equinox" in name else "conv"
             same = laws.compare(
                 log_norm - shift(name), laws.empirical(_matching(results, label)), KS
