@@ -136,6 +136,7 @@ def test_statistical_probe_finds_the_law_of_a_relu_network(key):
         assert report.verdict == "stable" and len(report.names) == 6
         statistical.assert_near(report.mean, report.mean_error, law.mean)
         statistical.assert_near(report.variance, report.variance_error, law.variance)
+        assert report.beta == report.variance / 5
         assert report.beta_interval[0] < law.variance / 5 < report.beta_interval[1]
         assert laws.compare(report.log_norms, law).verdict == "pass"
     mean, variance = exact.increment_cumulants(40, masks.relu(), 2)
@@ -169,6 +170,9 @@ def test_exact_erratic_and_fixed_models(key):
     assert fixed.variance == pytest.approx(0, abs=1e-10) and fixed.verdict == "stable"
     wide = probes.probe([lambda x: jnp.tile(x, 1000)], np.ones((2, 3)), key, num_samples=100)
     assert wide.verdict == "stable"  # norms grow by √1000, coordinates do not
+    back = [lambda x: jnp.tile(x, 1000)]  # its transpose adds up 1000 coordinates
+    back = probes.probe(back, np.ones((2, 3)), key, num_samples=100, kind="vjp")
+    assert back.verdict == "exploding"
 
 
 def test_exact_probe_names_what_fails(key):

@@ -145,6 +145,17 @@ def test_statistical_hypoactivation(vanilla):
     statistical.assert_near(*statistical.mean_and_error(late), expected[50:].mean(), allowance=1e-4)
 
 
+@pytest.mark.slow
+def test_statistical_hypoactivation_to_3_percent(key):
+    """Enough to tell the factor √(1 − α^{2k}) in its sum, worth 15%."""
+    network = networks.residual(N, 40, input_width=N)
+    _, active = simulated(network, key, 200_000, lambda z, tangent: jnp.mean(z > 0))
+    expected = 0.5 - residuals.active_share(N, 40, HALF, HALF)[9:-1].mean()
+    mean, error = statistical.mean_and_error(0.5 - active[:, 11:].mean(1, dtype=np.float64))
+    assert error < 0.02 * expected
+    statistical.assert_near(mean, error, expected, allowance=2 / N * expected)
+
+
 @pytest.mark.parametrize("depth", [20, 80])
 def test_statistical_small_branches_are_stable(depth, key):
     """λ² = 1/d: the log-variance is O(1/n) at any depth."""
