@@ -6,9 +6,9 @@ pairs of positions of ``convolutions.predictable_variance``, exactly at any widt
 mean, within 5 standard errors, for the Jacobian along the input and along another direction. The
 total log-variance is the sum of these within 20%. Along another direction patches of the tangent
 stay apart, and only the masks align: a layer varies by about 1/c. 5L/(c s), as if all units were
-apart, is low by factors of 40 and 10. The input is a handwritten digit on an 8 × 8 torus.
+apart, is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8 torus.
 
-Time: 2 minutes on two CPU cores; --quick 20 s.
+Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments convolutional_networks
 """
 
@@ -21,7 +21,7 @@ from lognorm_jax import convolutions, networks
 CHANNELS, DEPTH, TAPS, SIDE = 24, 40, (3, 3), 8
 LAYERS = (1, 2, 4, 8, 16, 24, 32, 40)
 NUM_SAMPLES, QUICK_SAMPLES = 6_000, 500
-DIRECTIONS = ("along x", "another u")
+DIRECTIONS = {"along x": 0.03, "another u": 0.12}  # and what 5L/(c s) is at most of its variance
 TOTAL = 0.2  # how far the sum over layers may be from the total, relative
 
 
@@ -49,7 +49,7 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 def check(results) -> list[_check.Row]:
     """Hold the variance of R layer by layer, and of log_norm in all, against the prediction."""
     rows = []
-    for name in DIRECTIONS:
+    for name, share in DIRECTIONS.items():
         increment = results[f"{name}/increment"].astype(np.float64)
         predicted = results[f"{name}/predicted"].astype(np.float64)
         for layer in LAYERS:
@@ -74,7 +74,7 @@ def check(results) -> list[_check.Row]:
         rows.append(_check.show(case, "5L/c", 5 * DEPTH / CHANNELS))
         rows.append(_check.show(case, "5L/(c s)", 5 * DEPTH / CHANNELS / SIDE**2))
         wrong = 5 * DEPTH / CHANNELS / SIDE**2 / variance
-        rows.append(_check.below(case, "5L/(c s) over variance", wrong, 0.15))
+        rows.append(_check.below(case, "5L/(c s) over variance", wrong, share))
     return rows
 
 
@@ -86,33 +86,14 @@ def draw(results):
         increment = results[f"{name}/increment"].astype(np.float64)
         predicted = results[f"{name}/predicted"].astype(np.float64)
         mean, error, *_ = _check.moments((np.exp(increment) - 1) ** 2)
-        axes["layer"].errorbar(
-            layers,
-            CHANNELS * mean,
-            2 * CHANNELS * error,
-            fmt="o",
-            ms=4,
-            color=color,
-            capsize=2,
-            label=f"{name}, simulated",
-        )
-        axes["layer"].plot(
-            layers, CHANNELS * predicted.mean(0), color=color, label=f"{name}, predicted"
-        )
-        *_, variance, error = _check.moments(np.cumsum(increment, axis=1))
-        axes["total"].errorbar(
-            layers,
-            variance,
-            2 * error,
-            fmt="o",
-            ms=4,
-            color=color,
-            capsize=2,
-            label=f"{name}, simulated",
-        )
-        axes["total"].plot(
-            layers, np.cumsum(predicted.mean(0)), color=color, label=f"{name}, sum of predictions"
-        )
+        *_, variance, spread = _check.moments(np.cumsum(increment, axis=1))
+        style = {"fmt": "o", "ms": 4, "color": color, "capsize": 2, "label": f"{name}, simulated"}
+        for axis, seen, bar, line, label in (
+            ("layer", CHANNELS * mean, CHANNELS * error, CHANNELS * predicted.mean(0), "predicted"),
+            ("total", variance, spread, np.cumsum(predicted.mean(0)), "sum of predictions"),
+        ):
+            axes[axis].errorbar(layers, seen, 2 * bar, **style)
+            axes[axis].plot(layers, line, color=color, label=f"{name}, {label}")
     for axis, upper in (("layer", 5 + 0 * layers), ("total", 5 * layers / CHANNELS)):
         lower = upper / SIDE**2
         label = ("5 and 5/s", "5L/c and 5L/(c s)")[axis == "total"]

@@ -6,7 +6,8 @@ stable; with Flax's default (LeCun) each ReLU layer halves the square, and it va
 perceptron, whose weights are uniform of variance 1/(3n), loses a factor 6 a layer, and follows the
 law of uniform weights; a Flax convolutional network with He initialisation is equal in law to
 ``networks.conv`` of the same shape. Means and variances within 5 standard errors, and what
-Flax's truncation of the normal is worth; equal in law up to a KS distance of 0.02.
+Flax's truncation of the normal is worth; equal in law, up to a KS distance of 0.01 for
+the truncated ones.
 
 Time: 1 minute on two CPU cores; --quick 40 s. Command: python -m experiments your_model
 """
@@ -28,8 +29,8 @@ CHANNELS, SIDE = (1, 12, 12, 12, 12), 8
 IMAGES = 20
 # Flax cuts its normal at two standard deviations: μ4 = 2.37, so that the variance of each layer
 # after the first is 12(3 − μ4)/n² less than with normal weights (whose κ is 6/n)
-TRUNCATION = 12 * (3 - 2.366) * 8 / 48**2
-KS = 0.02  # what that makes of a KS distance
+TRUNCATION = 12 * (3 - 2.366) * 7 / 48**2
+KS = 0.01  # that moves the KS distance by up to 0.006; Equinox's uniform weights are not truncated
 NUM_SAMPLES, QUICK_SAMPLES = 20_000, 4_096
 
 
@@ -154,22 +155,22 @@ def check(results) -> list[_check.Row]:
     """Hold each model against its law, and its verdict against what theory makes of it."""
     rows = []
     for name, (_, verdict) in MODELS.items():
-        log_norm = results[f"{name}/log_norm"]
+        log_norm, slack = results[f"{name}/log_norm"], 0.0 if "Equinox" in name else KS
         mean, mean_error, variance, error = _check.moments(log_norm[np.isfinite(log_norm)])
         if name.startswith("Flax NNX"):
             law = exact.law(ensemble(name))
             expected = law.mean + shift(name)
             rows.append(_check.agree(name, "mean", mean, mean_error, expected, TRUNCATION / 2))
             rows.append(_check.agree(name, "variance", variance, error, law.variance, TRUNCATION))
-            same = laws.compare(log_norm - shift(name), law, KS)
+            same = laws.compare(log_norm - shift(name), law, slack)
         else:
             rows.append(_check.show(name, "mean", mean, mean_error))
             rows.append(_check.show(name, "variance", variance, error))
             label = "uniform" if "Equinox" in name else "conv"
             same = laws.compare(
-                log_norm - shift(name), laws.empirical(_matching(results, label)), KS
+                log_norm - shift(name), laws.empirical(_matching(results, label)), slack
             )
-        rows.append(_check.distance(name, "KS to its law", same, KS))
+        rows.append(_check.distance(name, "KS to its law", same, slack))
         rows.append(_check.show(name, "β of a ReLU net as unstable", results[f"{name}/beta"]))
         wrong = float(str(results[f"{name}/verdict"]) != verdict)
         rows.append(_check.below(name, "verdicts other than expected", wrong, 0))

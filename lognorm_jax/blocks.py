@@ -134,8 +134,7 @@ def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any
     def find(path, place):
         key = re.sub(r"\[(-?\d+)\]", r"_\1", path)
         if key not in made:
-            found = _attribute(model.bind(variables))(path, place)
-            return found
+            return _attribute(model.bind(variables))(path, place)
         module = made[key]
         own = {}
         for collection, tree in variables.items():

@@ -1,6 +1,7 @@
 """What a probe found: the law of a model's log-norm, layer by layer, and what to make of it."""
 
 import dataclasses
+import types
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,11 +89,7 @@ def report(
 
     growth: ln of the number of coordinates of the output over that of the input.
     """
-
-    class Seen:
-        increment = increments
-
-    found = summaries.summarise(summaries.moments(Seen))
+    found = summaries.summarise(summaries.moments(types.SimpleNamespace(increment=increments)))
     log_norms = increments.sum(1)
     per_coordinate = (log_norms - growth) / 2
     variance, error = float(found.variance[-1]), float(found.variance_error[-1])

@@ -133,7 +133,7 @@ class _Job:
         checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
         num_blocks = -(-num_samples // size)
         if self.blocks_per_call is None:
-            floats = size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+            floats = size * sum(leaf.size for leaf in leaves)
             local = min(max(CALL_FLOATS // floats, 1), 16)
         else:
             local = checks.integer("blocks_per_call", self.blocks_per_call, 1)

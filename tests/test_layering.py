@@ -35,6 +35,7 @@ STANDARD |= {
     "os",
     "pathlib",
     "re",
+    "types",
     "typing",
     "uuid",
     "warnings",
