@@ -90,6 +90,7 @@ def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
     it is off by a relative 1/n, or by −(c_+ + c_−)/√n where these do not cancel.
     Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
     """
+    cosine = jnp.clip(jnp.asarray(cosine), -1, 1)  # where rounding has led beyond
     rest = jnp.sqrt(1 - cosine**2)
     kink = (c_plus - c_minus) ** 2 / (2 * jnp.pi) * (rest - cosine * jnp.arccos(cosine))
     return kink - cosine * (1 - cosine**2) / 2

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from lognorm_jax import checks
+
+COLLECTIONS = ("params", "batch_stats", "constants")  # some of which Linen variables have
 
 
 def blocks(
@@ -22,7 +25,9 @@ def blocks(
     that a Linen module makes as it runs (``nn.compact``) also ``example``, an input of the model.
     names: what is applied, in order; each the path of a block in the model, such as "encoder" or
     "layers[0].linear"; or a function, such as ``jax.nn.relu``, for what the model does between; or
-    a tuple of these, which are then one layer. Nothing of the model is changed.
+    a tuple of these, which are then one layer. Nothing of the model is changed. What its own
+    ``__call__`` does between the blocks is not known here, such as activations: name all of it, and
+    let ``same`` compare the whole.
 
     Each callable has the name of its block, for error messages. Raises ``ValueError`` for a name
     that the model does not have.
@@ -35,7 +40,10 @@ def blocks(
     listed = isinstance(names, Sequence) and not isinstance(names, str) and len(names) >= 1
     allowed = "a sequence of paths, functions and tuples of these"
     checks.require(listed, "names", names, allowed)
-    find = _linen(model, variables, example) if variables is not None else _attribute(model)
+    made = "an instance of a module, such as Model(nnx.Rngs(key))"
+    checks.require(not isinstance(model, type), "model", model, made, "This is its class.")
+    linen = variables is not None or example is not None
+    find = _linen(model, variables, example) if linen else _attribute(model)
 
     def one(name, place):
         if isinstance(name, str):
@@ -53,6 +61,29 @@ def blocks(
     return layers
 
 
+def same(
+    layers: Sequence[Callable[[jax.Array], jax.Array]], model: Callable, x: Any, rtol: float = 1e-4
+) -> None:
+    """Raise ``ValueError`` unless the layers in turn give what the model, x -> output, gives for x.
+
+    rtol: relative to the largest coordinate of the output. For a Flax Linen module let the model be
+    ``lambda x: module.apply(variables, x)``.
+
+    >>> same([abs, lambda x: 2 * x], lambda x: 2 * abs(x), -3.0)
+    """
+    wanted, found = np.asarray(model(x)), x
+    for layer in layers:
+        found = layer(found)
+    found = np.asarray(found)
+    allowed = f"that of the model, {wanted.shape}"
+    checks.require(found.shape == wanted.shape, "shape of the last layer", found.shape, allowed)
+    apart = float(np.max(np.abs(found - wanted), initial=0))
+    limit = rtol * float(np.max(np.abs(wanted), initial=0))
+    text = f"at most {limit:.3g}"
+    instead = "Is an activation, reshape or sum missing between the named blocks?"
+    checks.require(apart <= limit, "largest difference to the model", apart, text, instead)
+
+
 def functions(
     layers: Sequence[Callable] | Mapping[str, Callable], params: Any
 ) -> list[Callable[[jax.Array], jax.Array]]:
@@ -61,6 +92,9 @@ def functions(
     layers: a sequence of functions, with ``params`` a sequence as long; or a dictionary of them,
     with ``params`` a dictionary of the same keys, whose names the callables get.
     """
+    listed = isinstance(layers, Sequence | Mapping)
+    allowed = "a sequence or dictionary of functions f(params, x)"
+    checks.require(listed and not isinstance(layers, str), "layers", layers, allowed)
     if isinstance(layers, Mapping):
         fits = isinstance(params, Mapping) and set(params) == set(layers)
         checks.require(fits, "params", params, f"a dictionary with the keys {sorted(layers)}")
@@ -100,6 +134,8 @@ def chain(layers: Sequence[Callable]) -> Callable:
 def _attribute(model: Any) -> Callable[[str, str], Any]:
     def find(path, place):
         found = model
+        whole = re.fullmatch(r"\w+(\.\w+|\[-?\d+\]|\[\w+\])*", path)
+        checks.require(whole, place, path, "a path such as encoder.layers[0].linear")
         for step in re.findall(r"[^.\[\]]+", path):
             try:
                 indexed = step.lstrip("-").isdigit() or isinstance(found, Mapping)
@@ -109,8 +145,11 @@ def _attribute(model: Any) -> Callable[[str, str], Any]:
                 allowed = f"the path of a block: {type(found).__name__} has no {step!r} ({error})"
                 there = [name for name in getattr(found, "__dict__", ()) if name[0] != "_"]
                 instead = f"It has {', '.join(there)}." if there else ""
+                if isinstance(found, Sequence):
+                    instead = f"It has {len(found)} entries."
                 if hasattr(model, "bind"):
-                    instead += " To find blocks that a Linen module makes as it runs, give example."
+                    instead = "For a Linen module give variables, the whole dictionary that init "
+                    instead += "returned, and for blocks that it makes as it runs, example."
                 checks.require(False, place, path, allowed, instead)
         return found
 
@@ -121,6 +160,10 @@ def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any
     """Return the search for blocks of a Linen module: attributes, or those made as it runs."""
     usable = hasattr(model, "bind") and hasattr(model, "apply")
     checks.require(usable, "model", model, "a Flax Linen module, where variables are given")
+    whole = isinstance(variables, Mapping) and any(c in variables for c in COLLECTIONS)
+    allowed = "the whole dictionary that init returned, of collections such as 'params'"
+    shown = list(variables) if isinstance(variables, Mapping) else type(variables)
+    checks.require(whole, "variables", shown, allowed)
     made = {}
 
     def note(module, method):
@@ -129,10 +172,16 @@ def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any
         return False
 
     if example is not None:
-        model.apply(variables, example, capture_intermediates=note, mutable=["intermediates"])
+        try:
+            model.apply(variables, example, capture_intermediates=note, mutable=["intermediates"])
+        except Exception as error:  # of any kind: it is the model that raised it
+            raise ValueError(f"example of shape {np.shape(example)}: {error}") from error
 
     def find(path, place):
         key = re.sub(r"\[(-?\d+)\]", r"_\1", path)
+        if key not in made and made:
+            names = ", ".join(made)
+            checks.require(hasattr(model, path.split("[")[0]), place, path, f"one of {names}")
         if key not in made:
             return _attribute(model.bind(variables))(path, place)
         module = made[key]

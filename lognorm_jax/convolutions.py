@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import activations, checks, layers, weights
+from lognorm_jax import activations, checks, layers, norms, weights
 
 
 def geometry(channels: Any, positions: Any, taps: Any) -> tuple[tuple[int, ...], ...]:
     """Return channels, positions and taps (one number an axis) as tuples; see ``networks.conv``."""
-    sized = isinstance(channels, Sequence | np.ndarray) and len(channels) >= 2
+    sized = isinstance(channels, Sequence | np.ndarray) and np.ndim(channels) == 1
+    sized = sized and len(channels) >= 2
     checks.require(sized, "channels", channels, "a sequence of at least two integers ≥ 1")
     channels = tuple(checks.integer(f"channels[{i}]", c, 1) for i, c in enumerate(channels))
     allowed = "one or two integers ≥ 1"
@@ -92,9 +93,15 @@ def predictable_variance(
     (1 + (2/π) asin ρˣ)(1 + 2ρᵘ²) − 1. With ``keep_prob`` p, for masks that are Bernoulli(p) and
     independent in all places: (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
 
-    x, tangent: (c, *positions). channels: c_out ≥ 1. All exact at every width.
+    x, tangent: (c, *positions), of any size. taps: a number, or one an axis. channels: c_out ≥ 1.
+    All exact at every width; 0 for an input that is 0.
     """
     channels = checks.integer("channels", channels, 1)
+    x = checks.vector("x", x, None, zero=True)
+    tangent = None if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
+    images = x.ndim in (2, 3) and x.size > 0
+    checks.require(images, "x.shape", x.shape, "(channels, positions) or (channels, height, width)")
+    _, _, taps = geometry((x.shape[0], channels), x.shape[1:], taps)
     inner, rho = _gram(x, taps)
     if tangent is not None and keep_prob is None:
         inner, own = _gram(tangent, taps)
@@ -115,7 +122,7 @@ def predictable_variance(
 
 def _gram(x, taps) -> tuple[jax.Array, jax.Array]:
     """Return C = PᵀP and the cosines of the patches; 0 where a patch is 0."""
-    columns = patches(x, taps)
+    columns = patches(norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1], taps)
     inner = jnp.matmul(columns.T, columns, precision="highest")
     norm = jnp.sqrt(jnp.diagonal(inner))
     inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)

@@ -21,32 +21,44 @@ def require(network: layers.Network) -> None:
         usable = kind.matrix is not None and kind.matrix.weights is weights.normal()
         instead = "Take networks.jacobian_path, which draws all weights."
         allowed = "a layer with one matrix of normal weights"
-        checks.require(usable, f"layer {i} of {network.name}", kind, allowed, instead)
+        where = f"{network.name}, layer {i}"
+        checks.require(usable, "network", where, allowed, instead)
+        ratio = kind.matrix.bias_scale / kind.matrix.std  # the size of one more coordinate
+        allowed = "one whose biases are at most 1e30 of its weights"
+        checks.require(ratio <= 1e30, "network", where, allowed, instead)
 
 
 def vectors(size: int, x: Any, tangent: Any) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
     """Return inputs (m, size), unit tangents (t, size) or None, and which input each belongs to.
 
-    x: (size,) or (m, size). tangent: None, (size,), with several x (m, size), else (t, size).
+    x: (size,) or (m, size), m ≥ 1. tangent: None, (size,), with several x (m, size), else
+    (t, size), t ≥ 1.
     """
-    many_x, many_t = np.ndim(x) == 2, np.ndim(tangent) == 2
-    X = checks.vector("x", x, (*np.shape(x)[:many_x], size), zero=True)
-    X = jnp.atleast_2d(jnp.asarray(X, jnp.result_type(float)))
+    x = checks.vector("x", x, None, zero=True)
+    many_x = np.ndim(x) == 2
+    rows = np.shape(x) == (*np.shape(x)[:many_x], size) and np.size(x) > 0
+    checks.require(rows, "x.shape", np.shape(x), f"({size},) or (number of inputs, {size})")
+    X = jnp.atleast_2d(jnp.asarray(x, jnp.result_type(float)))
+    checks.vector("x", X, None, zero=True)  # in the type that it is used in
     if tangent is None:
         return X, None, np.zeros(0, int)
+    tangent = checks.vector("tangent", tangent, None)
+    many_t = np.ndim(tangent) == 2
     count = len(X) if many_x else len(tangent) if many_t else 1
     shape = (count, size) if many_x or many_t else (size,)
-    T = checks.vector("tangent", tangent, shape)
-    T = [norms.unit(checks.vector("tangent", row, (size,))) for row in jnp.atleast_2d(T)]
+    checks.require(np.shape(tangent) == shape, "tangent.shape", np.shape(tangent), f"{shape}")
+    each = tangent if many_t else [tangent]
+    T = [jnp.asarray(norms.unit(checks.vector("tangent", row, (size,)))) for row in each]
     return X, jnp.stack(T).astype(X.dtype), np.arange(count) if many_x else np.zeros(count, int)
 
 
 def step(
     matrix: layers.Matrix, key: jax.Array, X: jax.Array, T: jax.Array | None, owner: np.ndarray
-) -> tuple[jax.Array, jax.Array | None]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
     """Return the images of inputs X (m, n) and of tangents T (t, n) at X[owner], in law.
 
-    T may be None. The first m rows of ξ belong to the inputs, whatever tangents there are.
+    And whether the inputs are finite, (m,): a ReLU may take NaN for off. T may be None. The first
+    m rows of ξ belong to the inputs, whatever tangents there are.
     """
     key_weight, _, key_fixed = matrix.keys(key)
     fixed, extra = matrix.fixed(key_fixed) if matrix.fixed else None, int(matrix.bias_scale > 0)
@@ -60,21 +72,22 @@ def step(
         V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])
     shape = len(V), matrix.shape[0]
     xi = matrix.std * bits.in_eights(jax.random.normal, key_weight, shape, X.dtype)
-    rows = _mix(triangle(V), xi)
-    inputs, images = jnp.stack(rows[: len(X)]), rows[len(X) :]
+    rows = jnp.matmul(triangle(V), xi, precision="highest")
+    inputs, images = rows[: len(X)], rows[len(X) :]
     if T is not None:
-        T = _jvp(after, (X[owner], inputs[owner]), (T, jnp.stack(images)))
-    return after(X, inputs), T
+        T = _jvp(after, (X[owner], inputs[owner]), (T, images))
+    X = after(X, inputs)
+    return X, T, jnp.all(jnp.isfinite(inputs) & jnp.isfinite(X), axis=1)
 
 
-def triangle(V: jax.Array) -> list[list[jax.Array]]:
-    """Return L of V = L Q, Q with orthonormal rows: row i has i + 1 entries.
+def triangle(V: jax.Array) -> jax.Array:
+    """Return L of V = L Q, Q with orthonormal rows: lower triangular.
 
     By Gram and Schmidt, from the vectors themselves: from their Gram matrix nearly parallel ones,
     such as x and J x, would lose their difference.
     """
     largest = jnp.max(jnp.abs(V), axis=1)  # squares of smaller ones would underflow
-    scale = jnp.where(largest > 0, largest, 1)
+    scale = jnp.where(largest > 0, norms.scale_of(largest), 1)
     basis, rows = [], []
     for v, size in zip(V / scale[:, None], scale, strict=True):
         row = []
@@ -83,12 +96,9 @@ def triangle(V: jax.Array) -> list[list[jax.Array]]:
             v = v - row[-1] * unit
         norm = jnp.sqrt(jnp.sum(v * v))
         basis.append(v / jnp.where(norm > 0, norm, 1))
-        rows.append([entry * size for entry in (*row, norm)])
-    return rows
-
-
-def _mix(rows: list[list[jax.Array]], xi: jax.Array) -> list[jax.Array]:
-    return [sum(entry * column for entry, column in zip(row, xi, strict=False)) for row in rows]
+        zeros = [jnp.zeros_like(norm)] * (len(V) - len(row) - 1)
+        rows.append(size * jnp.stack([*row, norm, *zeros]))
+    return jnp.stack(rows)
 
 
 def _jvp(function: Callable, primals: Any, tangents: Any) -> jax.Array:

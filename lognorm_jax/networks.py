@@ -39,12 +39,14 @@ Network = layers.Network
 def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
     """Return the limit law of ln ‖J(x) tangent‖²/‖tangent‖², as far as theory has one.
 
-    x, tangent: as for ``jacobian_path``; None: not along any other vector (x), or along x (tangent)
-    where that matters. Multilayer perceptrons with a mask: ``ensembles.limit_law``, shifted by the
-    log of the gain over its own. Residual networks: ``residuals.log_moments``; for the vanilla one
-    along x only. Raises ``ValueError`` for a network without a law, naming what to do instead.
+    x, tangent: as for ``jacobian_path``; None: on average over inputs; along x where it matters.
+    Multilayer perceptrons with a mask: ``ensembles.limit_law``, shifted by the log of the gain over
+    its own. Residual networks: ``residuals.law_moments``, for the vanilla one along x only. Raises
+    ``ValueError`` for a network or a direction without a law.
     """
     checks.instance("network", network, Network)
+    given = (("x", x), ("tangent", tangent))
+    x, tangent = (v if v is None else checks.vector(name, v, network.shape) for name, v in given)
     instead = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
     known = network.law is not None
     checks.require(known, "network", network.name, "one whose limit law is known", instead)
@@ -96,11 +98,11 @@ def mlp(
     layer; the gain is divided by it.
 
     Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout "fixed" as
-    well. ``ensemble`` is None for activations without a mask. Raises ``ValueError`` for anything
-    else.
+    well. ``ensemble`` is None for activations without a mask and where gain is another.
     """
     activation = activations.named(activation)
-    checks.require(head in ("same", activation.name, "linear"), "head", head, "'same' or 'linear'")
+    known = isinstance(head, str) and head in ("same", activation.name, "linear")
+    checks.require(known, "head", head, "'same' or 'linear'")
     keep_prob = checks.probability("keep_prob", keep_prob)
     base = masks.identity() if activation.mask is None else activation.mask
     mask = base if keep_prob == 1 else masks.dropout(keep_prob, base)
@@ -139,7 +141,8 @@ def mlp(
         return laws.normal(limit.mean + shift, limit.variance) if shift else limit
 
     homogeneous = activation.homogeneous and bias_scale == 0
-    theory = (ensemble, law) if activation.mask is not None else ()
+    known = activation.mask is not None and weight_law.symmetric
+    theory = (None if shift else ensemble, law) if known else ()
     return Network(name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory)
 
 
@@ -161,11 +164,11 @@ def residual(
     "vanilla", W φ(z) + b; "balanced", W φ(s ⊙ z) + b with fixed random signs s; "post",
     φ(W z + b); "mask model", D ⊙ (W z + b) with iid entries D of the activation's mask.
     skip_scale, branch_scale: α, λ in [0, 1e6]; α² + λ² ≠ 1 is allowed, with a warning.
-    ``branch_scale=depth**-0.5`` keeps the log-variance small at any depth.
+    ``skip_scale=(1 - 1 / depth)**0.5, branch_scale=depth**-0.5`` keep the log-variance small at any
+    depth.
     input_width: n_0, for a linear layer n_0 → width of variance 1/width before the blocks.
 
-    The limit law is known for relu, leaky and shaped ReLUs; of the vanilla network for relu without
-    biases, along an input whose coordinates look normal, as they do after a linear layer.
+    The limit law is known for relu, leaky and shaped ReLUs; of the vanilla one for relu, no biases.
     """
     width, depth = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
     known = isinstance(kind, str) and kind in residuals.KINDS
@@ -203,16 +206,13 @@ def residual(
         kinds = (layers.layer(layers.Matrix((width, first), width**-0.5, *rest)), *kinds)
 
     def law(x, tangent):
-        if kind == "vanilla" and x is not None and tangent is not None:
-            along = abs(np.sum(norms.unit(x) * norms.unit(tangent))) > 1 - 1e-6
-            allowed = "along x, for which alone the law is known"
-            checks.require(along, "tangent", tangent, allowed)
-        kurtosis = float(phi.mask.kurtosis)
-        mean, variance = residuals.log_moments(kind, width, depth, alpha, lam, kurtosis)
-        entry = 2 / width if input_width is not None else 0.0
-        return laws.normal(mean - entry / 2, variance + entry)
+        shape = kind, width, depth, alpha, lam
+        kurtoses = float(phi.mask.kurtosis), float(weight_law.moment(2))
+        entered = input_width is not None
+        return laws.normal(*residuals.law_moments(*shape, x, tangent, *kurtoses, entered=entered))
 
-    known = kind != "post" and phi.mask is not None and (kind != "vanilla" or phi.name == "relu")
+    known = kind != "post" and phi.mask is not None and weight_law.symmetric
+    known = known and (kind != "vanilla" or phi.name == "relu")
     name = f"{kind} residual network, {phi.name}"
     law = law if known and (kind != "vanilla" or bias_scale == 0) else None
     homogeneous, footprint = bias_scale == 0 and phi.homogeneous, width * max(width, first)
@@ -261,10 +261,10 @@ def jacobian_path(
     layers are scanned.
 
     x, tangent: of the network's shape, finite, the tangent not zero; its length does not matter.
-    (At x = 0 without biases every ReLU is off and every path dead.) observe: (x, tangent) -> pytree
-    of arrays of one shape for all layers, called before each; then the path returns
-    (Trace, observed, stacked over layers). The vectors are scaled, each for itself, the tangent
-    always and x in homogeneous networks to norm 1. Raises ``ValueError`` for anything else.
+    observe: (x, tangent) -> pytree of arrays of one shape for all layers, called before each; then
+    the path returns (Trace, observed, stacked over layers). The vectors are scaled to norm 1, the
+    tangent always, x in homogeneous networks; where x overflows in others, increments are NaN from
+    there on. Raises ``ValueError`` for anything else.
     """
     checks.instance("network", network, Network)
     x = checks.vector("x", x, network.shape, zero=True)
@@ -291,6 +291,7 @@ def jacobian_path(
             _, start = norms.normalise(start)
         carry = start, along
         trace, seen = scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
+        trace = trace._replace(increment=norms.lasting(trace.increment))
         return (trace, seen) if observe else trace
 
     path.footprint = network.footprint

@@ -14,16 +14,37 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (ln‖y‖², y/‖y‖), and (−inf, 0) for y = 0: dead is a value, also under grad.
 
     y: any shape. The entries are scaled by the largest before squaring, so the result is right
-    whatever their size.
+    whatever their size. Of half precision the logarithm is float32, and the unit vector rounded.
     """
+    dtype = y.dtype
+    if jnp.finfo(dtype).bits < 32:
+        y = y.astype(jnp.float32)
     largest = lax.stop_gradient(jnp.max(jnp.abs(y)))
     alive = largest != 0  # so that NaN stays NaN, and is not taken for dead
-    scale = jnp.where(alive, largest, jnp.ones_like(largest))
+    scale = jnp.where(alive, scale_of(largest), jnp.ones_like(largest))
     scaled = y / scale
     square = jnp.sum(scaled * scaled)
     safe = jnp.where(alive, square, jnp.ones_like(square))
     log_square = jnp.log(safe) + 2 * jnp.log(scale)
-    return jnp.where(alive, log_square, -jnp.inf), scaled / jnp.sqrt(safe)
+    return jnp.where(alive, log_square, -jnp.inf), (scaled / jnp.sqrt(safe)).astype(dtype)
+
+
+def scale_of(largest: jax.Array) -> jax.Array:
+    """Return what to divide by, before squaring, where the largest entry is this.
+
+    At most 2⁻⁸ of the largest number of its type: the inverse of a larger one is subnormal, which
+    devices take for 0.
+    """
+    return jnp.minimum(
+        largest, jnp.asarray(float(jnp.finfo(largest.dtype).max) / 256, largest.dtype)
+    )
+
+
+def lasting(increments: jax.Array) -> jax.Array:
+    """Return increments (…, depth) that stay −inf once dead, or NaN once NaN: what came first."""
+    dead = jnp.cumsum(jnp.isneginf(increments), axis=-1) > 0
+    lost = jnp.cumsum(jnp.isnan(increments) & ~dead, axis=-1) > 0
+    return jnp.where(lost, jnp.nan, jnp.where(dead, -jnp.inf, increments))
 
 
 def normalise_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -164,7 +164,8 @@ def dense(
             y = times_weights(key_weight, x, overflow)
             y = jnp.where(jnp.abs(y) <= rounding, jnp.zeros_like(y), y)
             log_square, x_next = norms.normalise(D * y)
-            return (x_next, alive_next), Trace(log_square + log_scale, norms.quartic(x))
+            increment = log_square.astype(dtype) + log_scale
+            return (x_next, alive_next), Trace(increment, norms.quartic(x))
 
         return layer_step
 
@@ -241,13 +242,16 @@ def gram(
     tangent each, (m, n_0), and with one x any number, (t, n_0). With several, leaves are
     (vectors, depth). At one key and x, with and without tangents, the network is the same.
     observe: (x, tangent) -> pytree, as in ``networks.jacobian_path``; with several, both stacked.
+    Where activations overflow, increments are NaN from there on.
 
     Raises ``ValueError`` for other networks, naming the layer, and for vectors of another shape.
     Source: derived, see tests/test_gram.py.
     """
     grams.require(network)
-    several = np.ndim(x) == 2 or np.ndim(tangent) == 2
     start, along, owner = grams.vectors(network.shape[0], x, tangent)
+    several = np.ndim(x) == 2 or np.ndim(tangent) == 2
+    usable = observe is None or callable(observe)
+    checks.require(usable, "observe", observe, "None, or a function (x, tangent) -> pytree")
 
     def step_of(key, kind):
         def layer_step(carry, row):
@@ -256,7 +260,7 @@ def gram(
             if observe:
                 seen = observe(X, T) if several else observe(X[0], None if T is None else T[0])
             pushed = norms.normalise_rows(X if T is None else T)[1]
-            X, T = grams.step(kind.matrix, jax.random.fold_in(key, row[0]), X, T, owner)
+            X, T, told = grams.step(kind.matrix, jax.random.fold_in(key, row[0]), X, T, owner)
             log_next, unit = norms.normalise_rows(X)
             if network.homogeneous:
                 X, increment = unit, log_next
@@ -266,6 +270,8 @@ def gram(
                 log_next = jnp.where(dead, -jnp.inf, log_next)
             if T is not None:
                 increment, T = norms.normalise_rows(T)
+                told = told[owner]
+            increment = jnp.where(told, increment, jnp.nan)
             trace = Trace(increment, jax.vmap(norms.quartic)(pushed))
             return (X, log_next, T), (trace, seen)
 
@@ -279,6 +285,7 @@ def gram(
         constants = np.zeros(len(network.kinds), np.float32)
         trace, seen = scans.scan_layers(network.kinds, step, carry, constants)[1]
         trace = Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
+        trace = trace._replace(increment=norms.lasting(trace.increment))
         return (trace, seen) if observe else trace
 
     vectors = len(start) + len(owner)

@@ -5,6 +5,7 @@ renormalised after each, so that products of any depth neither overflow nor vani
 what they do over fresh initialisations of a model.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,10 +19,13 @@ KINDS = ("jvp", "vjp", "activations")
 
 
 def jvp_step(layer: Callable, x: jax.Array, tangent: jax.Array) -> tuple[jax.Array, ...]:
-    """Push x and a unit tangent through one layer: (layer(x), unit image of the tangent, ln R)."""
+    """Push x and a unit tangent through one layer: (layer(x), unit image of the tangent, ln R).
+
+    ln R is NaN where layer(x) is not finite: a ReLU would take NaN for off, and the path for dead.
+    """
     x, image = jax.jvp(layer, (x,), (tangent,))
-    increment, tangent = norms.normalise(image)
-    return x, tangent, increment
+    increment, unit = norms.normalise(image)
+    return x, unit, _told(increment, tangent, x)
 
 
 def jvp_increments(
@@ -32,9 +36,10 @@ def jvp_increments(
     layers: callables x -> x from any framework, applied in turn, each pure and differentiable.
     x, tangent: arrays of one shape, finite, the tangent not zero; its length does not matter.
 
-    −inf from the first layer that kills the tangent on. Costs one jvp of the network, in the
-    floating type of x. The activations are the network's own: where they underflow to 0, a ReLU is
-    off and the path dead. Raises ``ValueError``, naming the layer, if a layer cannot take the
+    −inf from the first layer that kills the tangent on; NaN from the first whose output is not
+    finite. Costs one jvp of the network, in the floating type of x (increments at least float32).
+    The activations are the network's own: where they underflow to 0, a ReLU is off and the path
+    dead. Raises ``ValueError``, naming the layer, if a layer cannot take the
     output of the one before.
 
     >>> increments = jvp_increments([lambda x: 2 * x, jnp.sin], jnp.zeros(3), jnp.ones(3))
@@ -42,13 +47,14 @@ def jvp_increments(
     [1.386294, 0.0]
     """
     layers, x = _started(layers, x)
-    tangent = checks.vector("tangent", tangent, x.shape)
-    _, tangent = norms.normalise(jnp.asarray(tangent, x.dtype))
+    tangent = norms.unit(checks.vector("tangent", tangent, x.shape))
+    tangent = jnp.asarray(tangent).astype(x.dtype)
     increments = []
-    for layer in layers:
-        x, tangent, increment = jvp_step(layer, x, tangent)
+    for i, layer in enumerate(layers):
+        with _naming(i, layer):
+            x, tangent, increment = jvp_step(layer, x, tangent)
         increments.append(increment)
-    return jnp.stack(increments)
+    return norms.lasting(jnp.stack(increments))
 
 
 def vjp_increments(
@@ -59,19 +65,23 @@ def vjp_increments(
     layers, x: as for ``jvp_increments``. cotangent: of the shape of the output, finite, not zero.
 
     In the order of the layers, so that their sum is ln ‖Jᵀc‖²/‖c‖²; −inf from the layer that kills
-    the cotangent back to the first. Costs one vjp of the network. Raises as ``jvp_increments``.
+    the cotangent back to the first; NaN where the output is not finite. Costs one vjp of the
+    network. Raises as ``jvp_increments``.
     """
     layers, x = _started(layers, x)
     pulls = []
-    for layer in layers:
-        x, pull = jax.vjp(layer, x)
-        pulls.append(pull)
-    cotangent = checks.vector("cotangent", cotangent, x.shape)
-    _, cotangent = norms.normalise(jnp.asarray(cotangent, x.dtype))
+    for i, layer in enumerate(layers):
+        with _naming(i, layer):
+            x, pull = jax.vjp(layer, x)
+        pulls.append((pull, x))
+    cotangent = norms.unit(checks.vector("cotangent", cotangent, x.shape))
+    cotangent = jnp.asarray(cotangent).astype(x.dtype)
     increments = []
-    for pull in reversed(pulls):
-        increment, cotangent = norms.normalise(pull(cotangent)[0])
-        increments.append(increment)
+    for i, (pull, output) in reversed(list(enumerate(pulls))):
+        with _naming(i, layers[i]):
+            increment, unit = norms.normalise(pull(cotangent)[0])
+        increments.append(_told(increment, cotangent, output))
+        cotangent = unit
     return jnp.stack(increments[::-1])
 
 
@@ -108,16 +118,18 @@ def probe(
     """Return what a model does to log-norms, over fresh initialisations.
 
     layers: key -> list of callables x -> x, a fresh initialisation a key, such as
-    ``lambda key: blocks.blocks(Model(rngs=nnx.Rngs(key)), [...])``; or one list, for a model as it
+    ``lambda key: blocks.blocks(Model(nnx.Rngs(key)), [...])``; or one list, for a model as it
     is, say trained: then only inputs and directions vary. inputs: (count, *shape of an input), of
-    which each sample takes one at random. num_samples ≥ 100.
+    which each sample takes one at random, without a batch dimension: for layers that need one give
+    (count, 1, *shape), and jnp.ravel for ``x.reshape(len(x), -1)``. Layers that draw or keep
+    statistics, such as dropout, must be set to evaluation. num_samples ≥ 100.
     kind: "jvp", the Jacobian applied to a direction; "vjp", its transpose applied to one; or
     "activations". direction: of the shape of an input (jvp) or output (vjp); default a fresh
     normal one a sample. factor > 1: by how much the root mean square of a coordinate may change;
     see ``reports.Report.verdict``. options: of ``sampling.sample``.
 
     Raises ``ValueError``, naming the layer, where one cannot take what reaches it, or gives numbers
-    that are not finite.
+    that are not finite; and for a function of the key that does not depend on it.
     """
     checks.require(isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {KINDS}")
     num_samples = checks.integer("num_samples", num_samples, 100)
@@ -128,9 +140,9 @@ def probe(
     batch = np.ndim(inputs) >= 2 and len(inputs) >= 1
     checks.require(batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)")
     inputs = jnp.asarray(inputs, checks.float_dtype(inputs))
+    checks.vector("inputs", inputs, None, zero=True)
+    first, reached = _drawn(layers, checks.typed_key(key), inputs[0])
     draw = layers if callable(layers) else lambda key: layers
-    first = list(draw(checks.typed_key(key)))
-    reached = follow(first, inputs[0])
     shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[kind]
     if direction is not None:
         direction = checks.vector("direction", direction, shape)
@@ -155,10 +167,11 @@ def probe(
         return jnp.stack([jnp.all(jnp.isfinite(output)) for output in outputs])
 
     increments = np.asarray(sampling.sample(path, key, num_samples, **options), np.float64)
-    names = [f"{i}: {getattr(layer, '__name__', 'layer')}" for i, layer in enumerate(first)]
+    names = [f"{i}: {_name(layer)}" for i, layer in enumerate(first)]
     bad = np.isnan(increments) | (increments == np.inf)
     if bad.any():
-        outputs = ~sampling.sample(finite, key, num_samples)
+        drawn_alike = {k: v for k, v in options.items() if k not in ("progress", "run")}
+        outputs = ~sampling.sample(finite, key, num_samples, **drawn_alike)
         places = np.flatnonzero((outputs if outputs.any() else bad).any(0))
         place = places[-1 if kind == "vjp" and not outputs.any() else 0]
         raise ValueError(
@@ -169,13 +182,60 @@ def probe(
     return reports.report(increments, names, growth, factor)
 
 
+def _told(increment: jax.Array, unit: jax.Array, output: jax.Array) -> jax.Array:
+    """Return an increment for the unit vector as it was pushed, NaN for an output not finite."""
+    if jnp.finfo(unit.dtype).bits < 32:  # it was rounded: its norm is not 1
+        size, _ = norms.normalise(unit)
+        increment -= jnp.where(jnp.isneginf(size), 0, size)
+    return jnp.where(jnp.all(jnp.isfinite(output)), increment, jnp.nan)
+
+
+@contextlib.contextmanager
+def _naming(place: int, layer: Callable):
+    """Raise ``ValueError``, naming the layer, where it cannot be differentiated."""
+    try:
+        yield
+    except Exception as error:  # of any kind: it is the layer that raised it
+        raise ValueError(f"layers[{place}] ({_name(layer)}): {error}") from error
+
+
+def _drawn(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], Any]:
+    """Return a first list of layers, and the shape that they reach; refuse what gives no lists."""
+    allowed = "a function key -> list of callables x -> x, or such a list"
+    instead = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
+    iterable = isinstance(layers, Iterable)
+    checks.require(callable(layers) or iterable, "layers", layers, allowed, instead)
+    if not callable(layers):
+        return list(layers), follow(list(layers), x)
+    try:
+        first, second = layers(key), layers(jax.random.fold_in(key, 1))
+    except Exception as error:  # of any kind: it is the function that raised it
+        raise ValueError(f"layers(key): {error}\nlayers must be {allowed}. {instead}") from error
+    checks.require(isinstance(first, Iterable), "layers(key)", first, "a list", instead)
+    first, second = list(first), list(second)
+    reached = follow(first, x)
+    one, other = x, x
+    for a, b in zip(first, second, strict=True):
+        one, other = a(one), b(other)
+    fresh = not bool(jnp.all(one == other)) or not bool(jnp.any(one))
+    allowed = "a fresh initialisation for each key"
+    instead = "It gives the same for all. For a model as it is give the list itself."
+    checks.require(fresh, "layers", layers, allowed, instead)
+    return first, reached
+
+
+def _name(layer: Callable) -> str:
+    """Return the name of a function, or that of the class of an object."""
+    return getattr(layer, "__name__", type(layer).__name__)
+
+
 def _started(layers: Any, x: Any) -> tuple[list[Callable], jax.Array]:
     """Return the layers as a list and x as an array, each layer able to take what reaches it."""
     checks.require(isinstance(layers, Iterable), "layers", layers, "a sequence of callables x -> x")
     layers = list(layers)
     checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
     x = checks.vector("x", x, None, zero=True)
-    x = jnp.asarray(x, checks.float_dtype(x))
+    x = checks.vector("x", jnp.asarray(x, checks.float_dtype(x)), None, zero=True)
     follow(layers, x)
     return layers, x
 
@@ -185,14 +245,16 @@ def follow(layers: Sequence[Callable], x: jax.Array) -> jax.ShapeDtypeStruct:
     reached = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for i, layer in enumerate(layers):
         checks.require(callable(layer), f"layers[{i}]", layer, "a callable x -> x")
-        name = getattr(layer, "__name__", "<lambda>")
+        name = _name(layer)
         own = f" ({name})" if name != "<lambda>" else ""
         before = f"layers[{i}]{own} for an input of shape {reached.shape}"
         try:
             reached = jax.eval_shape(layer, reached)
         except Exception as error:  # of any kind: it is the layer that raised it
+            text = str(error).rstrip(". \n")
             raise ValueError(
-                f"{before}: {error} Each layer must take the output of the one before."
+                f"{before}: {text}. Each layer must take the output of the one before, for one "
+                "input, by itself: without a key, and without state that it changes."
             ) from error
         floating = hasattr(reached, "dtype") and jnp.issubdtype(reached.dtype, jnp.floating)
         allowed = "one array of floating point, not empty"

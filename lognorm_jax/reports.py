@@ -74,8 +74,11 @@ class Report:
                 f"{variance:8.3f} ± {variance_error:<7.2g} {dead:.3g}"
             )
         low, high = self.beta_interval
+        unstable = f"As unstable as a ReLU network of β = {self.beta:.3g} [{low:.3g}, {high:.3g}]."
+        if self.dead_mass == 1:
+            unstable = "No sample got through: is the input zero, or a layer always off?"
         lines += [
-            f"As unstable as a ReLU network of β = {self.beta:.3g} [{low:.3g}, {high:.3g}].",
+            unstable,
             f"{self.verdict}: of {self.num_samples} samples {self.vanishing:.1%} shrink and "
             f"{self.exploding:.1%} grow by more than a factor {self.factor:g} a coordinate.",
         ]
@@ -93,6 +96,7 @@ def report(
     log_norms = increments.sum(1)
     per_coordinate = (log_norms - growth) / 2
     variance, error = float(found.variance[-1]), float(found.variance_error[-1])
+    relative = error / variance if variance > 0 else 0.0  # the log is nearer to normal
     return Report(
         tuple(names),
         len(increments),
@@ -103,7 +107,7 @@ def report(
         float(found.dead_mass[-1]),
         float(found.dead_mass_error[-1]),
         variance / 5,
-        (max(variance - 1.96 * error, 0) / 5, (variance + 1.96 * error) / 5),
+        tuple(variance / 5 * np.exp(sign * 1.96 * relative) for sign in (-1, 1)),
         *(
             getattr(found, field)[:-1]
             for field in ("mean", "mean_error", "variance", "variance_error", "dead_mass")

@@ -12,8 +12,9 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from lognorm_jax import checks
+from lognorm_jax import checks, norms
 
 KINDS = ("mask model", "balanced", "vanilla", "post")
 
@@ -49,8 +50,11 @@ def predictable_variance(
     quartic: κ(x), any shape.
     """
     alpha, lam = _unit(skip_scale, branch_scale)
-    quartic = np.asarray(quartic, dtype=np.float64)
-    branch = float(mask_kurtosis) * (3 + (float(kurtosis) - 3) * quartic) - 1
+    quartic = np.asarray(checks.vector("quartic", quartic, None, zero=True), dtype=np.float64)
+    inside = bool(np.all((quartic >= 0) & (quartic <= 1 + 1e-5)))
+    checks.require(inside, "quartic", quartic, "numbers in [0, 1]")
+    kurtosis = _kurtosis("kurtosis", kurtosis)
+    branch = _kurtosis("mask_kurtosis", mask_kurtosis) * (3 + (kurtosis - 3) * quartic) - 1
     return (4 * alpha**2 * lam**2 + lam**4 * branch) / checks.integer("width", width, 1)
 
 
@@ -87,6 +91,75 @@ def log_moments(
     return mean, variance
 
 
+def input_growth(x: Any, depth: int, skip_scale: float, branch_scale: float) -> float:
+    """Return what an input adds to the mean of ln‖z^d‖² of the vanilla network, to leading order.
+
+    ‖φ(x)‖² is not ‖x‖²/2, nor is it in the next layers, which still know x: a coordinate of z^l is
+    α^l x_a plus a normal number of variance σ_l², so that Σ Eφ² over coordinates is known, and with
+    it ‖z^{l+1}‖². It is 0 for an input that a linear layer made, on average. x: (width,), with a
+    positive coordinate; else the ReLUs stay off and the network is its skips.
+    """
+    alpha, lam = _unit(skip_scale, branch_scale)
+    x = np.asarray(x, np.float64)
+    allowed = "an input with a positive coordinate; otherwise every ReLU is off"
+    checks.require(bool(np.any(x > 0)), "x", x, allowed)
+    x = x / np.abs(x).max()
+    known, spread, growth = x / np.sqrt(np.mean(x**2)), 0.0, 0.0
+    for _ in range(checks.integer("depth", depth, 1)):  # ‖z‖² is n: known² + spread are of mean 1
+        sigma = max(math.sqrt(spread), 1e-12)
+        on, density = special.ndtr(known / sigma), np.exp(-((known / sigma) ** 2) / 2)
+        square = (known**2 + spread) * on + known * sigma * density / math.sqrt(2 * math.pi)
+        new = 2 * lam**2 * float(np.mean(square))
+        size = alpha**2 + new
+        growth += math.log(size)
+        known, spread = alpha * known / math.sqrt(size), (alpha**2 * spread + new) / size
+    return growth
+
+
+def law_moments(
+    kind: str,
+    width: int,
+    depth: int,
+    skip_scale: float,
+    branch_scale: float,
+    x: Any = None,
+    tangent: Any = None,
+    mask_kurtosis: float = 2.0,
+    kurtosis: float = 3.0,
+    *,
+    entered: bool = False,
+) -> tuple[float, float]:
+    """Return ``log_moments`` for one input x and one tangent, where they matter.
+
+    x, tangent: (width,) or None. Vanilla: the tangent must be along x, and the mean is that of x,
+    ``input_growth``; of the variance what x adds is left out, of order 1/n however deep. Else the
+    direction's κ − 3/n adds λ⁴ α^{4l} (m4/m2² − 1)(κ − 3/n) to the variance of layer l in balanced
+    networks, whose masks come before the weights: refused where that is over 0.05 in all, for then
+    the law is not nearly normal. Weights of other kurtosis add their term of
+    ``predictable_variance``. entered: a linear layer of variance 1/width comes first.
+    """
+    checks.require(branch_scale > 0, "branch_scale", branch_scale, "> 0: without, norms are fixed")
+    mean, variance = log_moments(kind, width, depth, skip_scale, branch_scale, mask_kurtosis)
+    alpha, lam = _unit(skip_scale, branch_scale)
+    if kind == "vanilla" and x is not None and tangent is not None:
+        along = abs(np.sum(norms.unit(x) * norms.unit(tangent))) > 1 - 1e-6
+        checks.require(along, "tangent", tangent, "along x, for which alone the law is known")
+    direction = x if tangent is None else tangent
+    quartic = 3 / width if direction is None else float(np.sum(norms.unit(direction) ** 4))
+    if entered:
+        entry = (2 + (kurtosis - 3) * quartic * (direction is not None)) / width
+        return mean - entry / 2, variance + entry
+    if kind == "vanilla":
+        return mean + (0 if x is None else input_growth(x, depth, alpha, lam)), variance
+    excess = alpha ** (4 * np.arange(depth)) * (quartic - 3 / width)
+    added = lam**4 * (mask_kurtosis - 1) * math.fsum(excess) * (kind == "balanced")
+    instead = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
+    allowed = "a direction of many coordinates: for this one the law is not nearly normal"
+    checks.require(added <= 0.05, "tangent", direction, allowed, instead)
+    added += lam**4 * mask_kurtosis * (kurtosis - 3) / width * math.fsum(3 / width + excess)
+    return mean - added / 2, variance + added
+
+
 def log_mean_growth(width: int, depth: int, skip_scale: float, branch_scale: float) -> float:
     """Return ln E‖z^d‖²/‖z^0‖² of the vanilla network: (λ⁴/n) Σ (d − k) K(α^k), first order in 1/n.
 
@@ -113,29 +186,46 @@ def post_growth(width: int, skip_scale: float, branch_scale: float, mean_cosine:
     α² + λ² + 2αλ Σ x_a/(‖x‖√(πn)) for weights of variance 2/n: exact, for normal weights.
     mean_cosine: Σ x_a/(‖x‖√n), the cosine of x with the flat direction; any shape.
     """
-    alpha, lam = skip_scale, branch_scale
+    alpha, lam = _scales(skip_scale, branch_scale)
     checks.integer("width", width, 1)
     return alpha**2 + lam**2 + 2 * alpha * lam * np.asarray(mean_cosine) / math.sqrt(math.pi)
 
 
 def scales(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
     """Return α and λ as floats in [0, 1e6], not both 0; warn if α² + λ² ≠ 1."""
+    found = _scales(skip_scale, branch_scale)
+    total = found[0] ** 2 + found[1] ** 2
+    if abs(total - 1) > 1e-6:
+        text = f"skip_scale² + branch_scale² = {total:.6g}: squared norms grow by it in each block."
+        warnings.warn(text + " Laws are shifted by its log.", stacklevel=3)
+    return found
+
+
+def _scales(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
+    """Return α and λ as floats in [0, 1e6], not both 0."""
     allowed, found = "a number in [0, 1e6]", []
     for name, value in (("skip_scale", skip_scale), ("branch_scale", branch_scale)):
         value = float(checks.real(name, value, allowed))
         checks.require(0 <= value <= 1e6, name, value, allowed)
         found.append(value)
-    total = found[0] ** 2 + found[1] ** 2
-    checks.require(total > 1e-12, "skip_scale² + branch_scale²", total, "positive")
-    if abs(total - 1) > 1e-6:
-        text = f"skip_scale² + branch_scale² = {total:.6g}: squared norms grow by it in each block."
-        warnings.warn(text + " Laws are shifted by its log.", stacklevel=3)
+    total = math.hypot(*found)
+    checks.require(total > 1e-6, "√(skip_scale² + branch_scale²)", total, "> 1e-6")
     return found[0], found[1]
 
 
-def _unit(alpha: float, lam: float) -> tuple[float, float]:
+def _unit(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
+    """Return α and λ over √(α² + λ²)."""
+    alpha, lam = _scales(skip_scale, branch_scale)
     norm = math.hypot(alpha, lam)
     return alpha / norm, lam / norm
+
+
+def _kurtosis(name: str, value: Any) -> float:
+    """Return a standardised fourth moment, a number in [1, 1e30]."""
+    allowed = "a number in [1, 1e30]"
+    value = float(checks.real(name, value, allowed))
+    checks.require(1 <= value <= 1e30, name, value, allowed)
+    return value
 
 
 def _cosine(cosine: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ from lognorm_jax import checks, runs, summaries
 
 LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
-DRAWS = 2  # raise it when any path, weight or mask draws other numbers from the same key
+DRAWS = 3  # raise it when any path, weight or mask draws other numbers from the same key
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 
 

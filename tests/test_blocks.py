@@ -58,7 +58,7 @@ def compact_blocks():
 
     names = [("Dense_0", nn.relu), ("Dense_1", nn.relu), "Dense_2"]
     variables = linen_params("Dense")
-    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense_0': .*give example"):
+    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense_0': .*give variables.*example"):
         blocks.blocks(Model(), names, variables)
     return blocks.blocks(Model(), names, variables, example=jnp.ones(6))
 
@@ -143,13 +143,49 @@ def test_exact_bad_names():
         ([], r"names = \[\]"),
         ("head", r"names = 'head'"),
         ([()], r"names\[0\] = \(\)"),
+        (["layers[0"], r"names\[0\] = 'layers\[0': .*a path such as"),
     ):
         with pytest.raises(ValueError, match=message):
             blocks.blocks(model, names)
     with pytest.raises(ValueError, match=r"model = .*Flax Linen module"):
         blocks.blocks(model, ["head"], {"params": {}})
+    with pytest.raises(ValueError, match=r"model = .*an instance"):
+        blocks.blocks(Model, ["head"])
+    with pytest.raises(ValueError, match=r"layers = .*functions f\(params, x\)"):
+        blocks.functions(abs, [1])
     named = blocks.functions({"a": lambda p, x: p * x}, {"a": 3})
     assert named[0].__name__ == "a" and named[0](2) == 6
     for layers, params in (({"a": abs}, {"b": 1}), ([abs], [1, 2]), ([abs], 3)):
         with pytest.raises(ValueError, match=r"params = "):
             blocks.functions(layers, params)
+
+
+def test_exact_linen_variables_are_whole():
+    nn = pytest.importorskip("flax.linen")
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(x)
+
+    model, x = Model(), jnp.ones(2)
+    variables = model.init(jax.random.key(0), x)
+    for given, example, message in (
+        (variables["params"], x, r"variables = \['Dense_0'\]: .*whole dictionary"),
+        (jax.random.key(0), x, "variables = .*whole dictionary"),
+        (None, x, "variables = .*whole dictionary"),
+        (variables, jnp.ones(5), r"example of shape \(5,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            blocks.blocks(model, ["Dense_0"], given, example=example)
+    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense0': must be one of Dense_0"):
+        blocks.blocks(model, ["Dense0"], variables, example=x)
+
+
+def test_exact_blocks_that_leave_something_out_are_told_from_the_model():
+    layers = [lambda x: 2 * x, abs]
+    blocks.same(layers, lambda x: 2 * abs(x), -X)
+    with pytest.raises(ValueError, match=r"largest difference to the model = .*activation"):
+        blocks.same(layers[:1], lambda x: 2 * abs(x), -X)
+    with pytest.raises(ValueError, match="shape of the last layer"):
+        blocks.same(layers, lambda x: x[:2], X)

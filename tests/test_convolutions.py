@@ -152,3 +152,23 @@ def test_exact_bad_input():
     ):
         with pytest.raises(ValueError, match=rf"{name} = "):
             call()
+
+
+def test_exact_predictable_variance_knows_no_scale():
+    x = np.random.default_rng(0).normal(size=(2, 4, 4)).astype(np.float32)
+    expected = convolutions.predictable_variance(x, (3, 3), 4)
+    for scale in (1e-20, 1e15):
+        found = convolutions.predictable_variance(np.float32(scale) * x, 3, 4)
+        assert np.isclose(found, expected, rtol=1e-5)
+    whole = np.arange(1, 5).reshape(1, 4) * 10**5
+    near = convolutions.predictable_variance(whole / 1e5, (3,), 4)
+    assert np.isclose(convolutions.predictable_variance(whole, (3,), 4), near, rtol=1e-5)
+    for image, taps, tangent, message in (
+        (x, (3,), None, "taps = "),
+        (x, 5, None, "taps = "),
+        (x[0, 0], 3, None, r"x\.shape"),
+        (x * np.nan, 3, None, "x = "),
+        (x, 3, x[:, :1], r"tangent\.shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convolutions.predictable_variance(image, taps, 4, tangent=tangent)

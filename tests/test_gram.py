@@ -121,9 +121,8 @@ def test_oracle_triangle_against_numpy(rounding):
     V = RNG.normal(size=(4, 9)) * np.array([1, 1e-25, 1e10, 3])[:, None]
     V[3] = V[0] + 1e-3 * V[3]
     rows = grams.triangle(jnp.asarray(V, jnp.result_type(float)))
-    L = np.zeros((4, 4))
-    for i, row in enumerate(rows):
-        L[i, : i + 1] = np.float64(row)
+    L = np.float64(rows)
+    assert np.all(L[np.triu_indices(4, 1)] == 0)
     expected = np.linalg.qr(V.T)[1].T
     expected = expected * np.sign(np.diag(expected))
     size = np.linalg.norm(V, axis=1)[:, None]
@@ -174,7 +173,7 @@ def test_exact_bad_input(key):
         networks.relu_mlp(WIDTHS, weight_law=weights.laplace()),
         networks.conv((2, 3), (5,)),
     ):
-        with pytest.raises(ValueError, match=r"layer 0 of .*one matrix of normal.*jacobian_path"):
+        with pytest.raises(ValueError, match=r"layer 0.*one matrix of normal.*jacobian_path"):
             paths.gram(wrong, np.ones(wrong.shape))
     with pytest.raises(ValueError, match=r"x\.shape = \(19,\)"):
         paths.gram(network, X[:-1])
@@ -188,3 +187,54 @@ def test_exact_bad_input(key):
         paths.gram(network, X)(3)
     with pytest.raises(ValueError, match=r"activation = 'swish': .*relu, linear, tanh"):
         networks.mlp(WIDTHS, "swish")
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+def test_invariance_devices_of_tangents(activation, key):
+    """Bitwise, also where nothing but products follows the normals of a layer."""
+    x, u = RNG.normal(size=(2, 7))
+    path = paths.gram(networks.mlp((7, 16, 9, 9), activation), x, u)
+    one = sampling.sample(path, key, 200, block_size=32, devices=jax.devices()[:1])
+    several = sampling.sample(path, key, 200, block_size=32)
+    np.testing.assert_array_equal(one.increment, several.increment)
+
+
+def test_exact_overflow_is_not_taken_for_dead_in_networks(key):
+    network = networks.mlp((8,) * 61, "relu", 0.1, gain=64.0)
+    x = np.ones(8)
+    followed = sampling.sample(paths.gram(network, x, x), key, 256).increment
+    drawn = sampling.sample(networks.jacobian_path(network, x, x), key, 256).increment
+    if not jax.config.jax_enable_x64:
+        assert np.isnan(followed).any() and np.isnan(drawn).any()
+    for increments in (followed, drawn):  # (1 − 2⁻⁸)⁶⁰ = 79% of all paths survive
+        assert np.isneginf(increments).any(1).mean() < 0.3
+    with pytest.raises(ValueError, match=r"network = .*biases are at most 1e30"):
+        paths.gram(networks.mlp((8, 8), "relu", 1e30, gain=1e-30), x)
+
+
+def test_exact_bad_vectors():
+    network = networks.mlp((3, 3))
+    for x, tangent, message in (
+        ([[1], [1, 2]], None, "x = "),
+        (np.zeros((0, 3)), None, r"x\.shape = \(0, 3\)"),
+        (np.ones(3), [[1], [1, 2]], "tangent = "),
+        (np.ones(3), np.ones((0, 3)), "tangent = "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paths.gram(network, x, tangent)
+    with pytest.raises(ValueError, match="observe = 5"):
+        paths.gram(network, np.ones(3), observe=5)
+
+
+def test_exact_laws_are_only_of_what_they_describe():
+    skew = weights.Weights(
+        "skew",
+        lambda k, s, d: jax.random.exponential(k, s, d) - 1,
+        lambda k: {0: 1, 1: 1, 2: 9}[k],
+        symmetric=False,
+    )
+    assert networks.mlp((4, 4), weight_law=skew).ensemble is None
+    with pytest.raises(ValueError, match="limit law is known"):
+        networks.limit_law(networks.mlp((4, 4), weight_law=skew))
+    gained = networks.mlp((4, 4), gain=1.0)
+    assert gained.ensemble is None and networks.limit_law(gained).variance > 0

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"bits", "norms", "residuals", "runs", "summaries", "tables", "transports"},
-    {"weights", "masks", "laws", "sampling", "scans", "blocks"},
+    {"bits", "norms", "runs", "summaries", "tables", "transports"},
+    {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
     {"activations", "ensembles", "increments", "reports"},
     {"layers", "quadrature", "probes"},
     {"convolutions", "grams", "inversion"},
@@ -20,6 +20,7 @@ LEVELS = [
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}
 STANDARD = {
     "collections",
+    "contextlib",
     "itertools",
     "dataclasses",
     "fractions",

@@ -24,3 +24,20 @@ def test_exact_normalise_of_zero_and_its_gradient():
     y = jnp.array([3.0, 4.0])
     gradient = jax.grad(lambda y: norms.normalise(y)[0])(y)
     assert np.allclose(gradient, 2 * y / 25)
+
+
+def test_exact_the_largest_numbers_are_not_lost():
+    """The inverse of the largest floats is subnormal, and flushed to 0 on most devices."""
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    for part in (1.0, 0.5, 1 / 300):
+        y = jnp.full(5, part * largest)
+        log_square, unit = jax.jit(norms.normalise)(y)
+        assert np.isclose(log_square, np.log(5) + 2 * np.log(part) + 2 * np.log(largest), rtol=1e-6)
+        assert np.allclose(unit, 5**-0.5, rtol=1e-6)
+
+
+def test_exact_what_comes_first_lasts():
+    inf, nan = np.inf, np.nan
+    rows = jnp.array([[1, -inf, nan, 2], [1, nan, -inf, 2], [1, 2, 3, -inf], [1, 2, 3, nan]])
+    expected = [[1, -inf, -inf, -inf], [1, nan, nan, nan], [1, 2, 3, -inf], [1, 2, 3, nan]]
+    np.testing.assert_array_equal(norms.lasting(rows), expected)

@@ -67,7 +67,7 @@ def test_exact_nan_is_not_taken_for_dead():
 def test_exact_the_floating_type_of_x_is_kept():
     weight = jnp.ones((2, 2), jnp.bfloat16)
     increments = probes.jvp_increments([lambda x: weight @ x], jnp.ones(2, jnp.bfloat16), [1, 1])
-    assert increments.dtype == jnp.bfloat16
+    assert increments.dtype == jnp.float32  # of vectors in bfloat16
     assert probes.jvp_increments([jnp.sin], [0, 0], [1, 0]).dtype == jnp.result_type(float)
     generated = (layer for layer in [jnp.sin, jnp.cos])
     assert probes.jvp_increments(generated, np.ones(2), np.ones(2)).shape == (2,)
@@ -196,3 +196,77 @@ def test_exact_probe_names_what_fails(key):
     ):
         with pytest.raises(ValueError, match=rf"{name} = "):
             call()
+
+
+class Doubled:
+    """A layer that is an object."""
+
+    def __call__(self, x):
+        return 2 * x
+
+
+def test_exact_probe_refuses_what_gives_no_lists(key):
+    inputs = np.ones((2, 3), np.float32)
+    for layers, message in (
+        (None, "layers = None: must be a function key -> list"),
+        (lambda: [abs], r"layers\(key\): .*\n.*lambda key"),
+        (lambda key: Doubled(), r"layers\(key\) = .*must be a list"),
+        (lambda x: [jnp.dot(x, x)], r"layers\(key\): .*\n.*lambda key"),
+        (lambda key: [jnp.sin], "layers = .*a fresh initialisation for each key"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            probes.probe(layers, inputs, key, num_samples=100)
+    report = probes.probe([Doubled()], inputs, key, num_samples=100)
+    assert report.names == ("0: Doubled",)
+    dead = probes.probe([lambda x: 0 * x], inputs, key, num_samples=100)
+    assert "No sample got through" in str(dead) and dead.verdict == "vanishing"
+
+
+@pytest.mark.parametrize("kind", probes.KINDS)
+def test_exact_overflow_is_not_taken_for_dead(kind, key):
+    """A ReLU has derivative 0 at NaN: what is not finite must not look like a dead path."""
+
+    def grow(x):
+        return jax.nn.relu(1e6 * x)
+
+    x = jnp.ones(3, jnp.float32)
+    increments = probes.jvp_increments([grow] * 9, x, x)
+    assert np.isfinite(increments[:5]).all() and np.isnan(increments[7:]).all()
+    assert np.isnan(probes.vjp_increments([grow] * 9, x, x)).any()
+    for layers in ([grow] * 9, [lambda x: x + jnp.nan, jax.nn.relu], [lambda x: x + jnp.nan]):
+        with pytest.raises(ValueError, match=r"layers\[\d\].* not finite, for 100"):
+            probes.probe(layers, x[None], key, num_samples=100, kind=kind)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_exact_half_precision_adds_no_variance(dtype, key):
+    """The norm of a rounded unit vector is not 1, and its square overflows in float16."""
+    inputs = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1000)), dtype)
+    report = probes.probe([lambda x: x] * 20, inputs, key, num_samples=200)
+    assert report.variance < 1e-9 and abs(report.mean) < 1e-4
+    wide = jnp.ones(70_000, dtype)
+    assert abs(probes.jvp_increments([lambda x: x], wide, np.ones(70_000))[0]) < 1e-5
+
+
+def test_exact_the_length_of_a_tangent_does_not_matter():
+    x, layers = jnp.zeros(3, jnp.float32), [lambda x: 2 * x, jnp.sin]
+    for size in (1e-50, 1e39):
+        for increments in (probes.jvp_increments, probes.vjp_increments):
+            found = increments(layers, x, size * np.ones(3))
+            assert np.allclose(found, [np.log(4), 0], atol=1e-6)
+    if not jax.config.jax_enable_x64:
+        with pytest.raises(ValueError, match=r"x = .*finite"), np.errstate(over="ignore"):
+            probes.jvp_increments(layers, 1e39 * np.ones(3), np.ones(3))
+
+
+def test_exact_layers_without_a_derivative_are_named():
+    @jax.custom_vjp
+    def backwards(x):
+        return x
+
+    backwards.defvjp(lambda x: (x, None), lambda _, c: (c,))
+    with pytest.raises(ValueError, match=r"layers\[1\] \(backwards\): "):
+        probes.jvp_increments([jnp.sin, backwards], np.ones(2), np.ones(2))
+    loop = lambda x: jax.lax.while_loop(lambda x: x[0] < 9, lambda x: 2 * x, x)  # noqa: E731
+    with pytest.raises(ValueError, match=r"layers\[0\]"):
+        probes.vjp_increments([loop], np.ones(2), np.ones(2))

@@ -97,7 +97,8 @@ def test_statistical_balanced_law(kind, key):
     x, u = np.random.default_rng(1).normal(size=(2, 100))
     log_norms = sampling.sample(paths.gram(network, x, u), key, 8_000).log_norm
     law = networks.limit_law(network, x, u)
-    assert law.variance == pytest.approx(2.25) and law.mean == pytest.approx(-1.125)
+    limit = networks.limit_law(network)  # on average over directions
+    assert limit.variance == pytest.approx(2.25) and limit.mean == pytest.approx(-1.125)
     second = 100 * 18.5 / 100**2 / 4  # of plain ReLU layers, λ⁴ = 1/4
     statistical.assert_near(*statistical.mean_and_error(log_norms), law.mean, allowance=second / 4)
     statistical.assert_near(
@@ -221,3 +222,66 @@ def test_exact_bad_input():
     ):
         with pytest.raises(ValueError, match=rf"{name} = "):
             call()
+
+
+@pytest.mark.parametrize("sign", [1, -1, None])
+def test_statistical_what_the_input_adds_to_vanilla_networks(sign, key):
+    """A positive image grows, for its ReLUs are all on; the mean is right to order 1/n."""
+    width, depth = 128, 20
+    x = np.random.default_rng(0).normal(size=width)
+    x = np.abs(x) if sign is None else sign * x
+    network = networks.residual(width, depth)
+    increments = sampling.sample(paths.gram(network, x, x), key, 8_000).increment
+    law = networks.limit_law(network, x, x)
+    statistical.assert_near(
+        *statistical.mean_and_error(increments.sum(1)), law.mean, allowance=4 / width
+    )
+    assert abs(law.mean - networks.limit_law(network).mean) > 0.1
+    with pytest.raises(ValueError, match=r"(?s)x = .*positive coordinate"):
+        networks.limit_law(network, -np.abs(x), -np.abs(x))
+    with pytest.raises(ValueError, match=r"x\.shape"):
+        networks.limit_law(network, np.ones(3))
+
+
+def test_exact_input_growth():
+    x, a = np.array([3.0, 0, -4, 0]), 0.6  # the first block doubles the share of φ(x)
+    first = np.log(a**2 + 2 * (1 - a**2) * 9 / 25)
+    assert np.isclose(residuals.input_growth(x, 1, a, (1 - a**2) ** 0.5), first, rtol=1e-12)
+    assert abs(residuals.input_growth(np.array([1.0, -1.0]), 50, a, 0.8)) < 1e-12
+    scaled = residuals.input_growth(1e200 * x, 9, 3.0, 4.0)
+    assert np.isclose(scaled, residuals.input_growth(x, 9, 0.6, 0.8), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["balanced", "mask model"])
+@pytest.mark.parametrize("law", [weights.normal(), weights.rademacher()], ids=lambda w: w.name)
+def test_statistical_direction_of_residual_networks(kind, law, key):
+    """A direction of few coordinates varies more, or with Rademacher weights less."""
+    width, depth, few = 200, 6, 20
+    u = (np.arange(width) < few).astype(float)
+    network = networks.residual(width, depth, kind, weight_law=law)
+    x = np.random.default_rng(0).normal(size=width)
+    path = networks.jacobian_path(network, x, u)
+    log_norm = sampling.sample(path, key, 4_000, block_size=64).increment.sum(1)
+    predicted = networks.limit_law(network, x, u)
+    generic = networks.limit_law(network).variance
+    added = predicted.variance / generic - 1
+    assert added > 0.15 if kind == "balanced" else abs(added) < 0.02
+    allowance = 0.05 * predicted.variance
+    variance = statistical.variance_and_error(log_norm)
+    statistical.assert_near(*variance, predicted.variance, allowance=allowance)
+    statistical.assert_near(
+        *statistical.mean_and_error(log_norm), predicted.mean, allowance=allowance
+    )
+    if kind == "balanced":
+        with pytest.raises(ValueError, match=r"(?s)tangent = .*not nearly normal"):
+            networks.limit_law(network, x, np.eye(width)[0])
+
+
+def test_exact_kurtosis_of_weights_along_a_coordinate():
+    """The first layer of the mask model is ``predictable_variance``; depth 1 is all of it."""
+    n, half = 60, 0.5**0.5
+    u = np.eye(n)[0]
+    for kurtosis in (1.0, 3.0, 6.0):
+        _, variance = residuals.law_moments("mask model", n, 1, half, half, None, u, 2.0, kurtosis)
+        exact = residuals.predictable_variance(n, half, half, kurtosis=kurtosis, quartic=1.0)
+        assert np.isclose(variance, exact, rtol=1e-12)
