@@ -56,9 +56,13 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     folder = out or Path("results/quick" if quick else "results")
     try:
         key = jax.random.key(seed)
+    except OverflowError as error:
+        print(f"--seed {seed}: {error}", file=sys.stderr)
+        return 2
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, OverflowError) as error:
-        print(f"--out {folder} --seed {seed}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"--out {folder}: {error}", file=sys.stderr)
         return 2
     first, blocks = jax.process_index() == 0, folder / f"{name}.blocks"
     if first:
@@ -145,7 +149,9 @@ def main() -> None:
             return run(name, quick, out, seed)
 
         source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        start.__doc__ = ast.get_docstring(ast.parse(source))
+        claim, *more = ast.get_docstring(ast.parse(source)).split("\n\n")
+        asked = name in sys.argv  # only then all of it
+        start.__doc__ = "\n\n".join([claim, *more] if asked else [claim])
         return start
 
     flags = (tyro.conf.FlagCreatePairsOff,)

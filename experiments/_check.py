@@ -11,8 +11,8 @@ SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of wh
 
 LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
-and the allowance; or KS distance [its 99.99% interval] ≤ allowance, and passes unless the interval
-lies above the allowance; or number ≤ bound. ✗ marks what fails.
+and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
+lies above what is allowed; or number ≤ bound. ✗ marks what fails.
 """
 
 
@@ -81,7 +81,7 @@ def overall(rows: list[Row]) -> str:
 def _cell(row: Row) -> str:
     if row.interval is not None:
         low, high = row.interval
-        text = f"{row.measured:.4f} [{low:.3f}, {high:.3f}] ≤ {row.allowance:.3f}"
+        text = f"{row.measured:.4f} [{low:.3f}, {high:.3f}] (allowed {row.allowance:.3f})"
     elif row.error is None:
         text = f"{row.measured:.4g}" + (f" ≤ {row.allowance:.3g}" if row.verdict else "")
     elif row.error == 0:

@@ -15,18 +15,19 @@ ROOT = Path(__file__).parent.parent
 def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = None) -> Callable:
     """Return ``sample(label, path, key, num_samples)`` -> Trace, which moves the bar.
 
+    It calls ``engine(path, key, num_samples, **options)``, by default ``sampling.sample``.
     folder: where to keep finished blocks, one subfolder a label; None: nowhere. spec: what the
     experiment is. Blocks of another spec, or that cannot be written, end the program with code 2.
     """
 
-    def sample(label, path, key, num_samples):
+    def sample(label, path, key, num_samples, engine=sampling.sample):
         bar.set_description(label)
         if folder is None:
-            return sampling.sample(path, key, num_samples, progress=bar.update)
+            return engine(path, key, num_samples, progress=bar.update)
         own = folder / re.sub(r"\W+", "_", label).strip("_")
         try:
             run = runs.open_run(own, {**(spec or {}), "label": label})
-            return sampling.sample(path, key, num_samples, progress=bar.update, run=run)
+            return engine(path, key, num_samples, progress=bar.update, run=run)
         except (ValueError, OSError) as error:
             print(f"\n{error}\nAll blocks of this experiment are in {folder}.", file=sys.stderr)
             raise SystemExit(2) from error

@@ -130,12 +130,14 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTHS[0],)))
     results = {}
     for i, (name, (init, _)) in enumerate(MODELS.items()):
-        bar.set_description(name)
-        own = jax.random.fold_in(key, i)
         fixed = {"direction": u.reshape(1, SIDE, SIDE, 1)} if "conv" in name else {}
-        report = probes.probe(
-            init, images(name), own, num_samples=num_samples, progress=bar.update, **fixed
-        )
+
+        def probe(init, key, num_samples, name=name, fixed=fixed, **options):
+            return probes.probe(
+                init, images(name), key, num_samples=num_samples, **fixed, **options
+            )
+
+        report = sample(name, init, jax.random.fold_in(key, i), num_samples, probe)
         results[f"{name}/log_norm"] = report.log_norms
         results[f"{name}/verdict"] = np.array(report.verdict)
         results[f"{name}/layers"] = np.stack([report.layer_mean, report.layer_mean_error])
