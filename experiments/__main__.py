@@ -10,6 +10,7 @@ command goes on from there. With --distributed it runs on all devices of a clust
 import ast
 import importlib
 import json
+import os
 import pkgutil
 import platform
 import shutil
@@ -123,6 +124,13 @@ def join(processes: str) -> bool:
     return True
 
 
+def use_all_cores() -> None:
+    """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need only one."""
+    if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        mine = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        jax.config.update("jax_num_cpu_devices", len(mine(0)))
+
+
 def main() -> None:
     """Read the command line; each experiment is a command."""
     arg = tyro.conf.arg
@@ -167,4 +175,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_all_cores()
     main()
