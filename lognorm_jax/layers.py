@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lognorm_jax import checks, ensembles, laws, masks, weights
+from lognorm_jax import checks, ensembles, laws, masks, scans, weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,8 +80,12 @@ class Network:
     ensemble: ensembles.Ensemble | None = None
     law: Callable[[Any, Any], laws.Law] | None = None  # (x, tangent) -> limit law, if known
 
-    def _places(self) -> dict[Layer, list[int]]:
+    def places(self) -> list[list[int]]:
         """Return the indices of the layers of each kind, kinds in order of appearance."""
+        return list(self._places().values())
+
+    def _places(self) -> dict[Layer, list[int]]:
+        """Return ``places`` by kind."""
         places = {}
         for i, kind in enumerate(self.kinds):
             places.setdefault(kind, []).append(i)
@@ -109,6 +114,27 @@ class Network:
                 one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
                 layers[i] = functools.partial(kind.apply, one)
         return [layers[i] for i in range(len(self.kinds))]
+
+    def rows(self, params: list[Any]) -> Callable[[np.ndarray], Any]:
+        """Return indices of layers of one kind -> their parameters: rows of ``scan_layers``."""
+        places = self.places()
+        where = {i: (kind, row) for kind, own in enumerate(places) for row, i in enumerate(own)}
+
+        def rows_of(layers):
+            kind, first = where[layers[0]]
+            own = np.array([where[i][1] for i in layers])
+            step = own[1] - first if len(own) > 1 else 1
+            return jax.tree.map(lambda leaf: leaf[first : own[-1] + 1 : step], params[kind])
+
+        return rows_of
+
+    def apply(self, params: list[Any], x: jax.Array) -> jax.Array:
+        """Return the output for one input; stretches of equal layers are scanned."""
+
+        def step_of(kind):
+            return lambda x, own: (kind.apply(own, x), ())
+
+        return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
 
 
 def signs(width: int) -> Callable[[jax.Array], jax.Array]:

@@ -290,7 +290,8 @@ def jacobian_path(
         if network.homogeneous:
             _, start = norms.normalise(start)
         carry = start, along
-        trace, seen = scans.scan_layers(network.kinds, step, carry, np.zeros(len(network.kinds)))[1]
+        rows = scans.numbered(np.zeros(len(network.kinds)))
+        trace, seen = scans.scan_layers(network.kinds, step, carry, rows)[1]
         trace = trace._replace(increment=norms.lasting(trace.increment))
         return (trace, seen) if observe else trace
 

@@ -172,7 +172,7 @@ def dense(
     def path(key):
         step = functools.partial(step_of, checks.typed_key(key))
         start = scans.unknown(jnp.asarray(unit, dtype)), jnp.int32(widths[0])
-        return scans.scan_layers(kinds, step, start, log_scale.astype(dtype))[1]
+        return scans.scan_layers(kinds, step, start, scans.numbered(log_scale.astype(dtype)))[1]
 
     # the whole matrices, hardly ever wanted, need room too, but not in the cache
     path.footprint = max(max(a * b, m * n // 8) for m, n, a, b, _ in kinds)
@@ -283,7 +283,7 @@ def gram(
         log_size, unit = norms.normalise_rows(first)
         carry = unit if network.homogeneous else first, log_size, tangents
         constants = np.zeros(len(network.kinds), np.float32)
-        trace, seen = scans.scan_layers(network.kinds, step, carry, constants)[1]
+        trace, seen = scans.scan_layers(network.kinds, step, carry, scans.numbered(constants))[1]
         trace = Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
         trace = trace._replace(increment=norms.lasting(trace.increment))
         return (trace, seen) if observe else trace

@@ -42,12 +42,13 @@ def unknown(start: Any) -> Any:
 
 
 def scan_layers(
-    kinds: Sequence[Hashable], step_of: Callable, carry: Any, constants: np.ndarray
+    kinds: Sequence[Hashable], step_of: Callable, carry: Any, rows_of: Callable[[np.ndarray], Any]
 ) -> tuple[Any, Any]:
-    """Apply ``step_of(kind)(carry, (layer, constant))`` layer after layer.
+    """Apply ``step_of(kind)(carry, row)`` layer after layer.
 
     Stretches of repeated kinds are scanned, so compile time does not grow with their length.
-    kinds, constants: one entry a layer. Returns (carry, outputs stacked over layers).
+    kinds: one a layer. rows_of: indices of layers of one kind -> their rows, a pytree stacked over
+    them. Returns (carry, outputs stacked over all layers).
     """
     outputs = []
     for start, period, times in repetitions(kinds):
@@ -55,13 +56,12 @@ def scan_layers(
 
         def pattern_step(carry, rows, steps=steps):
             traces = []
-            for step, row in zip(steps, zip(*rows, strict=True), strict=True):
+            for step, row in zip(steps, rows, strict=True):
                 carry, trace = step(carry, row)
                 traces.append(trace)
             return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
 
-        layers = start + np.arange(times * period).reshape(times, period)
-        rows = jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers])
+        rows = [rows_of(start + i + period * np.arange(times)) for i in range(period)]
         if times == 1:
             carry, trace = pattern_step(carry, jax.tree.map(lambda row: row[0], rows))
         else:
@@ -69,3 +69,8 @@ def scan_layers(
             trace = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
         outputs.append(trace)
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
+
+
+def numbered(constants: np.ndarray) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
+    """Return rows (index of the layer, its constant) for ``scan_layers``."""
+    return lambda layers: (jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers]))
