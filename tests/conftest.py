@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(config, items):
     """With --x64, leave out what does not depend on the precision of JAX.
 
     Of the statistical tests, keep those of the samplers, whose draws are others in float64. What is
-    done with the draws is held by the exact and the oracle tests.
+    done with the draws is held by the exact and the oracle tests, and of training by that against
+    a plain loop, which has everything in it.
     """
     if config.getoption("--x64"):
         host = {"README", "test_bad_input", "test_exact", "test_experiments", "test_laws"}
@@ -44,6 +45,7 @@ def pytest_collection_modifyitems(config, items):
             item
             for item in items
             if item.path.stem not in host
+            and (item.path.stem != "test_training" or "plain_loop" in item.name)
             and (item.path.stem in samplers or "test_statistical" not in item.name)
         ]
 

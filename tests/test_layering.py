@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"bits", "norms", "runs", "summaries", "tables", "transports"},
+    {"bits", "datasets", "losses", "norms", "runs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
     {"activations", "ensembles", "increments", "reports"},
     {"layers", "quadrature", "probes"},
@@ -16,6 +16,7 @@ LEVELS = [
     {"exact", "moments"},
     {"paths"},
     {"martingales", "networks"},
+    {"training"},
 ]
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}
 STANDARD = {

@@ -1,0 +1,56 @@
+"""Losses of examples: what ``training`` takes the mean of, besides those of optax."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lognorm_jax import checks
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return ½‖output − target‖² of each example: (batch,). outputs, targets: of one shape."""
+    same = jnp.shape(outputs) == jnp.shape(targets)
+    allowed = f"that of the outputs, {jnp.shape(outputs)}"
+    checks.require(same, "targets.shape", jnp.shape(targets), allowed)
+    return jnp.sum(jnp.square(outputs - targets), axis=tuple(range(1, jnp.ndim(outputs)))) / 2
+
+
+def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return the softmax cross-entropy of each example, in nats: (batch,).
+
+    outputs: (batch, classes). targets: (batch,) integers in [0, classes), or (batch, classes)
+    probabilities.
+    """
+    checks.require(outputs.ndim == 2, "outputs.shape", outputs.shape, "(batch, classes)")
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        allowed = f"that of the integer labels of {outputs.shape[0]} examples, or of the outputs"
+        checks.require(targets.shape == outputs.shape[:1], "targets.shape", targets.shape, allowed)
+        return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    allowed = f"that of the outputs, {outputs.shape}"
+    checks.require(targets.shape == outputs.shape, "targets.shape", targets.shape, allowed)
+    return optax.losses.softmax_cross_entropy(outputs, targets)
+
+
+def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -> None:
+    """Raise ``ValueError`` if a loss does not take the outputs of a network and its targets.
+
+    outputs: (batch, …). targets: (num_steps, batch, …).
+    """
+    try:
+        value = jax.eval_shape(loss, outputs, targets[0])
+    except Exception as error:  # of any kind: it is the loss that raised it
+        raise ValueError(
+            f"loss: does not take outputs {outputs.shape} and targets {targets.shape[1:]}: {error}"
+        ) from error
+    floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
+    checks.require(floating, "loss(outputs, targets)", value, "an array of floating point")
+    if loss is cross_entropy and jnp.issubdtype(targets.dtype, jnp.integer):
+        classes = outputs.shape[-1]
+        try:
+            known = bool(np.all((np.asarray(targets) >= 0) & (np.asarray(targets) < classes)))
+        except jax.errors.TracerArrayConversionError:
+            return  # under a transformation the values are not known
+        checks.require(known, "targets", targets, f"labels in [0, {classes})")

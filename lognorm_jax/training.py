@@ -1,0 +1,290 @@
+"""The first steps of optimization, and how stable gradients are in them.
+
+``trainer`` trains one network from one key and records, before each step, what the theory is about:
+the norms of the gradients and of the Jacobian, layer by layer. As all is a pure function of the
+key, ``path`` makes it one that ``sampling`` runs for as many seeds as one likes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lognorm_jax import checks, layers, losses, norms, probes, scans
+
+Batches = tuple[Any, Any]  # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
+
+
+class History(NamedTuple):
+    """What was so before each step: +inf in all of it from where ``finite`` is False."""
+
+    loss: jax.Array  # (num_steps,) mean over the batch
+    log_gradient: jax.Array  # (num_steps, depth) ln ‖∂loss/∂W_i‖²; −inf for none
+    increment: jax.Array  # (num_steps, depth) ln R_i of the Jacobian at the probe; −inf for dead
+    update_ratio: jax.Array  # (num_steps, depth) ‖ΔW_i‖/‖W_i‖ of the step that follows
+    finite: jax.Array  # (num_steps,) whether loss, gradients and update were finite till here
+
+    @property
+    def log_norm(self) -> jax.Array:
+        """Return ln ‖J u‖²/‖u‖² at the probe before each step, (num_steps,)."""
+        return self.increment.sum(-1)
+
+
+def trainer(
+    network: layers.Network,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    num_steps: int,
+    *,
+    probe: Any = None,
+    tangent: Any = None,
+) -> Callable[[jax.Array, Batches], tuple[Any, History]]:
+    """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a fresh network.
+
+    network: of ``networks``; its weights and biases are trained, fixed signs and dropout masks are
+    not. optimizer: any of optax, with any learning rate that gives finite updates. loss: (outputs,
+    targets) -> an array whose mean is the loss, such as ``losses.squared_error``,
+    ``losses.cross_entropy``, or one of ``optax.losses``. probe, tangent: where the Jacobian is
+    taken and what it is applied to, of the network's shape; default the first input, and that.
+
+    batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an input) and
+    (num_steps, batch, …). fit is a pure function: jit it, vmap it over keys, or let
+    ``sampling.sample(path(fit, batches), …)`` do so in blocks. Equal layers are scanned, so
+    compile time grows neither with depth nor with steps.
+
+    Where the loss, a gradient or an update is not finite, the parameters are left as they are for
+    the rest of the steps, ``finite`` is False and the other numbers are +inf. Raises ``ValueError``
+    for anything else, and before any training for a loss that does not fit the outputs.
+    """
+    checks.instance("network", network, layers.Network)
+    usable = all(callable(getattr(optimizer, part, None)) for part in ("init", "update"))
+    checks.require(usable, "optimizer", optimizer, "an optax.GradientTransformation")
+    checks.require(callable(loss), "loss", loss, "a function (outputs, targets) -> values to mean")
+    num_steps = checks.integer("num_steps", num_steps, 1)
+    optimizer = _promoting(optax.with_extra_args_support(optimizer))
+    _check_updates(network, optimizer)
+    if probe is not None:
+        probe = checks.vector("probe", probe, network.shape)
+    if tangent is not None:
+        tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
+
+    def fit(key, batches):
+        inputs, targets = _checked(network, loss, num_steps, batches)
+        params, rest = split(network.init(key))
+        x = jnp.asarray(inputs[0, 0] if probe is None else probe, inputs.dtype)
+        along = norms.normalise(x)[1] if tangent is None else jnp.asarray(tangent, x.dtype)
+
+        def objective(params, inputs, targets):
+            whole = join(params, rest)
+            outputs = jax.vmap(lambda x: network.apply(whole, x))(inputs)
+            return jnp.mean(loss(outputs, targets))
+
+        def step(carry, batch):
+            params, state, finite = carry
+
+            def value_fn(params):
+                return objective(params, *batch)
+
+            value, gradient = jax.value_and_grad(value_fn)(params)
+            extra = {"value": value, "grad": gradient, "value_fn": value_fn}
+            updates, next_state = optimizer.update(gradient, state, params, **extra)
+            increment = jacobian_increments(network, join(params, rest), x, along)
+            finite &= jnp.isfinite(value) & _finite(gradient) & _finite(updates)
+            finite &= ~jnp.any(jnp.isnan(increment))
+            record = History(
+                value,
+                layer_log_norms(network, gradient),
+                increment,
+                _ratio(layer_log_norms(network, updates), layer_log_norms(network, params)),
+                finite,
+            )
+            record = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1])
+            after = optax.apply_updates(params, updates), next_state
+            kept = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old), after, (params, state)
+            )
+            return (*kept, finite), History(*record, finite)
+
+        start = params, optimizer.init(params), jnp.bool_(True)
+        (params, *_), history = jax.lax.scan(step, start, (inputs, targets))
+        return join(params, rest), history
+
+    fit.network = network
+    return fit
+
+
+def path(fit: Callable, batches: Batches) -> Callable[[jax.Array], History]:
+    """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with any options.
+
+    Seeds then run in blocks that fit the cache, on all devices, and can be kept by ``runs``. With
+    another number of devices results agree to rounding, not in every bit as those of other paths:
+    the compiler may fuse a step of training in another way.
+    """
+    checks.require(hasattr(fit, "network"), "fit", fit, "one that trainer returns")
+    inputs, targets = jax.tree.map(jnp.asarray, batches)
+
+    def history(key):
+        return fit(key, (inputs, targets))[1]
+
+    key, x = jax.random.key(0), jax.ShapeDtypeStruct(fit.network.shape, inputs.dtype)
+    kept, sizes = 0, {}
+    for kind in fit.network.kinds:
+        if kind not in sizes:
+            sizes[kind] = jax.eval_shape(
+                lambda key, x, kind=kind: kind.apply(kind.init(key), x), key, x
+            )
+        x = sizes[kind]
+        kept += x.size
+    params = jax.tree.leaves(jax.eval_shape(fit.network.init, key))
+    # weights, gradients and two moments; activations and their derivatives
+    history.footprint = 4 * sum(leaf.size for leaf in params) + 2 * inputs.shape[1] * kept
+    return history
+
+
+class LogNorms(NamedTuple):
+    """State of ``log_norms``: what it has seen of each layer; all arrays (layers,), float32."""
+
+    log_norm: jax.Array  # ln‖update‖² of the last call; −inf for none, +inf if not finite
+    count: jax.Array  # calls in which it was finite
+    mean: jax.Array  # of log_norm over those
+    m2: jax.Array  # Σ (log_norm − mean)²
+
+    @property
+    def variance(self) -> jax.Array:
+        """Return the sample variance of log_norm over the steps so far; 0 before the second."""
+        return self.m2 / jnp.maximum(self.count - 1, 1).astype(self.m2.dtype)
+
+
+def log_norms(
+    measure: Callable[[Any], jax.Array] | None = None,
+) -> optax.GradientTransformation:
+    """Return a transformation that records log squared norms, layer by layer, and changes nothing.
+
+    Chain it first to see the gradients, last to see the updates, or both; its state is a
+    ``LogNorms``, to be found with ``optax.tree.get(state, "log_norm")`` and so on.
+    measure: a tree like the parameters -> (layers,) log squared norms, such as
+    ``partial(layer_log_norms, network)``; default one a leaf, ``leaf_log_norms``.
+
+    Works for parameters of any structure and floating type (norms are computed in float32), under
+    jit and vmap, and inside any other transformation of optax.
+    """
+    measure = leaf_log_norms if measure is None else measure
+    checks.require(callable(measure), "measure", measure, "None, or a function tree -> (layers,)")
+
+    def init(params):
+        zeros = jnp.zeros(jax.eval_shape(measure, params).shape, jnp.float32)
+        return LogNorms(zeros, zeros.astype(jnp.int32), zeros, zeros)
+
+    def update(updates, state, params=None):
+        del params
+        value = measure(updates).astype(jnp.float32)
+        value = jnp.where(jnp.isnan(value), jnp.inf, value)
+        usable = jnp.isfinite(value)
+        count = state.count + usable.astype(jnp.int32)
+        delta = jnp.where(usable, value, state.mean) - state.mean
+        mean = state.mean + delta / jnp.maximum(count, 1).astype(jnp.float32)
+        m2 = state.m2 + delta * jnp.where(usable, value - mean, 0)
+        return updates, LogNorms(value, count, mean, m2)
+
+    return optax.GradientTransformation(init, update)
+
+
+def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
+    """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``."""
+    leaves = [norms.normalise(leaf.astype(jnp.float32))[0] for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves) if leaves else jnp.zeros(0)
+
+
+def layer_log_norms(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
+    """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a network."""
+    by_kind = jnp.concatenate([norms.normalise_rows(part["weight"])[0] for part in tree])
+    return by_kind[np.argsort(np.concatenate(network.places()))]
+
+
+def jacobian_increments(
+    network: layers.Network, params: list[Any], x: jax.Array, tangent: jax.Array
+) -> jax.Array:  # (depth,)
+    """Return ``probes.jvp_increments`` of a network at x, its equal layers scanned."""
+
+    def step_of(kind):
+        def step(carry, own):
+            x, tangent, increment = probes.jvp_step(lambda x: kind.apply(own, x), *carry)
+            return (x, tangent), increment
+
+        return step
+
+    rows = network.rows(params)
+    return norms.lasting(scans.scan_layers(network.kinds, step_of, (x, tangent), rows)[1])
+
+
+def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return what of the parameters of a network is trained, and what is fixed."""
+    fixed = [{"fixed": part["fixed"]} if "fixed" in part else {} for part in params]
+    return [{k: v for k, v in part.items() if k != "fixed"} for part in params], fixed
+
+
+def join(params: list[Any], fixed: list[Any]) -> list[Any]:
+    """Undo ``split``."""
+    return [own | other for own, other in zip(params, fixed, strict=True)]
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Return whether all numbers of a tree are finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _ratio(log_update: jax.Array, log_size: jax.Array) -> jax.Array:
+    """Return the ratio of two norms, 0 for no update, also of zeros."""
+    still = jnp.isneginf(log_update)
+    return jnp.exp(jnp.where(still, -jnp.inf, log_update - jnp.where(still, 0, log_size)) / 2)
+
+
+def _promoting(optimizer: Any) -> Any:
+    """Return the optimizer with the standard promotion of types, which those of optax count on."""
+
+    def standard(function):
+        def call(*args, **extra):
+            with jax.numpy_dtype_promotion("standard"):
+                return function(*args, **extra)
+
+        return call
+
+    return optax.GradientTransformationExtraArgs(
+        standard(optimizer.init), standard(optimizer.update)
+    )
+
+
+def _check_updates(network: layers.Network, optimizer: Any) -> None:
+    """Refuse an optimizer whose first update, at parameters and gradients of 1, is not finite."""
+    params, _ = jax.eval_shape(lambda key: split(network.init(key)), jax.random.key(0))
+    with jax.ensure_compile_time_eval():
+        ones = jax.tree.map(lambda leaf: jnp.ones((1,) * leaf.ndim), params)
+        extra = {"value": jnp.ones(()), "grad": ones, "value_fn": lambda tree: optax.tree.sum(tree)}
+        updates, _ = optimizer.update(ones, optimizer.init(ones), ones, **extra)
+        finite = bool(_finite(updates))
+    allowed = "one of finite updates: is its learning rate finite?"
+    checks.require(finite, "optimizer", "its update for a gradient of 1", allowed)
+
+
+def _checked(network, loss, num_steps, batches) -> tuple[jax.Array, jax.Array]:
+    """Return inputs and targets as arrays that fit the network, the loss and the steps."""
+    pair = isinstance(batches, tuple | list) and len(batches) == 2
+    checks.require(pair, "batches", batches, "a pair (inputs, targets)")
+    inputs = checks.vector("inputs", batches[0], None, zero=True)
+    targets = checks.vector("targets", batches[1], None, zero=True)
+    shape, own = np.shape(inputs), len(network.shape)
+    fits = len(shape) == own + 2 and shape[0] == num_steps and shape[2:] == network.shape
+    allowed = f"({num_steps} steps, batch ≥ 1, {', '.join(map(str, network.shape))})"
+    checks.require(fits and shape[1] >= 1, "inputs.shape", shape, allowed)
+    start = np.shape(targets)[:2]
+    checks.require(start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)")
+    inputs, targets = jnp.asarray(inputs, jnp.result_type(float)), jnp.asarray(targets)
+    last = jax.eval_shape(
+        lambda key, x: network.apply(network.init(key), x), jax.random.key(0), inputs[0, 0]
+    )
+    outputs = jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype)
+    losses.require(loss, outputs, targets)
+    return inputs, targets
