@@ -5,6 +5,7 @@ the norms of the gradients and of the Jacobian, layer by layer. As all is a pure
 key, ``path`` makes it one that ``sampling`` runs for as many seeds as one likes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def trainer(
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
 
     def fit(key, batches):
-        inputs, targets = _checked(network, loss, num_steps, batches)
+        inputs, targets = fit.checked(batches)
         params, rest = split(network.init(key))
         x = jnp.asarray(inputs[0, 0] if probe is None else probe, inputs.dtype)
         along = norms.normalise(x)[1] if tangent is None else jnp.asarray(tangent, x.dtype)
@@ -113,6 +114,7 @@ def trainer(
         return join(params, rest), history
 
     fit.network = network
+    fit.checked = functools.partial(_checked, network, loss, num_steps)
     return fit
 
 
@@ -123,8 +125,8 @@ def path(fit: Callable, batches: Batches) -> Callable[[jax.Array], History]:
     another number of devices results agree to rounding, not in every bit as those of other paths:
     the compiler may fuse a step of training in another way.
     """
-    checks.require(hasattr(fit, "network"), "fit", fit, "one that trainer returns")
-    inputs, targets = jax.tree.map(jnp.asarray, batches)
+    checks.require(hasattr(fit, "checked"), "fit", fit, "one that trainer returns")
+    inputs, targets = fit.checked(batches)
 
     def history(key):
         return fit(key, (inputs, targets))[1]
@@ -261,7 +263,8 @@ def _check_updates(network: layers.Network, optimizer: Any) -> None:
     """Refuse an optimizer whose first update, at parameters and gradients of 1, is not finite."""
     params, _ = jax.eval_shape(lambda key: split(network.init(key)), jax.random.key(0))
     with jax.ensure_compile_time_eval():
-        ones = jax.tree.map(lambda leaf: jnp.ones((1,) * leaf.ndim), params)
+        # stacked layers as they are, each of one weight
+        ones = jax.tree.map(lambda leaf: jnp.ones((len(leaf), *(1,) * (leaf.ndim - 1))), params)
         extra = {"value": jnp.ones(()), "grad": ones, "value_fn": lambda tree: optax.tree.sum(tree)}
         updates, _ = optimizer.update(ones, optimizer.init(ones), ones, **extra)
         finite = bool(_finite(updates))
