@@ -82,14 +82,10 @@ class Network:
 
     def places(self) -> list[list[int]]:
         """Return the indices of the layers of each kind, kinds in order of appearance."""
-        return list(self._places().values())
-
-    def _places(self) -> dict[Layer, list[int]]:
-        """Return ``places`` by kind."""
         places = {}
         for i, kind in enumerate(self.kinds):
             places.setdefault(kind, []).append(i)
-        return places
+        return list(places.values())
 
     def init(self, key: jax.Array) -> list[Any]:
         """Draw all parameters: one pytree for each kind of layer, stacked over its layers.
@@ -99,20 +95,20 @@ class Network:
         checks.typed_key(key)
         fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
         return [
-            jax.vmap(kind.init)(fold(key, jnp.array(layers, jnp.uint32)))
-            for kind, layers in self._places().items()
+            jax.vmap(self.kinds[own[0]].init)(fold(key, jnp.array(own, jnp.uint32)))
+            for own in self.places()
         ]
 
     def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
         """Return the layers as callables x -> x, in order; their composition is the network."""
-        count = len(self._places())
+        count = len(self.places())
         stacked = isinstance(params, list | tuple) and len(params) == count
         checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
         layers = {}
-        for (kind, places), stacked in zip(self._places().items(), params, strict=True):
-            for row, i in enumerate(places):
+        for own, stacked in zip(self.places(), params, strict=True):
+            for row, i in enumerate(own):
                 one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
-                layers[i] = functools.partial(kind.apply, one)
+                layers[i] = functools.partial(self.kinds[i].apply, one)
         return [layers[i] for i in range(len(self.kinds))]
 
     def rows(self, params: list[Any]) -> Callable[[np.ndarray], Any]:

@@ -256,16 +256,18 @@ def test_exact_input_growth():
 @pytest.mark.parametrize("law", [weights.normal(), weights.rademacher()], ids=lambda w: w.name)
 def test_statistical_direction_of_residual_networks(kind, law, key):
     """A direction of few coordinates varies more, or with Rademacher weights less."""
-    width, depth, few = 200, 6, 20
+    width, depth, few = 200, 6, 8
     u = (np.arange(width) < few).astype(float)
     network = networks.residual(width, depth, kind, weight_law=law)
     x = np.random.default_rng(0).normal(size=width)
-    path = networks.jacobian_path(network, x, u)
-    log_norm = sampling.sample(path, key, 4_000, block_size=64).increment.sum(1)
+    normal = law == weights.normal()
+    path = paths.gram(network, x, u) if normal else networks.jacobian_path(network, x, u)
+    count = 30_000 if normal else 5_000
+    log_norm = sampling.sample(path, key, count, block_size=125).increment.sum(1)
     predicted = networks.limit_law(network, x, u)
     generic = networks.limit_law(network).variance
     added = predicted.variance / generic - 1
-    assert added > 0.15 if kind == "balanced" else abs(added) < 0.02
+    assert added > 0.4 if kind == "balanced" else abs(added) < 0.05
     allowance = 0.05 * predicted.variance
     variance = statistical.variance_and_error(log_norm)
     statistical.assert_near(*variance, predicted.variance, allowance=allowance)
