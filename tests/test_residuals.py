@@ -290,7 +290,7 @@ def test_exact_kurtosis_of_weights_along_a_coordinate():
 
 
 def test_exact_kurtosis_of_weights_in_the_entry():
-    """A linear layer of variance 1/n has Var R = (2 + (μ4 − 3) κ)/n: (μ4 − 1)/n for a coordinate."""
+    """A linear layer of variance 1/n: Var R = (2 + (μ4 − 3) κ)/n, (μ4 − 1)/n for a coordinate."""
     n, half = 60, 0.5**0.5
     for kurtosis in (1.0, 3.0, 6.0):
         rest = residuals.log_moments("vanilla", n, 4, half, half)
