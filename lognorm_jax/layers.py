@@ -87,6 +87,19 @@ class Network:
             places.setdefault(kind, []).append(i)
         return list(places.values())
 
+    def outputs(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
+        """Return shape and type of what each layer returns, for an input of a type."""
+        outputs, seen, key = [], {}, jax.random.key(0)
+        reached = jax.ShapeDtypeStruct(self.shape, dtype)
+        for kind in self.kinds:
+            place = kind, reached.shape
+            if place not in seen:
+                one = functools.partial(lambda kind, x: kind.apply(kind.init(key), x), kind)
+                seen[place] = jax.eval_shape(one, reached)
+            reached = seen[place]
+            outputs.append(reached)
+        return outputs
+
     def init(self, key: jax.Array) -> list[Any]:
         """Draw all parameters: one pytree for each kind of layer, stacked over its layers.
 

@@ -46,9 +46,10 @@ def trainer(
     """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a fresh network.
 
     network: of ``networks``; its weights and biases are trained, fixed signs and dropout masks are
-    not. optimizer: any of optax, with any learning rate that gives finite updates. loss: (outputs,
-    targets) -> an array whose mean is the loss, such as ``losses.squared_error``,
-    ``losses.cross_entropy``, or one of ``optax.losses``. probe, tangent: where the Jacobian is
+    not. optimizer: any of optax, with any learning rate that gives finite updates; under vmap over
+    learning rates make the trainer in the function that is mapped. loss: (outputs, targets) -> an
+    array whose mean is the loss, such as ``losses.squared_error``, ``losses.cross_entropy``, or
+    one of ``optax.losses``. probe, tangent: where the Jacobian is
     taken and what it is applied to, of the network's shape; default the first input, and that.
 
     batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an input) and
@@ -118,29 +119,27 @@ def trainer(
     return fit
 
 
-def path(fit: Callable, batches: Batches) -> Callable[[jax.Array], History]:
+def path(
+    fit: Callable, batches: Batches, *, observe: Callable[[Any], Any] | None = None
+) -> Callable[[jax.Array], Any]:
     """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with any options.
 
     Seeds then run in blocks that fit the cache, on all devices, and can be kept by ``runs``. With
     another number of devices results agree to rounding, not in every bit as those of other paths:
     the compiler may fuse a step of training in another way.
+    observe: trained params -> pytree, such as the error on a test set; then key -> (History, that).
     """
     checks.require(hasattr(fit, "checked"), "fit", fit, "one that trainer returns")
+    usable = observe is None or callable(observe)
+    checks.require(usable, "observe", observe, "None, or a function params -> pytree")
     inputs, targets = fit.checked(batches)
 
     def history(key):
-        return fit(key, (inputs, targets))[1]
+        params, history = fit(key, (inputs, targets))
+        return (history, observe(params)) if observe else history
 
-    key, x = jax.random.key(0), jax.ShapeDtypeStruct(fit.network.shape, inputs.dtype)
-    kept, sizes = 0, {}
-    for kind in fit.network.kinds:
-        if kind not in sizes:
-            sizes[kind] = jax.eval_shape(
-                lambda key, x, kind=kind: kind.apply(kind.init(key), x), key, x
-            )
-        x = sizes[kind]
-        kept += x.size
-    params = jax.tree.leaves(jax.eval_shape(fit.network.init, key))
+    kept = sum(output.size for output in fit.network.outputs(inputs.dtype))
+    params = jax.tree.leaves(jax.eval_shape(fit.network.init, jax.random.key(0)))
     # weights, gradients and two moments; activations and their derivatives
     history.footprint = 4 * sum(leaf.size for leaf in params) + 2 * inputs.shape[1] * kept
     return history
@@ -267,7 +266,10 @@ def _check_updates(network: layers.Network, optimizer: Any) -> None:
         ones = jax.tree.map(lambda leaf: jnp.ones((len(leaf), *(1,) * (leaf.ndim - 1))), params)
         extra = {"value": jnp.ones(()), "grad": ones, "value_fn": lambda tree: optax.tree.sum(tree)}
         updates, _ = optimizer.update(ones, optimizer.init(ones), ones, **extra)
-        finite = bool(_finite(updates))
+        try:
+            finite = bool(_finite(updates))
+        except jax.errors.TracerBoolConversionError:
+            return  # its learning rate is not known, as under vmap
     allowed = "one of finite updates: is its learning rate finite?"
     checks.require(finite, "optimizer", "its update for a gradient of 1", allowed)
 
@@ -285,9 +287,7 @@ def _checked(network, loss, num_steps, batches) -> tuple[jax.Array, jax.Array]:
     start = np.shape(targets)[:2]
     checks.require(start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)")
     inputs, targets = jnp.asarray(inputs, jnp.result_type(float)), jnp.asarray(targets)
-    last = jax.eval_shape(
-        lambda key, x: network.apply(network.init(key), x), jax.random.key(0), inputs[0, 0]
-    )
+    last = network.outputs(inputs.dtype)[-1]
     outputs = jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype)
     losses.require(loss, outputs, targets)
     return inputs, targets

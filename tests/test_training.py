@@ -166,6 +166,25 @@ def test_invariance_alone_under_vmap_and_in_the_engine(key):
     assert one.increment.shape == (9, STEPS, len(network.kinds))
 
 
+def test_oracle_many_learning_rates_and_what_is_observed_of_the_parameters(key):
+    network = NETWORKS["relu"]
+    batches = batches_for(network)
+
+    def fit_at(rate):
+        return training.trainer(network, optax.sgd(rate), losses.squared_error, STEPS)
+
+    def output(params):
+        return network.apply(params, jnp.asarray(batches[0][0, 0], jnp.result_type(float)))
+
+    rates = np.array([0.01, 0.1])
+    path_at = jax.vmap(lambda rate: training.path(fit_at(rate), batches, observe=output)(key))
+    for i, rate in enumerate(rates):
+        history, seen = jax.tree.map(lambda leaf, i=i: leaf[i], path_at(rates))
+        params, alone = fit_at(rate)(key, batches)
+        for a, b in zip((*alone, output(params)), (*history, seen), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_statistical_step_zero_is_the_exact_law(key):
     for widths in ((6, 12, 12, 12, 3), (6, *(10,) * 12, 3)):
         network = networks.mlp(widths, head="linear")
@@ -267,6 +286,7 @@ BAD = {
     "fit = ": lambda net, b: training.path(np.sin, b),
     "batches = ": lambda net, b: training.path(_fit(net), b[0]),
     "inputs.shape = \\(3, 5, 6\\)": lambda net, b: training.path(_fit(net), (b[0][:3], b[1])),
+    "observe": lambda net, b: training.path(_fit(net), b, observe="accuracy"),
     "measure": lambda net, b: training.log_norms("leaves"),
 }
 
