@@ -12,7 +12,8 @@ SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of wh
 LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
 and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
-lies above what is allowed; or number ≤ bound. ✗ marks what fails.
+lies above what is allowed; or number ≤ bound; or number [its 95% interval] > bound or ± bound, and
+passes if all of the interval is above or between. ✗ marks what fails.
 """
 
 
@@ -72,6 +73,29 @@ def distance(case: str, quantity: str, comparison: laws.Comparison, tolerance: f
     )
 
 
+def above(
+    case: str,
+    quantity: str,
+    measured: float,
+    low: float,
+    high: float,
+    bound: float | None = None,
+) -> Row:
+    """Return a row that passes if all of an interval is above a bound; None: without a verdict."""
+    verdict = "" if bound is None else "pass" if low > bound else "fail"
+    measured, interval = float(measured), (float(low), float(high))
+    return Row(case, quantity, measured, expected=bound, interval=interval, verdict=verdict)
+
+
+def between(
+    case: str, quantity: str, measured: float, low: float, high: float, bound: float
+) -> Row:
+    """Return a row that passes if all of an interval is between −bound and bound."""
+    verdict = "pass" if -bound < low and high < bound else "fail"
+    interval = (float(low), float(high))
+    return Row(case, quantity, float(measured), None, 0.0, bound, interval, verdict)
+
+
 def overall(rows: list[Row]) -> str:
     """Return the worst verdict."""
     verdicts = {row.verdict for row in rows}
@@ -80,8 +104,11 @@ def overall(rows: list[Row]) -> str:
 
 def _cell(row: Row) -> str:
     if row.interval is not None:
-        low, high = row.interval
-        text = f"{row.measured:.4f} [{low:.3f}, {high:.3f}] (allowed {row.allowance:.3f})"
+        text = f"{row.measured:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
+        if row.verdict and row.expected is None:
+            text += f" (allowed {row.allowance:.3f})"
+        elif row.verdict:
+            text += f" ± {row.allowance:g}" if row.allowance else f" > {row.expected:g}"
     elif row.error is None:
         text = f"{row.measured:.4g}" + (f" ≤ {row.allowance:.3g}" if row.verdict else "")
     elif row.error == 0:

@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 THEORY = "#1a1a1a"  # lines that theory draws
@@ -33,6 +34,11 @@ def grid(layout, size: tuple[float, float]) -> tuple[Figure, dict]:
     """Return a figure of a size in inches and its axes by name, as in ``plt.subplot_mosaic``."""
     figure = plt.figure(figsize=size, layout="constrained")
     return figure, figure.subplot_mosaic(layout)
+
+
+def shades(count: int) -> list:
+    """Return colours for an ordered quantity, dark to light."""
+    return list(plt.get_cmap("viridis")(np.linspace(0, 0.9, count)))
 
 
 def log_widths(axis, widths) -> None:

@@ -16,7 +16,6 @@ Time: 2 minutes on two CPU cores; --quick 1 minute. Command: python -m experimen
 """
 
 import functools
-import importlib.util
 import time
 from pathlib import Path
 
@@ -24,25 +23,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _check, _figure
-from lognorm_jax import (
-    ensembles,
-    exact,
-    increments,
-    masks,
-    networks,
-    paths,
-    quadrature,
-    sampling,
-    weights,
-)
+from experiments import _check, _contenders, _figure
+from lognorm_jax import ensembles, exact, increments, masks, quadrature, weights
 
 SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
 NETWORKS = ((64, 20),)  # only networks, drawn whole and followed in law
+TRAININGS = ((16, 16), (32, 32), (64, 64))  # seeds trained
+STEPPED = ((64, 32),)  # one seed trained, with and without log_norms
 SECONDS, QUICK_SECONDS = 0.6, 0.1  # of one run
 REPEATS, QUICK_REPEATS = 5, 3
 RAW = 22, 16  # log2 of numbers a call
-LIVE = 1 << 16  # increments in a block of transport paths, roughly
 EXACT = {  # label: widths after the first, mask
     "100 × 100, bernoulli": ((100,) * 100, masks.bernoulli(0.5)),
     "width 10⁶, depth 100, bernoulli": ((10**6,) * 100, masks.bernoulli(0.5)),
@@ -51,77 +41,6 @@ EXACT = {  # label: widths after the first, mask
     "30 distinct widths, leaky": (tuple(range(40, 70)), masks.leaky_relu(0.1)),
     "3 × 3, dropout on leaky": ((3,) * 3, masks.dropout(0.5, masks.leaky_relu(0.1))),
 }
-
-
-def numpy_loop(rng, width, depth, num_samples):
-    """Return log_norms of ReLU mask products by the loop one would write first, in float32."""
-    log_norms = np.zeros(num_samples)
-    for sample in range(num_samples):
-        x = np.full(width, width**-0.5, np.float32)
-        for _ in range(depth):
-            W = rng.standard_normal((width, width), np.float32) * np.float32((2 / width) ** 0.5)
-            x = (rng.random(width, np.float32) < 0.5) * (W @ x)
-            square = x @ x
-            if square == 0:
-                log_norms[sample] = -np.inf
-                break
-            log_norms[sample] += np.log(square)
-            x /= np.sqrt(square)
-    return log_norms
-
-
-def torch_batches(width, depth, num_samples, batch):
-    """Return the same log_norms by batches of products in PyTorch, in float32."""
-    import torch
-
-    log_norms = torch.zeros(num_samples)
-    for start in range(0, num_samples, batch):
-        size = min(batch, num_samples - start)
-        x = torch.full((size, width, 1), width**-0.5)
-        for _ in range(depth):
-            W = torch.randn(size, width, width)
-            x = (torch.rand(size, width, 1) < 0.5) * torch.bmm(W, x)
-            square = (x * x).sum((1, 2))
-            log_norms[start : start + size] += torch.log(square * (2 / width))
-            x = x / torch.where(square > 0, square, 1).sqrt()[:, None, None]
-    return log_norms.numpy()
-
-
-def contenders(width, depth, key) -> dict[str, tuple]:
-    """Return each way to sample paths of one shape: a function of their number, and the least."""
-    ensemble = ensembles.Ensemble((width,) * (depth + 1), weights.normal(), masks.relu())
-    signs = ensembles.Ensemble(ensemble.widths, weights.rademacher(), masks.relu())
-    x, rng = np.ones(width), np.random.default_rng(0)
-    network = networks.relu_mlp(ensemble.widths, bias_scale=0.1)
-    transport, block = paths.transport(ensemble), 1 << (LIVE // depth).bit_length()
-    made = {
-        "transport": (sampling.stream, transport, block),
-        "transport, kept": (sampling.sample, transport, block),
-    }
-    block = 256 if width < 500 else 16
-    made |= {
-        "dense normal": (sampling.sample, paths.dense(ensemble), block),
-        "dense Rademacher": (sampling.sample, paths.dense(signs), block),
-        "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
-        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 4 * block),
-    }
-
-    ways = {}
-    for name, (engine, path, block) in made.items():
-        ways[name] = functools.partial(engine, path, key, block_size=block), block
-    ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
-    if importlib.util.find_spec("torch"):
-        fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
-        trials = {b: _timed(lambda b=b: torch_batches(width, 2, b, b)) / b for b in 2 * fitting}
-        best = min(trials, key=trials.get)
-        ways["PyTorch"] = functools.partial(torch_batches, width, depth, batch=best), best
-    return ways
-
-
-def _timed(function) -> float:
-    started = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - started
 
 
 def _peak(reset=False) -> float:
@@ -141,12 +60,14 @@ def measure(run, smallest, seconds, repeats) -> np.ndarray:  # (3 + repeats,)
     The first run compiles; then the count is raised until a run takes about ``seconds``.
     """
     count = smallest
-    first = _timed(lambda: run(smallest))
-    while (once := _timed(functools.partial(run, count))) < seconds / 4 and count < 1 << 24:
+    first = _contenders.timed(lambda: run(smallest))
+    while (
+        once := _contenders.timed(functools.partial(run, count))
+    ) < seconds / 4 and count < 1 << 24:
         count *= 4
     count = max(smallest, round(count * min(seconds / once, 4) / smallest) * smallest)
     _peak(reset=True)
-    times = [_timed(lambda: run(count)) for _ in range(repeats)]
+    times = [_contenders.timed(lambda: run(count)) for _ in range(repeats)]
     return np.array([count, first, _peak(), *times])
 
 
@@ -162,8 +83,10 @@ def raw_rates(key, repeats) -> np.ndarray:  # (2, 2): normal, bits; by RAW
 
             zero = jnp.zeros(1 << power, jnp.float32 if draw is jax.random.normal else jnp.uint32)
             run = jax.jit(lambda z, n=calls, f=step: jax.lax.scan(f, z, jnp.arange(n))[0])
-            _timed(lambda run=run, zero=zero: run(zero))
-            times = [_timed(lambda run=run, zero=zero: run(zero)) for _ in range(repeats)]
+            _contenders.timed(lambda run=run, zero=zero: run(zero))
+            times = [
+                _contenders.timed(lambda run=run, zero=zero: run(zero)) for _ in range(repeats)
+            ]
             rates.append(2 ** RAW[0] / np.median(times) / 1e6)
     return np.array(rates).reshape(2, 2)
 
@@ -190,14 +113,18 @@ def compute(*, key, quick, bar, sample, seconds=None) -> dict[str, np.ndarray]:
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     repeats = QUICK_REPEATS if quick else REPEATS
     bar.unit, results = " measurements", {}
-    ways = [contenders(*shape, key) for shape in SHAPES]
+    ways = [_contenders.products(*shape, key) for shape in SHAPES]
     for shape in NETWORKS:
-        every = contenders(*shape, key)
+        every = _contenders.products(*shape, key)
         ways.append({name: way for name, way in every.items() if name.startswith("network")})
+    ways += [_contenders.trainings(*shape, key) for shape in TRAININGS]
+    ways += [_contenders.steps(*shape, key) for shape in STEPPED]
     bar.reset(total=sum(map(len, ways)) + len(EXACT))
-    for (width, depth), contender in zip((*SHAPES, *NETWORKS), ways, strict=True):
+    shapes = (*SHAPES, *NETWORKS, *TRAININGS, *STEPPED)
+    for (width, depth), contender in zip(shapes, ways, strict=True):
         shape = f"{width} × {depth}"
-        results[f"raw/{shape}"] = raw_rates(key, repeats)
+        if (width, depth) in SHAPES + NETWORKS:
+            results[f"raw/{shape}"] = raw_rates(key, repeats)
         for name, (run, smallest) in contender.items():
             bar.set_description(f"{shape}, {name}")
             results[f"{name}/{shape}"] = measure(run, smallest, seconds, repeats)
@@ -223,6 +150,9 @@ def check(results) -> list[_check.Row]:
     """Show the rates; a speed has no verdict."""
     rows, speed = [], rates(results)
     for (name, shape), rate in speed.items():
+        if name.startswith(("training", "step")):
+            rows += _training_rows(name, shape, rate, speed, results[f"{name}/{shape}"][1])
+            continue
         case = f"{name}, {shape}"
         width, depth = map(int, shape.split(" × "))
         _, first, peak, *_ = results[f"{name}/{shape}"]
@@ -259,23 +189,54 @@ def check(results) -> list[_check.Row]:
     return rows
 
 
+def _training_rows(name, shape, rate, speed, first) -> list[_check.Row]:
+    """Show how fast seeds are trained, and against what."""
+    case = f"{name}, {shape}"
+    if name.startswith("step"):
+        rows = [_check.show(case, "seed-steps/s", rate)]
+        if name != "step":
+            rows.append(_check.show(case, "of a step", speed["step", shape] / rate - 1))
+        return rows
+    unit = rate * _contenders.STEPS * _contenders.operations(*map(int, shape.split(" × "))) / 1e9
+    rows = [
+        _check.show(case, "seed-steps/s", rate * _contenders.STEPS),
+        _check.show(case, "10⁹ operations/s", unit),
+        _check.show(case, "of products", rate / speed["training, products", shape]),
+    ]
+    if name == "training":
+        history = speed["training, bare", shape] / rate - 1
+        rows.append(_check.show(case, "History, of bare", history))
+    if ("training, PyTorch", shape) in speed:
+        rows.append(_check.show(case, "× PyTorch", rate / speed["training, PyTorch", shape]))
+    if name != "training, PyTorch":
+        rows.append(_check.show(case, "compile s", first))
+    return rows
+
+
 def draw(results):
-    """Draw paths per second, each contender a colour, on a logarithmic scale."""
-    figure, axes = _figure.grid([["rate"]], (10, 5))
-    axis, speed = axes["rate"], rates(results)
-    names = list(dict.fromkeys(name for name, _ in speed))
+    """Draw paths per second and steps of training per second, on logarithmic scales."""
+    figure, axes = _figure.grid([["paths", "training"]], (16, 5.5))
+    _bars(axes["paths"], results, SHAPES)
+    _bars(axes["training"], results, TRAININGS, _contenders.STEPS)
+    machine = f"{jax.devices()[0].device_kind}, {jax.default_backend()}"
+    axes["paths"].set(ylabel="paths per second", title=f"One machine, one process ({machine})")
+    batch = f"ReLU networks, batches of {_contenders.BATCH}, plain gradient descent"
+    axes["training"].set(ylabel="seeds × steps per second", title=batch)
+    return figure
+
+
+def _bars(axis, results, shapes, per_path=1) -> None:
+    """Draw a bar for each contender of some shapes."""
+    speed, labels = rates(results), [f"{width} × {depth}" for width, depth in shapes]
+    names = [
+        name for name in dict.fromkeys(name for name, _ in speed) if (name, labels[0]) in speed
+    ]
     for i, (name, color) in enumerate(zip(names, _figure.PALETTE, strict=False)):
-        height = [speed[name, f"{width} × {depth}"] for width, depth in SHAPES]
-        place = np.arange(len(SHAPES)) + (i - (len(names) - 1) / 2) * 0.84 / len(names)
+        height = [per_path * speed[name, label] for label in labels]
+        place = np.arange(len(shapes)) + (i - (len(names) - 1) / 2) * 0.84 / len(names)
         bars = axis.bar(place, height, 0.8 / len(names), color=color, label=name)
         axis.bar_label(bars, [f"{h:,.0f}" for h in height], fontsize=8)
-    axis.set(
-        yscale="log",
-        ylabel="paths per second",
-        xticks=range(len(SHAPES)),
-        xticklabels=[f"width {width}, depth {depth}" for width, depth in SHAPES],
-        title=f"One machine, one process ({jax.devices()[0].device_kind}, {jax.default_backend()})",
-    )
+    axis.set(yscale="log", xticks=range(len(shapes)))
+    axis.set(xticklabels=[f"width {width}, depth {depth}" for width, depth in shapes])
     axis.margins(y=0.15)
     axis.legend(ncols=3, loc="upper right")
-    return figure

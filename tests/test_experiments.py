@@ -12,6 +12,7 @@ from tqdm import tqdm
 from experiments import __main__ as runner
 from experiments import (
     _check,
+    _contenders,
     _figure,
     _sampler,
     exact_vs_limit,
@@ -227,6 +228,8 @@ def test_exact_universality(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
+    monkeypatch.setattr(throughput, "TRAININGS", ((8, 3),))
+    monkeypatch.setattr(throughput, "STEPPED", ((8, 4),))
     monkeypatch.setattr(throughput, "RAW", (10, 8))
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
     results = computed(throughput, seconds=1e-4)
@@ -238,10 +241,10 @@ def test_exact_throughput(monkeypatch, tmp_path):
 @pytest.mark.parametrize("loop", ["NumPy", "PyTorch"])
 def test_oracle_loops_of_the_benchmark_are_the_same_product(loop):
     if loop == "NumPy":
-        log_norms = throughput.numpy_loop(np.random.default_rng(0), 32, 8, 4000)
+        log_norms = _contenders.numpy_loop(np.random.default_rng(0), 32, 8, 4000)
     else:
         pytest.importorskip("torch").manual_seed(0)
-        log_norms = throughput.torch_batches(32, 8, 4000, 300).astype(np.float64)
+        log_norms = _contenders.torch_batches(32, 8, 4000, 300).astype(np.float64)
     mean, variance = (8 * c for c in exact.increment_cumulants(32, masks.relu(), 2))
     statistical.assert_near(*statistical.mean_and_error(log_norms), mean)
     statistical.assert_near(*statistical.variance_and_error(log_norms), variance)
@@ -269,6 +272,18 @@ def test_exact_rows_and_table():
     assert lines[1].startswith("a ") and "1.00 ± 0.10 (1.40)" in lines[1] and "✗" in lines[1]
     assert lines[1].endswith("fail") and lines[2].endswith("pass")
     assert lines[3].endswith("underpowered") and lines[4].endswith("0.5")
+
+
+def test_exact_rows_with_intervals():
+    above = [_check.above("a", "b", 0.9, 0.8, 0.95, bound) for bound in (0.75, 0.85, None)]
+    assert [row.verdict for row in above] == ["pass", "fail", ""]
+    between = [
+        _check.between("a", "b", 0.1, *ends, 0.5) for ends in ((0, 0.2), (0, 0.6), (-0.6, 0))
+    ]
+    assert [row.verdict for row in between] == ["pass", "fail", "fail"]
+    cells = [_check.table([row]).split("\n")[1] for row in (*above[1:], between[0])]
+    assert "0.900 [0.800, 0.950] > 0.85 ✗" in cells[0] and cells[1].endswith("0.950]")
+    assert "0.100 [0.000, 0.200] ± 0.5" in cells[2]
 
 
 def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):

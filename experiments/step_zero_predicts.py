@@ -1,0 +1,185 @@
+"""Between shapes, networks whose gradients start with larger norms train better; among networks of
+one shape, the norm that a seed starts with says little about how well that very seed trains.
+
+Expected, for ReLU networks of width 24 on digits, trained for 100 steps from many seeds (gradient
+descent on squared error, SGD with momentum and Adam on cross-entropy): the rank correlation of
+ln ‖J u‖² at step 0 with the loss that the same seed ends with, turned so that + means that large
+norms train better, is within ±0.5 for each β, and above 0.5 over all β together, because both go
+with β. Seeds that diverge count as the worst.
+
+Found, against the slogan: where most networks still train (β ≤ 1) seeds with larger norms do no
+better, and rather worse, the more so by the norm of the gradient; only for β = 4, with momentum
+above all, do small norms hold a seed back. (Intervals: bootstrap over seeds, 95%.)
+
+Time: 5 minutes on two CPU cores; --quick 1 minute.
+Command: python -m experiments step_zero_predicts
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import stats
+
+from experiments import _check, _data, _figure
+from lognorm_jax import datasets, losses, networks, sampling, training
+
+WIDTH = 24
+BETAS, QUICK_BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 1.0)
+STEPS, BATCH = 100, 64
+LAST = 5  # steps whose losses are averaged at the end
+TRAININGS = {  # optimizer at rate / depth, loss
+    "descent": (lambda rate: optax.sgd(0.1 * rate), losses.squared_error),
+    "momentum": (lambda rate: optax.sgd(0.3 * rate, momentum=0.9), losses.cross_entropy),
+    "Adam": (lambda rate: optax.adam(0.03 * rate), losses.cross_entropy),
+}
+NUM_SAMPLES, QUICK_SAMPLES = 512, 128  # seeds
+BLOCK = 32  # seeds
+REPEATS = 1000  # of the bootstrap
+MOST = 0.5  # rank correlation, within one network; over all of them it is larger
+PAIRS = {  # quantity: predictor, outcome
+    "ln ‖J u‖², loss": ("log_norm", "loss"),
+    "ln ‖J u‖², accuracy": ("log_norm", "accuracy"),
+    "ln ‖∂L/∂W‖², loss": ("gradient", "loss"),
+}
+
+
+def path_of(depth, name, batches, digits, tangent):
+    """Return key -> ln ‖J u‖² and ln of the squared gradient norm at step 0; loss, accuracy."""
+    network = networks.relu_mlp((64, *(WIDTH,) * depth, 10), fan="in", head="linear")
+    optimizer, loss = TRAININGS[name]
+    optimizer, probe = optimizer(1 / (depth + 1)), digits.test_inputs[0]
+
+    def accuracy(params):
+        outputs = jax.vmap(functools.partial(network.apply, params))(digits.test_inputs)
+        return jnp.mean(outputs.argmax(-1) == digits.test_labels)
+
+    fit = training.trainer(network, optimizer, loss, STEPS, probe=probe, tangent=tangent)
+    path = training.path(fit, batches, observe=accuracy)
+
+    def outcome(key):
+        history, seen = path(key)
+        gradient = jax.nn.logsumexp(history.log_gradient[0])
+        return history.log_norm[0], gradient, history.loss[-LAST:].mean(), seen
+
+    outcome.footprint = path.footprint
+    return outcome
+
+
+def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+    """Train every network in every way from many seeds; keep step 0 and the end."""
+    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
+    betas = QUICK_BETAS if quick else BETAS
+    bar.unit = " seeds"
+    bar.reset(total=num_samples * len(betas) * len(TRAININGS))
+    digits = _data.digits()
+    key_batches, key_tangent, key = jax.random.split(key, 3)
+    whole = digits.inputs[:BATCH], np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
+    descent = tuple(np.broadcast_to(a, (STEPS, *a.shape)) for a in whole)
+    drawn = datasets.batches(key_batches, digits.inputs, digits.labels, STEPS, BATCH)
+    tangent = np.asarray(jax.random.normal(key_tangent, (64,)))
+    engine = functools.partial(sampling.sample, block_size=BLOCK)
+    results = {"betas": np.array(betas)}
+    for i, beta in enumerate(betas):
+        for name in TRAININGS:
+            batches = descent if name == "descent" else drawn
+            path = path_of(round(beta * WIDTH), name, batches, digits, tangent)
+            own, case = jax.random.fold_in(key, i), f"{name}, β = {beta:g}"
+            found = sample(case, path, own, num_samples, engine=engine)
+            for part, values in zip(
+                ("log_norm", "gradient", "loss", "accuracy"), found, strict=True
+            ):
+                results[f"{name}/{beta:g}/{part}"] = values
+    return correlated(results)
+
+
+def correlated(results) -> dict[str, np.ndarray]:
+    """Return results with the rank correlations of each training: (betas and all together, 3)."""
+    betas, found = results["betas"], dict(results)
+    for name in TRAININGS:
+        for quantity, pair in PAIRS.items():
+            x, y = ([results[f"{name}/{beta:g}/{part}"] for beta in betas] for part in pair)
+            sign = -1 if pair[1] == "loss" else 1
+            x, y = ([*parts, np.concatenate(parts)] for parts in (x, y))
+            seen = [rank_correlation(a, sign * b) for a, b in zip(x, y, strict=True)]
+            found[f"{name}/{quantity}"] = np.array(seen)
+    return found
+
+
+def rank_correlation(x, y) -> tuple[float, float, float]:
+    """Return Spearman's rank correlation and its 95% interval, by bootstrap of the pairs."""
+
+    def statistic(x, y, axis=-1):
+        x, y = (stats.rankdata(values, axis=axis) for values in (x, y))
+        x, y = (values - values.mean(axis, keepdims=True) for values in (x, y))
+        return np.sum(x * y, axis) / np.sqrt(np.sum(x**2, axis) * np.sum(y**2, axis))
+
+    found = stats.bootstrap(
+        (x, y),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=REPEATS,
+        batch=100,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(statistic(x, y)), float(found.low), float(found.high)
+
+
+def check(results) -> list[_check.Row]:
+    """Hold correlations to be weak within each network, and strong over all of them."""
+    rows = []
+    for name in TRAININGS:
+        for i, beta in enumerate([*results["betas"], None]):
+            case = f"{name}, " + ("all β" if beta is None else f"β = {beta:g}")
+            for quantity in PAIRS:
+                seen = results[f"{name}/{quantity}"][i]
+                first = quantity == next(iter(PAIRS))
+                if first and beta is not None:
+                    rows.append(_check.between(case, quantity, *seen, MOST))
+                else:
+                    rows.append(_check.above(case, quantity, *seen, MOST if first else None))
+            if beta is not None:
+                loss_now, accuracy = (
+                    results[f"{name}/{beta:g}/{part}"] for part in ("loss", "accuracy")
+                )
+                rows += [
+                    _check.show(case, "median loss", np.median(loss_now)),
+                    _check.show(case, "median accuracy", np.median(accuracy)),
+                    _check.show(case, "diverged", np.mean(np.isinf(loss_now))),
+                ]
+    return rows
+
+
+def draw(results):
+    """Draw rank correlations against β, and one training seed by seed."""
+    figure, axes = _figure.grid([["norm", "gradient", "seeds"]], (15.5, 5))
+    betas = results["betas"]
+    for axis, quantity in (("norm", "ln ‖J u‖², loss"), ("gradient", "ln ‖∂L/∂W‖², loss")):
+        for i, (name, color) in enumerate(zip(TRAININGS, _figure.PALETTE, strict=False)):
+            seen = results[f"{name}/{quantity}"]
+            x = np.append(betas, 2.5 * betas[-1]) * 1.07 ** (i - 1)
+            bars = [seen[:, 0] - seen[:, 1], seen[:, 2] - seen[:, 0]]
+            shown = {"fmt": "osD"[i], "color": color, "capsize": 3}
+            axes[axis].errorbar(x, seen[:, 0], bars, label=name, **shown)
+        ticks = [*betas, 2.5 * betas[-1]]
+        names = [*(f"{beta:.3g}" for beta in betas), "all β"]
+        axes[axis].set(xscale="log", xticks=ticks, xticklabels=names, xlabel="β", ylim=(-1, 1))
+        axes[axis].minorticks_off()
+        axes[axis].axhline(0, color=_figure.THEORY, lw=1)
+        axes[axis].axvline(1.6 * betas[-1], color=_figure.THEORY, lw=0.8, ls=":")
+        axes[axis].set(ylabel="rank correlation (95%; + : larger trains better)")
+    axes["norm"].set(title="ln ‖J u‖² at step 0 and the loss at the end")
+    axes["gradient"].set(title="ln ‖∂L/∂W‖² at step 0 and the loss at the end")
+    axes["norm"].legend(loc="lower left")
+    for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
+        x, y = (results[f"Adam/{beta:g}/{part}"] for part in ("log_norm", "loss"))
+        seen = np.isfinite(x) & np.isfinite(y)
+        axes["seeds"].scatter(x[seen], y[seen], s=5, color=color, alpha=0.6, label=f"β = {beta:g}")
+    axes["seeds"].set(yscale="log", xlabel="ln ‖J u‖² at step 0", ylabel="loss at the end")
+    axes["seeds"].set(title="Adam: β matters, a seed's own norm hardly")
+    axes["seeds"].legend(markerscale=3)
+    return figure

@@ -1,0 +1,270 @@
+"""Before the first step gradients are as unstable as β = Σ 1/width says, whatever depth and width
+are; training shrinks their log-variance over seeds, and then depth matters too.
+
+Expected, for ReLU networks on digits (squared error, gradient descent on 64 images, learning rate
+0.1/depth), three widths for each β: before the first step the variance of ln ‖J u‖² is that of the
+exact law, linear head included, within 5 standard errors, which is 5β and a little more. The best
+monotone function of β alone explains more than 0.9 of what the log of the variance of ln ‖J u‖²
+differs by between networks, more than depth or width alone does; and more than 0.9 for that of
+ln ‖∂L/∂W‖², W the middle layer. After 50 steps that variance is smaller in every network.
+
+Found, against the slogan: the gradient of one image collapses onto β as J does, that of a batch
+less so, because the images become alike with depth and then average out less; and once trained for
+a few steps, the gradient's variance goes with depth as much as with β. That of ln ‖J u‖², at an
+image and in a direction that were not trained on, hardly changes. (Intervals: bootstrap over
+seeds.)
+
+Time: 8 minutes on two CPU cores; --quick 1 minute.
+Command: python -m experiments training_stability
+"""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+from matplotlib.lines import Line2D
+
+from experiments import _check, _data, _explained, _figure
+from lognorm_jax import exact, losses, networks, sampling, training
+
+BETAS, QUICK_BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0), (0.1, 0.5, 2.0)
+WIDTHS, QUICK_WIDTHS = (20, 40, 80), (10, 40)
+STEPS = 51  # what was so before steps 0 to 50
+BATCH = 64  # images, the same in each step
+RATE = 0.1  # learning rate × depth
+SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
+PROFILE = (0, 10, 50)  # steps of which all layers are kept
+NUM_SAMPLES, QUICK_SAMPLES = 256, 128  # seeds
+BLOCK = 32  # seeds
+REPEATS = 400  # of the bootstrap
+PREDICTORS = ("β", "depth", "width")
+OUTCOMES = {
+    "log_norm": "Var ln ‖J u‖²",
+    "log_gradient": "Var ln ‖∂L/∂W‖²",
+    "single": "the same, one image",
+}
+
+
+def cases(quick: bool) -> dict[str, tuple[float, int, int]]:
+    """Return β, number of hidden layers and width of each network."""
+    betas, widths = (QUICK_BETAS, QUICK_WIDTHS) if quick else (BETAS, WIDTHS)
+    return {f"β = {b:g}, n = {n}": (b, round(b * n), n) for b in betas for n in widths}
+
+
+def network_of(depth: int, width: int):
+    """Return the network with so many hidden layers."""
+    return networks.relu_mlp((64, *(width,) * depth, 10), fan="in", head="linear")
+
+
+def path_of(depth, width, images, targets, steps, probe, tangent):
+    """Return key -> (History, ln ‖∂L/∂W‖² of the first image at step 0) of one network."""
+    network, optimizer = network_of(depth, width), optax.sgd(RATE / (depth + 1))
+    make = functools.partial(
+        training.trainer, network, optimizer, losses.squared_error, probe=probe, tangent=tangent
+    )
+    whole = (np.broadcast_to(a, (steps, *a.shape)) for a in (images, targets))
+    path = training.path(make(steps), tuple(whole))
+    single = training.path(make(1), (images[None, :1], targets[None, :1]))
+
+    def both(key):
+        return path(key), single(key).log_gradient[0, depth // 2]
+
+    both.footprint = path.footprint
+    return both
+
+
+def compute(*, key, quick, bar, sample, num_samples=None, steps=STEPS) -> dict[str, np.ndarray]:
+    """Train every network from many seeds; resample the seeds."""
+    num_samples, chosen = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES), cases(quick)
+    bar.unit = " seeds"
+    bar.reset(total=num_samples * len(chosen))
+    digits = _data.digits()
+    images, targets = digits.inputs[:BATCH], np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
+    tangent = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (64,)))
+    engine = functools.partial(sampling.sample, block_size=BLOCK)
+    results = {"shape": np.array(list(chosen.values()))}
+    for i, (case, (_, depth, width)) in enumerate(chosen.items()):
+        path = path_of(depth, width, images, targets, steps, digits.test_inputs[0], tangent)
+        own = jax.random.fold_in(key, i)
+        history, single = sample(case, path, own, num_samples, engine=engine)
+        results[f"{case}/log_norm"] = history.log_norm
+        results[f"{case}/log_gradient"] = history.log_gradient[:, :, depth // 2]
+        results[f"{case}/single"] = single[:, None]
+        kept = history.log_gradient[:, [step for step in PROFILE if step < steps]]
+        results[f"{case}/layers"] = np.apply_along_axis(lambda x: spread(x)[:2], 0, kept)
+    for outcome in OUTCOMES:
+        results[f"explained/{outcome}"] = explained(results, outcome)
+    return results
+
+
+def spread(samples) -> tuple[float, float]:
+    """Return the variance of the finite samples and its standard error."""
+    return tuple(map(float, _check.moments(np.asarray(samples)[np.isfinite(samples)])[2:]))
+
+
+def log_variance(samples) -> float:
+    """Return the log of the variance of the finite samples."""
+    return np.log(np.var(samples[np.isfinite(samples)], ddof=1, dtype=np.float64))
+
+
+def labels(results) -> list[str]:
+    """Return the cases of results, one a network."""
+    return [name.removesuffix("/layers") for name in results if name.endswith("/layers")]
+
+
+def explained(results, outcome) -> np.ndarray:  # (predictors, steps of SHOWN, 1 + REPEATS)
+    """Return what each predictor explains of the log of the variance, at steps, resampled."""
+    rng, found = np.random.default_rng(0), []
+    steps = results[f"{labels(results)[0]}/{outcome}"].shape[1]
+    for step in (step for step in SHOWN if step < steps):
+        samples = (results[f"{case}/{outcome}"][:, step] for case in labels(results))
+        draws = [_explained.resampled(x, log_variance, rng, REPEATS) for x in samples]
+        found.append(_explained.fractions(results["shape"].T, np.array(draws).T))
+    return np.stack(found, axis=1)
+
+
+def check(results) -> list[_check.Row]:
+    """Hold step 0 against the exact law, the collapse onto β, and that variances fall."""
+    rows, rng = [], np.random.default_rng(1)
+    for case, (beta, depth, width) in zip(labels(results), results["shape"], strict=True):
+        law = exact.law(network_of(int(depth), int(width)).ensemble)
+        log_norm, gradient = (results[f"{case}/{o}"] for o in ("log_norm", "log_gradient"))
+        start = log_norm[:, 0][np.isfinite(log_norm[:, 0])]
+        mean, mean_error, variance, error = _check.moments(start)
+        shrinks = _explained.resampled(
+            gradient[:, [0, -1]],
+            lambda x: log_variance(x[:, 0]) - log_variance(x[:, 1]),
+            rng,
+            REPEATS,
+        )
+        rows += [
+            _check.agree(case, "E ln ‖J u‖²", mean, mean_error, law.mean),
+            _check.agree(case, OUTCOMES["log_norm"], variance, error, law.variance),
+            _check.show(case, "/ 5β", variance / (5 * beta), error / (5 * beta)),
+            _check.show(case, "at the end", *spread(log_norm[:, -1])),
+            _check.show(case, OUTCOMES["log_gradient"], *spread(gradient[:, 0])),
+            _check.show(case, OUTCOMES["single"], *spread(results[f"{case}/single"])),
+            _check.show(case, "of ∂L/∂W at the end", *spread(gradient[:, -1])),
+            _check.above(case, "ln of their ratio", *_explained.interval(shrinks), 0.0),
+            _check.show(case, "diverged", np.mean(log_norm[:, -1] == np.inf)),
+            _check.show(case, "dead", np.mean(np.isneginf(log_norm[:, -1]))),
+        ]
+    for outcome, label in OUTCOMES.items():
+        for step, shares in zip(
+            SHOWN, results[f"explained/{outcome}"].swapaxes(0, 1), strict=False
+        ):
+            start = step == 0
+            for predictor, share in zip(PREDICTORS, shares, strict=True):
+                bound = 0.9 if predictor == "β" and start else None
+                case = f"explained by {predictor}, step {step}"
+                if step in PROFILE:
+                    rows.append(_check.above(case, label, *_explained.interval(share), bound))
+                if predictor != "β" and start:
+                    more = _explained.interval(shares[0] - share)
+                    bound = 0.0 if outcome == "log_norm" else None
+                    rows.append(_check.above(f"β beyond {predictor}, step 0", label, *more, bound))
+    return sorted(rows, key=lambda row: "explained" in row.case or "beyond" in row.case)
+
+
+def draw(results):
+    """Draw the collapse at step 0, what training makes of it, and all layers of some networks."""
+    layout = [["norm", "depth", "explained"], ["gradient", "steps", "layers"]]
+    figure, axes = _figure.grid(layout, (15.5, 9))
+    shapes = results["shape"]
+    widths, betas = np.unique(shapes[:, 2]), np.unique(shapes[:, 0])
+    markers, colors = dict(zip(widths, "osD", strict=False)), _figure.PALETTE
+    styles = dict(zip(widths, (":", "--", "-"), strict=False))
+    for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
+        color = colors[list(widths).index(width)]
+        shown = {"ms": 6, "capsize": 3, "fmt": markers[width], "color": color}
+        norm, gradient = (results[f"{case}/{o}"] for o in ("log_norm", "log_gradient"))
+        variance, error = spread(norm[:, 0])
+        axes["norm"].errorbar(beta, variance, 2 * error, **shown)
+        axes["depth"].errorbar(depth, variance, 2 * error, **shown)
+        for samples, fill in ((gradient[:, 0], color), (gradient[:, -1], "white")):
+            variance, error = spread(samples)
+            axes["gradient"].errorbar(beta, variance, 2 * error, mfc=fill, **shown)
+        series = np.array([spread(column)[0] for column in gradient.T])
+        color = colors[list(betas).index(beta) % len(colors)]
+        axes["steps"].plot(series, styles[width], color=color, lw=1.3)
+        if beta == betas[len(betas) // 2]:
+            for (profile, error), color in zip(
+                results[f"{case}/layers"].swapaxes(0, 1), colors, strict=False
+            ):
+                place = np.arange(1, len(profile) + 1) / len(profile)
+                axes["layers"].plot(place, profile, styles[width], color=color, lw=1.3)
+                if width == widths[-1]:
+                    low, high = profile - 2 * error, profile + 2 * error
+                    axes["layers"].fill_between(place, low, high, color=color, alpha=0.2, lw=0)
+    fine = np.geomspace(betas[0], betas[-1])
+    for name in ("norm", "gradient"):
+        axes[name].plot(fine, 5 * fine, color=_figure.THEORY, lw=1.2)
+    for width in widths:
+        own = shapes[shapes[:, 2] == width]
+        laws = [exact.law(network_of(int(d), int(width)).ensemble).variance for _, d, _ in own]
+        color = colors[list(widths).index(width)]
+        for name, x in (("norm", own[:, 0]), ("depth", own[:, 1])):
+            axes[name].plot(x, laws, styles[width], color=color, lw=1.2)
+    for (outcome, label), style in zip(list(OUTCOMES.items())[:2], ("-", "--"), strict=True):
+        for predictor, share, color in zip(
+            PREDICTORS, results[f"explained/{outcome}"], colors, strict=False
+        ):
+            _, low, high = np.array([_explained.interval(draws) for draws in share]).T
+            steps = SHOWN[: len(share)]
+            legend = f"{predictor}, {label}"
+            axes["explained"].plot(steps, share[:, 0], style, color=color, label=legend)
+            axes["explained"].fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+    _finish(axes, widths, betas, markers, styles)
+    return figure
+
+
+def _finish(axes, widths, betas, markers, styles) -> None:
+    """Name the axes, and what colours, markers and lines mean."""
+    colors, black = _figure.PALETTE, _figure.THEORY
+    by_width = [
+        Line2D([], [], marker=markers[n], ls=styles[n], color=c, label=f"width {n:.0f}")
+        for n, c in zip(widths, colors, strict=False)
+    ]
+    five = Line2D([], [], color=black, label="5β")
+    axes["norm"].legend(handles=[*by_width, five], title="lines: exact laws", title_fontsize=9)
+    axes["norm"].set(title="before the first step: one curve in β …")
+    axes["depth"].legend(handles=by_width)
+    axes["depth"].set(title="… and not in depth", xlabel="hidden layers d")
+    for name in ("norm", "depth"):
+        axes[name].set(ylabel="Var ln ‖J u‖² (± 2 s.e.)")
+    full = Line2D([], [], marker="o", ls="", color=colors[0], label="before step 0")
+    empty = Line2D([], [], marker="o", ls="", color=colors[0], mfc="white", label="after 50 steps")
+    axes["gradient"].legend(handles=[full, empty, five])
+    axes["gradient"].set(title="training shrinks what gradients differ by")
+    axes["gradient"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer (± 2 s.e.)")
+    for name in ("norm", "gradient", "depth"):
+        axes[name].set(xscale="log", yscale="log")
+    for name in ("norm", "gradient"):
+        axes[name].set(xlabel="β = d/n", xticks=betas, xticklabels=[f"{b:g}" for b in betas])
+        axes[name].minorticks_off()
+    by_beta = [
+        Line2D([], [], color=c, label=f"β = {b:g}") for b, c in zip(betas, colors, strict=False)
+    ]
+    lines = [Line2D([], [], ls=styles[n], color=black, label=f"width {n:.0f}") for n in widths]
+    axes["steps"].legend(handles=[*by_beta, *lines], ncols=3, loc="upper right")
+    axes["steps"].set(title="mostly in the first steps", xlabel="step", yscale="log")
+    axes["steps"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer")
+    axes["steps"].margins(y=0.25)
+    steps = [
+        Line2D([], [], color=c, label=f"step {s}") for s, c in zip(PROFILE, colors, strict=False)
+    ]
+    axes["layers"].legend(handles=[*steps, *lines], ncols=2)
+    axes["layers"].set(
+        title=f"layer by layer, β = {betas[len(betas) // 2]:g}",
+        xlabel="place of the layer (1: the head)",
+        ylabel="Var ln ‖∂L/∂Wᵢ‖²",
+    )
+    axes["layers"].set_ylim(0)
+    axes["explained"].legend(ncols=2, loc="center right")
+    axes["explained"].set(
+        title="what one number of the shape explains",
+        xlabel="step",
+        ylabel="fraction of the variance of ln Var (95%)",
+        ylim=(-0.03, 1.03),
+    )

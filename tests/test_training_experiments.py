@@ -1,0 +1,240 @@
+"""The experiments on training: what shape explains, and that each check can fail."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.isotonic import IsotonicRegression
+from test_network_experiments import fails, saved
+from tqdm import tqdm
+
+from experiments import (
+    _check,
+    _contenders,
+    _data,
+    _explained,
+    _sampler,
+    step_zero_predicts,
+    trainability,
+    training_stability,
+)
+from lognorm_jax import exact
+
+
+def computed(experiment, **options):
+    with tqdm(disable=True) as bar:
+        sample = _sampler.sampler(bar)
+        return experiment.compute(
+            key=jax.random.key(1), quick=True, bar=bar, sample=sample, **options
+        )
+
+
+def test_exact_digits_are_divided_once_and_for_all():
+    digits = _data.digits()
+    assert digits.inputs.shape == (1437, 64) and digits.test_inputs.shape == (360, 64)
+    np.testing.assert_allclose(digits.inputs.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.square(digits.inputs).mean(), 1, rtol=1e-5)
+    every = np.concatenate([digits.inputs, digits.test_inputs]).astype(np.float64)
+    found = load_digits()
+    scale = np.sqrt(every.var(0).sum() / found.data.var(0).sum())
+    whole = (every - every.mean(0)) / scale + found.data.mean(0)  # the images again, reordered
+    order = np.argmin(
+        np.square(whole).sum(1)[:, None] - 2 * whole @ found.data.T + np.square(found.data).sum(1),
+        axis=1,
+    )
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(found.data)))
+    labels = np.concatenate([digits.labels, digits.test_labels])
+    np.testing.assert_array_equal(labels, found.target[order])
+    assert order[:5].tolist() == np.random.default_rng(0).permutation(1797)[:5].tolist()
+
+
+def test_oracle_explained_by_a_monotone_function():
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        predictor, outcome = rng.integers(0, 6, 18), rng.normal(size=18)
+        left = min(
+            np.sum(
+                (outcome - IsotonicRegression(increasing=up).fit_transform(predictor, outcome)) ** 2
+            )
+            for up in (True, False)
+        )
+        expected = 1 - left / np.sum((outcome - outcome.mean()) ** 2)
+        np.testing.assert_allclose(_explained.monotone(predictor, outcome), expected, atol=1e-12)
+    assert _explained.monotone([1, 2, 4], [5.0, 1.0, 0.0]) == 1
+    assert _explained.monotone([1, 1, 1], [5.0, 1.0, 0.0]) == 0
+    assert _explained.monotone([1, 2, 4], [3.0, 3.0, 3.0]) == 1
+
+
+def test_statistical_bootstrap():
+    rng = np.random.default_rng(3)
+    samples = rng.normal(size=400)
+    draws = _explained.resampled(samples, np.mean, rng, 4000)
+    value, low, high = _explained.interval(draws)
+    assert value == samples.mean()
+    half = 1.96 * samples.std() / 20
+    np.testing.assert_allclose([low, high], [value - half, value + half], atol=0.1 * half)
+
+
+def stability_results():
+    """Results as the law has them: gradients whose log-variance is that of J, then half of it."""
+    rng, results = np.random.default_rng(0), {}
+    chosen = training_stability.cases(quick=False)
+    results["shape"] = np.array(list(chosen.values()))
+    steps = training_stability.STEPS
+    for case, (_, depth, width) in chosen.items():
+        law = exact.law(training_stability.network_of(depth, width).ensemble)
+        sizes = np.linspace(1, 0.5, steps)[None] ** 0.5
+        norm = law.mean + law.variance**0.5 * rng.normal(size=(256, 1)) * sizes
+        results[f"{case}/log_norm"] = norm
+        results[f"{case}/log_gradient"] = norm + 0.1 * rng.normal(size=norm.shape)
+        results[f"{case}/single"] = norm[:, :1] + 0.1 * rng.normal(size=(256, 1))
+        results[f"{case}/layers"] = np.ones((2, 3, depth + 1)) * law.variance
+    for outcome in training_stability.OUTCOMES:
+        results[f"explained/{outcome}"] = training_stability.explained(results, outcome)
+    return results
+
+
+def test_exact_training_stability(monkeypatch, tmp_path):
+    """Samples that follow the law pass; other laws, growing gradients and no collapse fail."""
+    monkeypatch.setattr(training_stability, "REPEATS", 40)
+    results = stability_results()
+    assert _check.overall(training_stability.check(results)) == "pass"
+    assert saved(training_stability, results, tmp_path)
+    case = training_stability.labels(results)[0]
+    norm = results[f"{case}/log_norm"]
+    assert fails(training_stability, results, **{f"{case}/log_norm": norm + 0.5})
+    assert fails(training_stability, results, **{f"{case}/log_norm": norm * 1.5})
+    backward = results[f"{case}/log_gradient"][:, ::-1]
+    assert fails(training_stability, results, **{f"{case}/log_gradient": backward})
+    wrong = results["explained/log_norm"][[1, 0, 2]]  # depth in place of β
+    assert fails(training_stability, results, **{"explained/log_norm": wrong})
+    wrong = 0.9 * results["explained/log_gradient"]
+    assert fails(training_stability, results, **{"explained/log_gradient": wrong})
+
+
+@pytest.mark.slow
+def test_statistical_training_stability(monkeypatch):
+    """The real training, of a few seeds: step 0 has its law, and nothing is NaN."""
+    monkeypatch.setattr(training_stability, "QUICK_BETAS", (0.5, 2.0))
+    monkeypatch.setattr(training_stability, "QUICK_WIDTHS", (10, 20))
+    results = computed(training_stability, num_samples=64, steps=12)
+    rows = training_stability.check(results)
+    judged = [row for row in rows if row.quantity in ("E ln ‖J u‖²", "Var ln ‖J u‖²")]
+    assert _check.overall([row for row in judged if row.case.startswith("β =")]) == "pass"
+    assert not any(np.isnan(value).any() for value in results.values())
+    assert results["explained/log_gradient"].shape == (3, 5, 1 + training_stability.REPEATS)
+
+
+def trainability_results(predictor):
+    rng, chosen = np.random.default_rng(0), trainability.cases(quick=False)
+    results = {"shape": np.array(list(chosen.values()))}
+    middle = np.exp(np.log(results["shape"][:, predictor]).mean())
+    for name in trainability.OPTIMIZERS:
+        for case, shape in chosen.items():
+            share = 1 / (1 + (shape[predictor] / middle) ** 2 / np.array([0.1, 0.5, 1.0, 0.3]))
+            results[f"{name}/{case}/trained"] = rng.random((128, 4)) < share
+            results[f"{name}/{case}/finite"] = rng.random((128, 4)) < 0.9
+        results[f"explained/{name}"] = trainability.explained(results, name)
+    return results
+
+
+def test_exact_trainability(monkeypatch, tmp_path):
+    """Shares that depend on β pass; on depth, or on width, they fail."""
+    monkeypatch.setattr(trainability, "REPEATS", 40)
+    results = trainability_results(0)
+    assert trainability.labels(results) == list(trainability.cases(quick=False))
+    assert _check.overall(trainability.check(results)) == "pass"
+    assert saved(trainability, results, tmp_path)
+    for other in (1, 2):
+        assert _check.overall(trainability.check(trainability_results(other))) == "fail"
+
+
+def test_exact_wilson_interval():
+    share, low, high = trainability.wilson(np.arange(20) < 3)
+    z, n = stats.norm.ppf(0.975), 20  # (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    expected = (share + z**2 / (2 * n) + np.array([-half, half])) / (1 + z**2 / n)
+    np.testing.assert_allclose([low, high], expected)
+    assert share == 0.15
+
+
+@pytest.mark.slow
+def test_statistical_trainability(monkeypatch):
+    """The real training: a wide shallow network learns, a narrow deep one does not."""
+    monkeypatch.setattr(
+        trainability, "cases", lambda quick: {"a": (3 / 48, 3, 48), "b": (4, 32, 8)}
+    )
+    monkeypatch.setattr(trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]})
+    results = computed(trainability, num_samples=16)
+    assert results["Adam/a/trained"].mean() > 0.9 and results["Adam/b/trained"].mean() < 0.1
+    assert results["Adam/a/finite"].shape == (16, len(trainability.RATES["Adam"]))
+
+
+def zero_results(within):
+    rng, betas = np.random.default_rng(0), step_zero_predicts.BETAS
+    results = {"betas": np.array(betas)}
+    for name in step_zero_predicts.TRAININGS:
+        for beta in betas:
+            norm = -2.5 * beta + np.sqrt(5 * beta) * rng.normal(size=512)
+            noise = 0.5 * rng.normal(size=512) + beta
+            loss = np.exp(-within * norm / np.sqrt(5 * beta) + noise)
+            parts = {"log_norm": norm, "gradient": norm, "loss": loss, "accuracy": 1 / (1 + loss)}
+            results |= {f"{name}/{beta:g}/{part}": value for part, value in parts.items()}
+    return step_zero_predicts.correlated(results)
+
+
+def test_exact_step_zero_predicts(monkeypatch, tmp_path):
+    """Outcomes that hang on β pass; on the seed's own norm as well, they fail."""
+    monkeypatch.setattr(step_zero_predicts, "REPEATS", 60)
+    results = zero_results(0.05)
+    assert _check.overall(step_zero_predicts.check(results)) == "pass"
+    assert saved(step_zero_predicts, results, tmp_path)
+    assert _check.overall(step_zero_predicts.check(zero_results(1.0))) == "fail"
+    turned = {"Adam/ln ‖J u‖², loss": -results["Adam/ln ‖J u‖², loss"][:, [0, 2, 1]]}
+    assert fails(step_zero_predicts, results, **turned)
+
+
+def test_oracle_rank_correlation():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=300).round(1)
+    y = np.where(rng.random(300) < 0.1, -np.inf, x + 2 * rng.normal(size=300))
+    value, low, high = step_zero_predicts.rank_correlation(x, y)
+    np.testing.assert_allclose(value, stats.spearmanr(x, y).statistic)
+    half = 1.96 * np.sqrt((1 + value**2 / 2) / 297)  # Bonett & Wright 2000, of its Fisher transform
+    expected = np.tanh(np.arctanh(value) + np.array([-half, half]))
+    np.testing.assert_allclose([low, high], expected, atol=0.03)
+
+
+def test_oracle_contenders_train_the_same_network(key):
+    """Training with a History and without are the same; the loop in PyTorch is of the same kind."""
+    ways = _contenders.trainings(8, 4, key)
+    history, (loss, norm) = (ways[name][0](8) for name in ("training", "training, bare"))
+    np.testing.assert_allclose(history.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(
+        history.log_gradient[:, :, 0], 2 * np.log(norm), rtol=1e-4, atol=1e-4
+    )
+    assert np.isfinite(ways["training, products"][0](8)).all()
+    if "training, PyTorch" in ways:
+        found = ways["training, PyTorch"][0](2)
+        assert (
+            found.shape == (2 * _contenders.STEPS, 2) and found[-1, 0] < 1.5 * history.loss.mean()
+        )
+
+
+def test_exact_operations_of_a_step():
+    sizes = (_contenders.INPUTS, 8, 8, 8, _contenders.CLASSES)
+    count = 0
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+        products = 3 if i else 2  # outputs, gradient by the weights, and by the inputs
+        count += products * 2 * _contenders.BATCH * a * b
+    assert _contenders.operations(8, 3) == count
+
+
+def test_oracle_steps_with_log_norms_are_the_same(key):
+    plain, recorded = (way(3) for way, _ in _contenders.steps(8, 4, key).values())
+    for a, b in zip(jax.tree.leaves(plain[0]), jax.tree.leaves(recorded[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert recorded[1][0].count.tolist() == [3] * 5
