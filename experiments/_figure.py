@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 THEORY = "#1a1a1a"  # lines that theory draws
 MASK_MODEL = "#0072b2"
@@ -39,6 +40,11 @@ def grid(layout, size: tuple[float, float]) -> tuple[Figure, dict]:
 def shades(count: int) -> list:
     """Return colours for an ordered quantity, dark to light."""
     return list(plt.get_cmap("viridis")(np.linspace(0, 0.9, count)))
+
+
+def entry(label: str, **style) -> Line2D:
+    """Return a line that is only seen in a legend."""
+    return Line2D([], [], label=label, **style)
 
 
 def log_widths(axis, widths) -> None:

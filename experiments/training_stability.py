@@ -23,7 +23,6 @@ import functools
 import jax
 import numpy as np
 import optax
-from matplotlib.lines import Line2D
 
 from experiments import _check, _data, _explained, _figure
 from lognorm_jax import exact, losses, networks, sampling, training
@@ -221,39 +220,36 @@ def draw(results):
 
 def _finish(axes, widths, betas, markers, styles) -> None:
     """Name the axes, and what colours, markers and lines mean."""
-    colors, black = _figure.PALETTE, _figure.THEORY
+    colors, black, entry = _figure.PALETTE, _figure.THEORY, _figure.entry
     by_width = [
-        Line2D([], [], marker=markers[n], ls=styles[n], color=c, label=f"width {n:.0f}")
+        entry(f"width {n:.0f}", marker=markers[n], ls=styles[n], color=c)
         for n, c in zip(widths, colors, strict=False)
     ]
-    five = Line2D([], [], color=black, label="5β")
+    five = entry("5β", color=black)
     axes["norm"].legend(handles=[*by_width, five], title="lines: exact laws", title_fontsize=9)
     axes["norm"].set(title="before the first step: one curve in β …")
     axes["depth"].legend(handles=by_width)
     axes["depth"].set(title="… and not in depth", xlabel="hidden layers d")
     for name in ("norm", "depth"):
         axes[name].set(ylabel="Var ln ‖J u‖² (± 2 s.e.)")
-    full = Line2D([], [], marker="o", ls="", color=colors[0], label="before step 0")
-    empty = Line2D([], [], marker="o", ls="", color=colors[0], mfc="white", label="after 50 steps")
+    full = entry("before step 0", marker="o", ls="", color=colors[0])
+    empty = entry("after 50 steps", marker="o", ls="", color=colors[0], mfc="white")
     axes["gradient"].legend(handles=[full, empty, five])
     axes["gradient"].set(title="training shrinks what gradients differ by")
     axes["gradient"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer (± 2 s.e.)")
     for name in ("norm", "gradient", "depth"):
         axes[name].set(xscale="log", yscale="log")
+    axes["depth"].set(xticks=(2, 5, 20, 80, 320), xticklabels=(2, 5, 20, 80, 320))
     for name in ("norm", "gradient"):
         axes[name].set(xlabel="β = d/n", xticks=betas, xticklabels=[f"{b:g}" for b in betas])
         axes[name].minorticks_off()
-    by_beta = [
-        Line2D([], [], color=c, label=f"β = {b:g}") for b, c in zip(betas, colors, strict=False)
-    ]
-    lines = [Line2D([], [], ls=styles[n], color=black, label=f"width {n:.0f}") for n in widths]
+    by_beta = [entry(f"β = {b:g}", color=c) for b, c in zip(betas, colors, strict=False)]
+    lines = [entry(f"width {n:.0f}", ls=styles[n], color=black) for n in widths]
     axes["steps"].legend(handles=[*by_beta, *lines], ncols=3, loc="upper right")
     axes["steps"].set(title="mostly in the first steps", xlabel="step", yscale="log")
     axes["steps"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer")
     axes["steps"].margins(y=0.25)
-    steps = [
-        Line2D([], [], color=c, label=f"step {s}") for s, c in zip(PROFILE, colors, strict=False)
-    ]
+    steps = [entry(f"step {s}", color=c) for s, c in zip(PROFILE, colors, strict=False)]
     axes["layers"].legend(handles=[*steps, *lines], ncols=2)
     axes["layers"].set(
         title=f"layer by layer, β = {betas[len(betas) // 2]:g}",

@@ -87,6 +87,10 @@ class Network:
             places.setdefault(kind, []).append(i)
         return list(places.values())
 
+    def in_order(self, by_kind: list[jax.Array]) -> jax.Array:
+        """Return what is stacked over the layers of each kind, (depth, …), in the layers' order."""
+        return jnp.concatenate(by_kind)[np.argsort(np.concatenate(self.places()))]
+
     def outputs(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
         """Return shape and type of what each layer returns, for an input of a type."""
         outputs, seen, key = [], {}, jax.random.key(0)

@@ -94,15 +94,11 @@ def trainer(
             extra = {"value": value, "grad": gradient, "value_fn": value_fn}
             updates, next_state = optimizer.update(gradient, state, params, **extra)
             increment = jacobian_increments(network, join(params, rest), x, along)
-            finite &= jnp.isfinite(value) & _finite(gradient) & _finite(updates)
-            finite &= ~jnp.any(jnp.isnan(increment))
-            record = History(
-                value,
-                layer_log_norms(network, gradient),
-                increment,
-                _ratio(layer_log_norms(network, updates), layer_log_norms(network, params)),
-                finite,
-            )
+            sizes = [_log_sizes(network, tree) for tree in (gradient, updates, params)]
+            finite &= jnp.isfinite(value) & ~jnp.any(jnp.isnan(increment))
+            for tree, size in zip((gradient, updates), sizes, strict=False):
+                finite &= jnp.all(size < jnp.inf) & _finite(_without(tree, "weight"))
+            record = History(value, sizes[0], increment, _ratio(*sizes[1:]), finite)
             record = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1])
             after = optax.apply_updates(params, updates), next_state
             kept = jax.tree.map(
@@ -195,14 +191,13 @@ def log_norms(
 
 def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
     """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``."""
-    leaves = [norms.normalise(leaf.astype(jnp.float32))[0] for leaf in jax.tree.leaves(tree)]
-    return jnp.stack(leaves) if leaves else jnp.zeros(0)
+    leaves = [norms.log_squares(leaf.astype(jnp.float32)[None]) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate([jnp.zeros(0), *leaves])
 
 
 def layer_log_norms(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
     """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a network."""
-    by_kind = jnp.concatenate([norms.normalise_rows(part["weight"])[0] for part in tree])
-    return by_kind[np.argsort(np.concatenate(network.places()))]
+    return network.in_order([norms.log_squares(part["weight"]) for part in tree])
 
 
 def jacobian_increments(
@@ -224,7 +219,7 @@ def jacobian_increments(
 def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return what of the parameters of a network is trained, and what is fixed."""
     fixed = [{"fixed": part["fixed"]} if "fixed" in part else {} for part in params]
-    return [{k: v for k, v in part.items() if k != "fixed"} for part in params], fixed
+    return _without(params, "fixed"), fixed
 
 
 def join(params: list[Any], fixed: list[Any]) -> list[Any]:
@@ -232,9 +227,20 @@ def join(params: list[Any], fixed: list[Any]) -> list[Any]:
     return [own | other for own, other in zip(params, fixed, strict=True)]
 
 
+def _without(tree: list[Any], name: str) -> list[Any]:
+    """Return a tree like the parameters of a network without what has this name."""
+    return [{k: v for k, v in part.items() if k != name} for part in tree]
+
+
+def _log_sizes(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
+    """Return ``layer_log_norms``, faster under vmap; +inf or NaN if an entry is not finite."""
+    return network.in_order([norms.normalise_rows(part["weight"])[0] for part in tree])
+
+
 def _finite(tree: Any) -> jax.Array:
     """Return whether all numbers of a tree are finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+    every = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, every, jnp.bool_(True))
 
 
 def _ratio(log_update: jax.Array, log_size: jax.Array) -> jax.Array:
