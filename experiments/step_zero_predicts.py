@@ -27,7 +27,7 @@ from experiments import _check, _data, _figure
 from lognorm_jax import datasets, losses, networks, sampling, training
 
 WIDTH = 24
-BETAS, QUICK_BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 1.0)
+BETAS, QUICK_BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), (0.125, 2.0)
 STEPS, BATCH = 100, 64
 LAST = 5  # steps whose losses are averaged at the end
 TRAININGS = {  # optimizer at rate / depth, loss

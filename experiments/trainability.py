@@ -27,7 +27,7 @@ from experiments import _check, _data, _explained, _figure
 from lognorm_jax import datasets, losses, networks, sampling, training
 
 WIDTHS, QUICK_WIDTHS = (12, 24, 48), (12, 24)
-DEPTHS, QUICK_DEPTHS = (3, 6, 12, 24, 48), (6, 12)
+DEPTHS, QUICK_DEPTHS = (3, 6, 12, 24, 48), (6, 12, 24)
 STEPS, BATCH = 100, 64
 THRESHOLD = 0.5  # of the test images
 OPTIMIZERS = {"momentum": functools.partial(optax.sgd, momentum=0.9), "Adam": optax.adam}

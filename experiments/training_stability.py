@@ -232,9 +232,9 @@ def _finish(axes, widths, betas, markers, styles) -> None:
     axes["depth"].set(title="… and not in depth", xlabel="hidden layers d")
     for name in ("norm", "depth"):
         axes[name].set(ylabel="Var ln ‖J u‖² (± 2 s.e.)")
-    full = entry("before step 0", marker="o", ls="", color=colors[0])
-    empty = entry("after 50 steps", marker="o", ls="", color=colors[0], mfc="white")
-    axes["gradient"].legend(handles=[full, empty, five])
+    full = entry("before step 0", marker="o", ls="", color=black)
+    empty = entry("after 50 steps", marker="o", ls="", color=black, mfc="white")
+    axes["gradient"].legend(handles=[full, empty, five], title="colours: width", title_fontsize=9)
     axes["gradient"].set(title="training shrinks what gradients differ by")
     axes["gradient"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer (± 2 s.e.)")
     for name in ("norm", "gradient", "depth"):
@@ -254,7 +254,7 @@ def _finish(axes, widths, betas, markers, styles) -> None:
     axes["layers"].set(
         title=f"layer by layer, β = {betas[len(betas) // 2]:g}",
         xlabel="place of the layer (1: the head)",
-        ylabel="Var ln ‖∂L/∂Wᵢ‖²",
+        ylabel=f"Var ln ‖∂L/∂Wᵢ‖² (band: ± 2 s.e., width {widths[-1]:.0f})",
     )
     axes["layers"].set_ylim(0)
     axes["explained"].legend(ncols=2, loc="center right")

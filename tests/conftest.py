@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--x64"):
         host = {"README", "test_bad_input", "test_exact", "test_experiments", "test_laws"}
         host |= {"test_increments", "test_layering", "test_moments", "test_quadrature"}
-        host |= {"test_readme", "test_runs", "test_statistical"}
+        host |= {"test_readme", "test_runs", "test_statistical", "test_training_experiments"}
         host |= {"test_blocks", "test_network_experiments"}  # other libraries choose their own
         samplers = {"test_weights", "test_masks", "test_transports"}
         items[:] = [
