@@ -120,7 +120,7 @@ def operations(width, depth) -> int:
 def torch_training(width, depth, num_seeds, threads):
     """Train by the loop one would write in PyTorch; return loss and a gradient norm of each step.
 
-    One seed after another, as modules cannot be batched; autograd, plain SGD, cross-entropy.
+    One seed after another, as such loops are written; autograd, plain SGD, cross-entropy.
     """
     import torch
 
@@ -153,7 +153,7 @@ def bare_path(network, optimizer, batches):
         params, state = carry
         loss, gradient = jax.value_and_grad(objective)(params, *batch)
         updates, state = optimizer.update(gradient, state, params)
-        norm = jnp.linalg.norm(gradient[0]["weight"])
+        norm = jnp.linalg.norm(gradient[0]["weight"][0])
         return (optax.apply_updates(params, updates), state), (loss, norm)
 
     def path(key):

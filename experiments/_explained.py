@@ -4,14 +4,14 @@ import numpy as np
 from scipy import optimize
 
 LEVEL = 0.95  # of the intervals
+PERMUTATIONS = 400
 
 
 def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
     """Return the fraction of the variance that the best monotone function explains, in [0, 1].
 
     predictor, outcome: (networks,). The function may rise or fall, and no form of it is assumed;
-    networks of equal predictor get one value, so a predictor of more values can only gain. 1 if
-    nothing varies.
+    networks of equal predictor get one value. 1 if nothing varies.
     """
     _, place = np.unique(np.asarray(predictor), return_inverse=True)
     outcome = np.asarray(outcome, np.float64)
@@ -28,8 +28,30 @@ def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
 
 
 def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:  # (predictors, draws)
-    """Return ``monotone`` of each predictor, (predictors, networks), for each draw of outcomes."""
-    return np.array([[monotone(p, outcome) for outcome in outcomes] for p in predictors])
+    """Return what each predictor explains beyond chance, for each draw of the outcomes.
+
+    predictors: (predictors, networks). outcomes: (draws, networks), the first as measured. A
+    predictor of more values fits noise better, so that (f − c)/(1 − c) is told: f is ``monotone``,
+    and c its mean over random permutations of the first outcomes. 0 is chance, 1 is all.
+    """
+    rng, found = np.random.default_rng(0), []
+    for predictor in predictors:
+        shuffled = (rng.permutation(outcomes[0]) for _ in range(PERMUTATIONS))
+        chance = np.mean([monotone(predictor, outcome) for outcome in shuffled])
+        seen = np.array([monotone(predictor, outcome) for outcome in outcomes])
+        found.append((seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(outcomes)))
+    return np.array(found)
+
+
+def shares(successes: np.ndarray, rng, repeats: int) -> np.ndarray:  # (1 + repeats, …)
+    """Return the shares of (count, …) successes, and draws of what they may be in truth.
+
+    From Beta(successes + ½, failures + ½), Jeffreys' posterior: also 0 of n leaves a doubt, which
+    drawing from the seeds again would not.
+    """
+    hits, count = successes.sum(0), len(successes)
+    drawn = rng.beta(hits + 0.5, count - hits + 0.5, size=(repeats, *hits.shape))
+    return np.concatenate([successes.mean(0)[None], drawn])
 
 
 def interval(draws: np.ndarray) -> tuple[float, float, float]:

@@ -1,11 +1,11 @@
-"""Between shapes, networks whose gradients start with larger norms train better; among networks of
+"""Between shapes, networks whose Jacobians start with larger norms train better; among networks of
 one shape, the norm that a seed starts with says little about how well that very seed trains.
 
 Expected, for ReLU networks of width 24 on digits, trained for 100 steps from many seeds (gradient
 descent on squared error, SGD with momentum and Adam on cross-entropy): the rank correlation of
 ln ‖J u‖² at step 0 with the loss that the same seed ends with, turned so that + means that large
-norms train better, is within ±0.5 for each β, and above 0.5 over all β together, because both go
-with β. Seeds that diverge count as the worst.
+norms train better, is within ±0.5 for each β, and above 0.5 over all these β together, because
+both go with β. Seeds that diverge count as the worst.
 
 Found, against the slogan: where most networks still train (β ≤ 1) seeds with larger norms do no
 better, and rather worse, the more so by the norm of the gradient; only for β = 4, with momentum

@@ -56,8 +56,16 @@ def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
     return value
 
 
-def vector(name: str, value: Any, shape: tuple[int, ...] | None, *, zero: bool = False) -> Any:
-    """Return ``value`` of the given shape, if any: finite, and not all zero unless ``zero``.
+def vector(
+    name: str,
+    value: Any,
+    shape: tuple[int, ...] | None,
+    *,
+    zero: bool = False,
+    dtype: Any = np.float64,
+) -> Any:
+    """Return ``value`` of the given shape, if any: finite, also in a type that it will be computed
+    with, and not all zero unless ``zero``.
 
     What is not an array becomes one. Under a JAX transformation the values are not known; then only
     the shape is checked.
@@ -77,7 +85,8 @@ def vector(name: str, value: Any, shape: tuple[int, ...] | None, *, zero: bool =
         wide = np.asarray(value).astype(np.float64)
     except jax.errors.TracerArrayConversionError:
         return value
-    require(bool(np.all(np.isfinite(wide))), name, value, allowed)
+    finite = np.abs(wide) <= float(jnp.finfo(dtype).max)
+    require(bool(np.all(finite)), name, value, f"{allowed}, finite in {jnp.dtype(dtype).name}")
     require(zero or bool(np.any(wide)), name, value, allowed)
     return value
 

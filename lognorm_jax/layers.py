@@ -142,7 +142,14 @@ class Network:
         return rows_of
 
     def apply(self, params: list[Any], x: jax.Array) -> jax.Array:
-        """Return the output for one input; stretches of equal layers are scanned."""
+        """Return the output for one input; stretches of equal layers are scanned.
+
+        For a batch: ``jax.vmap(functools.partial(network.apply, params))(inputs)``.
+        """
+        x = jnp.asarray(x)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+        allowed = f"that of one input, {self.shape}"
+        checks.require(x.shape == self.shape, "x.shape", x.shape, allowed, "For a batch use vmap.")
 
         def step_of(kind):
             return lambda x, own: (kind.apply(own, x), ())

@@ -25,12 +25,12 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     probabilities.
     """
     checks.require(outputs.ndim == 2, "outputs.shape", outputs.shape, "(batch, classes)")
-    if jnp.issubdtype(targets.dtype, jnp.integer):
-        allowed = f"that of the integer labels of {outputs.shape[0]} examples, or of the outputs"
+    allowed = f"integer labels of {outputs.shape[0]} examples, or probabilities {outputs.shape}"
+    if jnp.issubdtype(targets.dtype, jnp.integer) and targets.ndim == 1:
         checks.require(targets.shape == outputs.shape[:1], "targets.shape", targets.shape, allowed)
         return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
-    allowed = f"that of the outputs, {outputs.shape}"
-    checks.require(targets.shape == outputs.shape, "targets.shape", targets.shape, allowed)
+    probable = jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape == outputs.shape
+    checks.require(probable, "targets", (targets.dtype, targets.shape), allowed)
     return optax.losses.softmax_cross_entropy(outputs, targets)
 
 
@@ -47,10 +47,14 @@ def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -
         ) from error
     floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
     checks.require(floating, "loss(outputs, targets)", value, "an array of floating point")
-    if loss is cross_entropy and jnp.issubdtype(targets.dtype, jnp.integer):
-        classes = outputs.shape[-1]
-        try:
-            known = bool(np.all((np.asarray(targets) >= 0) & (np.asarray(targets) < classes)))
-        except jax.errors.TracerArrayConversionError:
-            return  # under a transformation the values are not known
-        checks.require(known, "targets", targets, f"labels in [0, {classes})")
+    labelled = (cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels)
+    try:
+        known = np.asarray(targets)
+    except jax.errors.TracerArrayConversionError:
+        return  # under a transformation the values are not known
+    if loss in labelled and jnp.issubdtype(known.dtype, jnp.integer):
+        fits = np.all((known >= 0) & (known < outputs.shape[-1]))
+        checks.require(bool(fits), "targets", targets, f"labels in [0, {outputs.shape[-1]})")
+    elif loss is cross_entropy:
+        fits = np.all(known >= 0) and np.all(np.abs(known.sum(-1) - 1) <= 1e-3)
+        checks.require(bool(fits), "targets", targets, "probabilities that sum to 1")

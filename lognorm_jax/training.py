@@ -24,7 +24,8 @@ class History(NamedTuple):
 
     loss: jax.Array  # (num_steps,) mean over the batch
     log_gradient: jax.Array  # (num_steps, depth) ln ‖∂loss/∂W_i‖²; −inf for none
-    increment: jax.Array  # (num_steps, depth) ln R_i of the Jacobian at the probe; −inf for dead
+    increment: jax.Array  # (num_steps, depth) ln R_i of the Jacobian at the probe: −inf from where
+    # it is dead, +inf from where its activations overflow
     update_ratio: jax.Array  # (num_steps, depth) ‖ΔW_i‖/‖W_i‖ of the step that follows
     finite: jax.Array  # (num_steps,) whether loss, gradients and update were finite till here
 
@@ -68,10 +69,11 @@ def trainer(
     num_steps = checks.integer("num_steps", num_steps, 1)
     optimizer = _promoting(optax.with_extra_args_support(optimizer))
     _check_updates(network, optimizer)
-    if probe is not None:
-        probe = checks.vector("probe", probe, network.shape)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
+    if probe is not None:
+        dtype, zero = jnp.result_type(float), tangent is not None
+        probe = checks.vector("probe", probe, network.shape, zero=zero, dtype=dtype)
 
     def fit(key, batches):
         inputs, targets = fit.checked(batches)
@@ -95,15 +97,14 @@ def trainer(
             updates, next_state = optimizer.update(gradient, state, params, **extra)
             increment = jacobian_increments(network, join(params, rest), x, along)
             sizes = [_log_sizes(network, tree) for tree in (gradient, updates, params)]
-            finite &= jnp.isfinite(value) & ~jnp.any(jnp.isnan(increment))
+            increment = jnp.where(jnp.isnan(increment), jnp.inf, increment)
+            finite &= jnp.isfinite(value)
             for tree, size in zip((gradient, updates), sizes, strict=False):
-                finite &= jnp.all(size < jnp.inf) & _finite(_without(tree, "weight"))
+                finite &= jnp.all(size < jnp.inf) & _finite(_parts(tree, "weight", False))
             record = History(value, sizes[0], increment, _ratio(*sizes[1:]), finite)
             record = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1])
             after = optax.apply_updates(params, updates), next_state
-            kept = jax.tree.map(
-                lambda new, old: jnp.where(finite, new, old), after, (params, state)
-            )
+            kept = jax.tree.map(functools.partial(jnp.where, finite), after, (params, state))
             return (*kept, finite), History(*record, finite)
 
         start = params, optimizer.init(params), jnp.bool_(True)
@@ -111,7 +112,7 @@ def trainer(
         return join(params, rest), history
 
     fit.network = network
-    fit.checked = functools.partial(_checked, network, loss, num_steps)
+    fit.checked = functools.partial(_checked, network, loss, num_steps, probe is tangent is None)
     return fit
 
 
@@ -121,8 +122,7 @@ def path(
     """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with any options.
 
     Seeds then run in blocks that fit the cache, on all devices, and can be kept by ``runs``. With
-    another number of devices results agree to rounding, not in every bit as those of other paths:
-    the compiler may fuse a step of training in another way.
+    another number of devices results agree to rounding, not in every bit as those of other paths.
     observe: trained params -> pytree, such as the error on a test set; then key -> (History, that).
     """
     checks.require(hasattr(fit, "checked"), "fit", fit, "one that trainer returns")
@@ -146,7 +146,7 @@ class LogNorms(NamedTuple):
 
     log_norm: jax.Array  # ln‖update‖² of the last call; −inf for none, +inf if not finite
     count: jax.Array  # calls in which it was finite
-    mean: jax.Array  # of log_norm over those
+    mean: jax.Array  # of log_norm over those; 0 before the first
     m2: jax.Array  # Σ (log_norm − mean)²
 
     @property
@@ -160,8 +160,8 @@ def log_norms(
 ) -> optax.GradientTransformation:
     """Return a transformation that records log squared norms, layer by layer, and changes nothing.
 
-    Chain it first to see the gradients, last to see the updates, or both; its state is a
-    ``LogNorms``, to be found with ``optax.tree.get(state, "log_norm")`` and so on.
+    Chain it first to see the gradients, last to see the updates, or both. Its state is a
+    ``LogNorms``: of ``optax.chain(log_norms(), optax.adam(1e-3))`` it is ``state[0]``.
     measure: a tree like the parameters -> (layers,) log squared norms, such as
     ``partial(layer_log_norms, network)``; default one a leaf, ``leaf_log_norms``.
 
@@ -191,8 +191,8 @@ def log_norms(
 
 def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
     """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``."""
-    leaves = [norms.log_squares(leaf.astype(jnp.float32)[None]) for leaf in jax.tree.leaves(tree)]
-    return jnp.concatenate([jnp.zeros(0), *leaves])
+    leaves = [norms.log_squares(leaf[None]) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate([jnp.zeros(0, jnp.float32), *(x.astype(jnp.float32) for x in leaves)])
 
 
 def layer_log_norms(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
@@ -218,8 +218,7 @@ def jacobian_increments(
 
 def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return what of the parameters of a network is trained, and what is fixed."""
-    fixed = [{"fixed": part["fixed"]} if "fixed" in part else {} for part in params]
-    return _without(params, "fixed"), fixed
+    return _parts(params, "fixed", False), _parts(params, "fixed", True)
 
 
 def join(params: list[Any], fixed: list[Any]) -> list[Any]:
@@ -227,9 +226,9 @@ def join(params: list[Any], fixed: list[Any]) -> list[Any]:
     return [own | other for own, other in zip(params, fixed, strict=True)]
 
 
-def _without(tree: list[Any], name: str) -> list[Any]:
-    """Return a tree like the parameters of a network without what has this name."""
-    return [{k: v for k, v in part.items() if k != name} for part in tree]
+def _parts(tree: list[Any], name: str, mine: bool) -> list[Any]:
+    """Return what of a tree like the parameters of a network has this name, or the rest."""
+    return [{k: v for k, v in part.items() if (k == name) == mine} for part in tree]
 
 
 def _log_sizes(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
@@ -239,7 +238,7 @@ def _log_sizes(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth
 
 def _finite(tree: Any) -> jax.Array:
     """Return whether all numbers of a tree are finite."""
-    every = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    every = (jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
     return functools.reduce(jnp.logical_and, every, jnp.bool_(True))
 
 
@@ -267,33 +266,35 @@ def _promoting(optimizer: Any) -> Any:
 def _check_updates(network: layers.Network, optimizer: Any) -> None:
     """Refuse an optimizer whose first update, at parameters and gradients of 1, is not finite."""
     params, _ = jax.eval_shape(lambda key: split(network.init(key)), jax.random.key(0))
-    with jax.ensure_compile_time_eval():
-        # stacked layers as they are, each of one weight
-        ones = jax.tree.map(lambda leaf: jnp.ones((len(leaf), *(1,) * (leaf.ndim - 1))), params)
+
+    def first(ones):
         extra = {"value": jnp.ones(()), "grad": ones, "value_fn": lambda tree: optax.tree.sum(tree)}
-        updates, _ = optimizer.update(ones, optimizer.init(ones), ones, **extra)
-        try:
-            finite = bool(_finite(updates))
-        except jax.errors.TracerBoolConversionError:
-            return  # its learning rate is not known, as under vmap
-    allowed = "one of finite updates: is its learning rate finite?"
-    checks.require(finite, "optimizer", "its update for a gradient of 1", allowed)
+        return _finite(optimizer.update(ones, optimizer.init(ones), ones, **extra)[0])
+
+    try:
+        with jax.ensure_compile_time_eval():
+            finite = bool(jax.jit(first)(jax.tree.map(lambda p: np.ones(p.shape, p.dtype), params)))
+    except jax.errors.TracerBoolConversionError:
+        return  # its learning rate is not known, as under vmap
+    allowed, instead = "finite for gradients and parameters of 1", "Is its learning rate finite?"
+    checks.require(finite, "optimizer's update", "not finite", allowed, instead)
 
 
-def _checked(network, loss, num_steps, batches) -> tuple[jax.Array, jax.Array]:
+def _checked(network, loss, num_steps, along_first, batches) -> tuple[jax.Array, jax.Array]:
     """Return inputs and targets as arrays that fit the network, the loss and the steps."""
     pair = isinstance(batches, tuple | list) and len(batches) == 2
     checks.require(pair, "batches", batches, "a pair (inputs, targets)")
-    inputs = checks.vector("inputs", batches[0], None, zero=True)
-    targets = checks.vector("targets", batches[1], None, zero=True)
+    dtype = jnp.result_type(float)
+    inputs = checks.vector("inputs", batches[0], None, zero=True, dtype=dtype)
+    targets = checks.vector("targets", batches[1], None, zero=True, dtype=dtype)
     shape, own = np.shape(inputs), len(network.shape)
     fits = len(shape) == own + 2 and shape[0] == num_steps and shape[2:] == network.shape
     allowed = f"({num_steps} steps, batch ≥ 1, {', '.join(map(str, network.shape))})"
     checks.require(fits and shape[1] >= 1, "inputs.shape", shape, allowed)
     start = np.shape(targets)[:2]
     checks.require(start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)")
-    inputs, targets = jnp.asarray(inputs, jnp.result_type(float)), jnp.asarray(targets)
-    last = network.outputs(inputs.dtype)[-1]
-    outputs = jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype)
-    losses.require(loss, outputs, targets)
-    return inputs, targets
+    if along_first and isinstance(inputs, np.ndarray):
+        checks.require(inputs[0, 0].any(), "inputs[0, 0]", 0, "not all zero", "Or give a tangent.")
+    last = network.outputs(dtype)[-1]
+    losses.require(loss, jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype), targets)
+    return jnp.asarray(inputs, dtype), jnp.asarray(targets)

@@ -22,6 +22,7 @@ NETWORKS = {
     "balanced": networks.residual(6, 3, "balanced"),
     "vanilla": networks.residual(7, 4, "vanilla", input_width=6),
 }
+HUGE = 1e250 if jax.config.jax_enable_x64 else 1.0
 CONV = networks.conv((2, 3, 3), (4,), 3)
 
 
@@ -219,6 +220,20 @@ def test_exact_a_diverged_seed_is_frozen_flagged_and_alone(key):
     np.testing.assert_array_equal(mixed.loss[0], mixed.loss[2])
 
 
+def test_exact_a_probe_that_overflows_stops_no_training():
+    """Its increments are +inf from there on; zero is a probe too, given a tangent."""
+    network = networks.mlp((6, 8, 8, 3), "tanh", 0.3, head="linear")
+    batches = batches_for(network)
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    make = functools.partial(training.trainer, network, optax.sgd(0.1), losses.squared_error, STEPS)
+    plain = make()(jax.random.key(0), batches)[1]
+    for probe in (np.full(6, largest), np.zeros(6)):
+        history = make(probe=probe, tangent=np.ones(6))(jax.random.key(0), batches)[1]
+        assert history.finite.all() and not np.isnan(history.increment).any()
+        np.testing.assert_array_equal(history.loss, plain.loss)
+    assert np.isfinite(history.increment).all()
+
+
 def test_exact_a_dead_network_has_gradient_minus_infinity():
     network = networks.mlp((2, 1, 1, 1, 1, 2), head="linear")
     fit = training.trainer(network, optax.adam(0.1), losses.squared_error, 2)
@@ -259,10 +274,10 @@ BAD = {
     "num_steps = 2.5": lambda net, b: training.trainer(
         net, optax.sgd(1.0), losses.squared_error, 2.5
     ),
-    "optimizer = .*finite": lambda net, b: training.trainer(
+    "optimizer's update = .*finite .*learning rate": lambda net, b: training.trainer(
         net, optax.sgd(np.nan), losses.squared_error, 4
     ),
-    "is its learning rate finite": lambda net, b: training.trainer(
+    "Is its learning rate finite": lambda net, b: training.trainer(
         net, optax.adam(np.inf), losses.squared_error, 4
     ),
     "probe.shape": lambda net, b: training.trainer(
@@ -286,6 +301,27 @@ BAD = {
     "fit = ": lambda net, b: training.path(np.sin, b),
     "batches = ": lambda net, b: training.path(_fit(net), b[0]),
     "inputs.shape = \\(3, 5, 6\\)": lambda net, b: training.path(_fit(net), (b[0][:3], b[1])),
+    "x.shape = \\(5, 6\\).*vmap": lambda net, b: net.apply(net.init(jax.random.key(0)), b[0][0]),
+    "probe = .*finite in float": lambda net, b: training.trainer(
+        net, optax.sgd(0.1), losses.squared_error, 4, probe=np.full(6, 1e39 * HUGE)
+    ),
+    "(?s)inputs = .*finite in float": lambda net, b: _fit(net)(
+        jax.random.key(0), (b[0] * 1e39 * HUGE, b[1])
+    ),
+    "inputs\\[0, 0\\] = 0.*tangent": lambda net, b: training.path(_fit(net), (0 * b[0], b[1])),
+    "(?s)targets = .*probabilities that sum": lambda net, b: training.path(
+        _fit(net, losses.cross_entropy), b
+    ),
+    "(?s)targets = .*labels in": lambda net, b: training.path(
+        _fit(net, losses.cross_entropy), (b[0], np.full((4, 5), 1 + (1 << 32)))
+    ),
+    "(?s)targets = .*labels in .0, 3": lambda net, b: training.path(
+        _fit(net, optax.losses.softmax_cross_entropy_with_integer_labels),
+        (b[0], np.full((4, 5), -1)),
+    ),
+    "targets = .*integer labels of 5": lambda net, b: training.path(
+        _fit(net, losses.cross_entropy), (b[0], np.ones((4, 5)))
+    ),
     "observe": lambda net, b: training.path(_fit(net), b, observe="accuracy"),
     "measure": lambda net, b: training.log_norms("leaves"),
 }

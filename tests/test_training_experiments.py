@@ -68,6 +68,29 @@ def test_oracle_explained_by_a_monotone_function():
     assert _explained.monotone([1, 2, 4], [3.0, 3.0, 3.0]) == 1
 
 
+def test_statistical_what_is_explained_is_0_by_chance_and_1_in_truth():
+    """Whatever number of values a predictor has."""
+    rng = np.random.default_rng(4)
+    predictors = np.array([np.arange(15) // size for size in (1, 3, 5)])
+    seen = [_explained.fractions(predictors, rng.normal(size=(1, 15)))[:, 0] for _ in range(100)]
+    mean, error = np.mean(seen, 0), np.std(seen, 0) / 10
+    assert np.all(np.abs(mean) < 5 * error + 0.01)  # chance is known to 400 permutations
+    raw = np.mean(
+        [[_explained.monotone(p, rng.normal(size=15)) for p in predictors] for _ in "a" * 50], 0
+    )
+    assert raw[0] > raw[2] + 0.1
+    np.testing.assert_allclose(
+        _explained.fractions(predictors[[0, 2]], predictors[2:3] ** 2.0)[:, 0], 1
+    )
+
+
+def test_exact_draws_of_shares():
+    draws = _explained.shares(np.zeros((20, 2), bool), np.random.default_rng(0), 4000)
+    assert draws.shape == (4001, 2) and np.all(draws[0] == 0)
+    expected = stats.beta(0.5, 20.5).ppf(0.975)
+    np.testing.assert_allclose(_explained.interval(draws[:, 0])[2], expected, rtol=0.1)
+
+
 def test_statistical_bootstrap():
     rng = np.random.default_rng(3)
     samples = rng.normal(size=400)
