@@ -158,7 +158,7 @@ def draw(results):
         axis.set(
             title="explained by one number", ylabel="of the variance of shares, beyond chance (95%)"
         )
-        axis.legend(loc="center left")
+        axis.legend(loc="center left", bbox_to_anchor=(0, 0.39))
     return figure
 
 
