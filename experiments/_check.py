@@ -13,7 +13,8 @@ LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
 and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
 lies above what is allowed; or number ≤ bound; or number [its 95% interval] > bound or ± bound, and
-passes if all of the interval is above or between. ✗ marks what fails.
+passes if all of the interval is above or between; or ≥ bound, and passes if the number is. ✗ marks
+what fails.
 """
 
 
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     allowance: float = 0.0  # how far theory itself says that measured may be from expected
     interval: tuple[float, float] | None = None  # confidence interval, where not ± error
     verdict: str = ""  # "pass", "fail", "underpowered", or "" for a number that is only shown
+    relation: str = ""  # what an interval has to be, such as "> 0.9"
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -83,17 +85,24 @@ def above(
 ) -> Row:
     """Return a row that passes if all of an interval is above a bound; None: without a verdict."""
     verdict = "" if bound is None else "pass" if low > bound else "fail"
-    measured, interval = float(measured), (float(low), float(high))
-    return Row(case, quantity, measured, expected=bound, interval=interval, verdict=verdict)
+    relation = "" if bound is None else f"> {bound:g}"
+    return Row(case, quantity, float(measured), None, bound, 0.0, (low, high), verdict, relation)
+
+
+def at_least(
+    case: str, quantity: str, measured: float, low: float, high: float, bound: float
+) -> Row:
+    """Return a row that passes if the number itself, of which an interval is told, is ≥ bound."""
+    verdict, relation = "pass" if measured >= bound else "fail", f"≥ {bound:g}"
+    return Row(case, quantity, float(measured), None, bound, 0.0, (low, high), verdict, relation)
 
 
 def between(
     case: str, quantity: str, measured: float, low: float, high: float, bound: float
 ) -> Row:
     """Return a row that passes if all of an interval is between −bound and bound."""
-    verdict = "pass" if -bound < low and high < bound else "fail"
-    interval = (float(low), float(high))
-    return Row(case, quantity, float(measured), None, 0.0, bound, interval, verdict)
+    verdict, relation = "pass" if -bound < low and high < bound else "fail", f"± {bound:g}"
+    return Row(case, quantity, float(measured), None, 0.0, bound, (low, high), verdict, relation)
 
 
 def overall(rows: list[Row]) -> str:
@@ -105,10 +114,8 @@ def overall(rows: list[Row]) -> str:
 def _cell(row: Row) -> str:
     if row.interval is not None:
         text = f"{row.measured:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
-        if row.verdict and row.expected is None:
-            text += f" (allowed {row.allowance:.3f})"
-        elif row.verdict:
-            text += f" ± {row.allowance:g}" if row.allowance else f" > {row.expected:g}"
+        allowed = f" (allowed {row.allowance:.3f})" if row.verdict else ""
+        text += f" {row.relation}" if row.relation else allowed
     elif row.error is None:
         text = f"{row.measured:.4g}" + (f" ≤ {row.allowance:.3g}" if row.verdict else "")
     elif row.error == 0:
