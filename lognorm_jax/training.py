@@ -50,8 +50,8 @@ def trainer(
     not. optimizer: any of optax, with any learning rate that gives finite updates; under vmap over
     learning rates make the trainer in the function that is mapped. loss: (outputs, targets) -> an
     array whose mean is the loss, such as ``losses.squared_error``, ``losses.cross_entropy``, or
-    one of ``optax.losses``. probe, tangent: where the Jacobian is
-    taken and what it is applied to, of the network's shape; default the first input, and that.
+    one of ``optax.losses``. probe, tangent: where the Jacobian is taken and what it is applied to,
+    of the network's shape; default the first input, and that.
 
     batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an input) and
     (num_steps, batch, …). fit is a pure function: jit it, vmap it over keys, or let
@@ -293,8 +293,8 @@ def _checked(network, loss, num_steps, along_first, batches) -> tuple[jax.Array,
     checks.require(fits and shape[1] >= 1, "inputs.shape", shape, allowed)
     start = np.shape(targets)[:2]
     checks.require(start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)")
-    if along_first and isinstance(inputs, np.ndarray):
-        checks.require(inputs[0, 0].any(), "inputs[0, 0]", 0, "not all zero", "Or give a tangent.")
+    if along_first:
+        checks.vector("inputs[0, 0] (without a tangent)", inputs[0, 0], None)
     last = network.outputs(dtype)[-1]
     losses.require(loss, jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype), targets)
     return jnp.asarray(inputs, dtype), jnp.asarray(targets)
