@@ -124,6 +124,7 @@ def torch_training(width, depth, num_seeds, threads):
     """
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     inputs, labels = map(torch.tensor, training_data())
     found = []
@@ -140,6 +141,7 @@ def torch_training(width, depth, num_seeds, threads):
             loss.backward()
             found.append((loss.item(), network[0].weight.grad.norm().item()))
             optimizer.step()
+    torch.set_num_threads(before)
     return np.array(found)
 
 
