@@ -18,7 +18,6 @@ Command: python -m experiments step_zero_predicts
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy import stats
@@ -52,12 +51,8 @@ def path_of(depth, name, batches, digits, tangent):
     optimizer, loss = TRAININGS[name]
     optimizer, probe = optimizer(1 / (depth + 1)), digits.test_inputs[0]
 
-    def accuracy(params):
-        outputs = jax.vmap(functools.partial(network.apply, params))(digits.test_inputs)
-        return jnp.mean(outputs.argmax(-1) == digits.test_labels)
-
     fit = training.trainer(network, optimizer, loss, STEPS, probe=probe, tangent=tangent)
-    path = training.path(fit, batches, observe=accuracy)
+    path = training.path(fit, batches, observe=_data.accuracy(network, digits))
 
     def outcome(key):
         history, seen = path(key)

@@ -19,7 +19,6 @@ Time: 6 minutes on two CPU cores; --quick 1 minute. Command: python -m experimen
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy import stats
@@ -51,13 +50,9 @@ def path_of(depth, width, name, batches, digits):
     network = networks.relu_mlp((64, *(width,) * depth, 10), fan="in", head="linear")
     rates = np.array(RATES[name], np.float32) / (depth + 1)
 
-    def accuracy(params):
-        outputs = jax.vmap(functools.partial(network.apply, params))(digits.test_inputs)
-        return jnp.mean(outputs.argmax(-1) == digits.test_labels)
-
     def path_at(rate):
         fit = training.trainer(network, OPTIMIZERS[name](rate), losses.cross_entropy, STEPS)
-        return training.path(fit, batches, observe=accuracy)
+        return training.path(fit, batches, observe=_data.accuracy(network, digits))
 
     def path(key):
         history, seen = jax.vmap(lambda rate: path_at(rate)(key))(rates)
