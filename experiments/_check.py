@@ -13,8 +13,7 @@ LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
 and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
 lies above what is allowed; or number ≤ bound; or number [its 95% interval] > bound or ± bound, and
-passes if all of the interval is above or between; or ≥ bound, and passes if the number is. ✗ marks
-what fails.
+passes if all of the interval is above or between. ✗ marks what fails.
 """
 
 
@@ -86,14 +85,6 @@ def above(
     """Return a row that passes if all of an interval is above a bound; None: without a verdict."""
     verdict = "" if bound is None else "pass" if low > bound else "fail"
     relation = "" if bound is None else f"> {bound:g}"
-    return Row(case, quantity, float(measured), None, bound, 0.0, (low, high), verdict, relation)
-
-
-def at_least(
-    case: str, quantity: str, measured: float, low: float, high: float, bound: float
-) -> Row:
-    """Return a row that passes if the number itself, of which an interval is told, is ≥ bound."""
-    verdict, relation = "pass" if measured >= bound else "fail", f"≥ {bound:g}"
     return Row(case, quantity, float(measured), None, bound, 0.0, (low, high), verdict, relation)
 
 

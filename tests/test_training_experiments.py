@@ -1,15 +1,14 @@
-"""The experiments on training: what shape explains, and that each check can fail.
-
-That they train is seen where their quick forms are run, which takes as long as a test of it.
-"""
+"""The experiments on training: what shape explains, and that each check can fail."""
 
 import itertools
 
 import jax
 import numpy as np
+import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.isotonic import IsotonicRegression
+from test_experiments import computed
 from test_network_experiments import fails, saved
 
 from experiments import (
@@ -130,6 +129,19 @@ def test_exact_training_stability(monkeypatch, tmp_path):
     assert fails(training_stability, results, **{"explained/log_gradient": wrong})
 
 
+@pytest.mark.slow
+def test_statistical_training_stability(monkeypatch):
+    """The real training, of a few seeds: step 0 has its law, and nothing is NaN."""
+    monkeypatch.setattr(training_stability, "QUICK_BETAS", (0.5, 2.0))
+    monkeypatch.setattr(training_stability, "QUICK_WIDTHS", (10, 20))
+    results = computed(training_stability, num_samples=64, steps=12)
+    rows = training_stability.check(results)
+    judged = [row for row in rows if row.quantity in ("E ln ‖J u‖²", "Var ln ‖J u‖²")]
+    assert _check.overall([row for row in judged if row.case.startswith("β =")]) == "pass"
+    assert not any(np.isnan(value).any() for value in results.values())
+    assert results["explained/log_gradient"].shape == (3, 5, 1 + training_stability.REPEATS)
+
+
 def trainability_results(predictor):
     rng, chosen = np.random.default_rng(0), trainability.cases(quick=False)
     results = {"shape": np.array(list(chosen.values()))}
@@ -161,6 +173,18 @@ def test_exact_wilson_interval():
     expected = (share + z**2 / (2 * n) + np.array([-half, half])) / (1 + z**2 / n)
     np.testing.assert_allclose([low, high], expected)
     assert share == 0.15
+
+
+@pytest.mark.slow
+def test_statistical_trainability(monkeypatch):
+    """The real training: a wide shallow network learns, a narrow deep one does not."""
+    monkeypatch.setattr(
+        trainability, "cases", lambda quick: {"a": (3 / 48, 3, 48), "b": (4, 32, 8)}
+    )
+    monkeypatch.setattr(trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]})
+    results = computed(trainability, num_samples=16)
+    assert results["Adam/a/trained"].mean() > 0.9 and results["Adam/b/trained"].mean() < 0.1
+    assert results["Adam/a/finite"].shape == (16, len(trainability.RATES["Adam"]))
 
 
 def zero_results(within):
