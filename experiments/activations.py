@@ -14,6 +14,8 @@ principles of deep learning theory", 2022, section 5.3; checked by quadrature).
 Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments activations
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -40,6 +42,19 @@ def network(name: str, depth: int, width: int = WIDTH) -> networks.Network:
     """Return the network of a case."""
     phi, bias_scale, gain = CASES[name]
     return networks.mlp((width,) * (depth + 1), phi, bias_scale, gain=gain)
+
+
+@functools.cache
+def law_of(name: str, depth: int) -> laws.Law:
+    """Return the exact law of a case whose derivatives are those of a mask."""
+    return exact.law(network(name, depth).ensemble)
+
+
+@functools.cache
+def wide_law(depth: int) -> laws.Law:
+    """Return the exact law of a shaped ReLU network four times as wide and as deep."""
+    phi = activations.shaped_relu(*SLOPES, 4 * WIDTH)
+    return exact.law(networks.mlp((4 * WIDTH,) * (4 * depth + 1), phi).ensemble)
 
 
 def _cosine(x, tangent):
@@ -83,8 +98,9 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     return results
 
 
+@functools.cache
 def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:  # (times, num_samples)
-    """Return ρ at the given times, by Euler and Maruyama, from START."""
+    """Return ρ at a tuple of times, by Euler and Maruyama, from START."""
     rng, now, rho, found = np.random.default_rng(0), 0.0, np.full(num_samples, START), []
     for time in times:
         for _ in range(max(1, round((time - now) / step))):
@@ -107,7 +123,7 @@ def check(results) -> list[_check.Row]:
                 rows.append(_check.show(case, "mean", mean, mean_error))
                 rows.append(_check.show(case, "variance", variance, variance_error))
                 continue
-            true = exact.law(network(name, depth).ensemble)
+            true = law_of(name, depth)
             rows += [
                 _check.agree(case, "mean", mean, mean_error, true.mean),
                 _check.agree(case, "variance", variance, variance_error, true.variance),
@@ -119,12 +135,10 @@ def check(results) -> list[_check.Row]:
                         case, "KS to N(−T, 2T)", laws.compare(log_norm, limit, slack), slack
                     )
                 )
-                wide = activations.shaped_relu(*SLOPES, 4 * WIDTH)
-                wide = exact.law(networks.mlp((4 * WIDTH,) * (4 * depth + 1), wide).ensemble)
-                near, far = (laws.ks_distance(law, limit) for law in (wide, true))
+                near, far = (laws.ks_distance(law, limit) for law in (wide_law(depth), true))
                 rows.append(_check.below(case, "KS of exact law", far, slack))
                 rows.append(_check.below(case, "that at 4n", near, 0.3 * far))
-    times = np.array(DEPTHS) / WIDTH
+    times = tuple(depth / WIDTH for depth in DEPTHS)
     for depth, seen, expected in zip(
         DEPTHS, results["cosine"].T[1:], diffusion(times), strict=True
     ):
@@ -152,7 +166,7 @@ def draw(results):
         if phi.mask is None:
             axes["variance"].plot(depths, seen[2], ":", color=color, lw=1)
         else:
-            line = [exact.law(network(name, int(d)).ensemble).variance for d in depths]
+            line = [law_of(name, int(d)).variance for d in depths]
             axes["variance"].plot(depths, line, color=color, lw=1.2)
     axes["variance"].set(
         title="log-variance against depth (lines: exact)",
@@ -179,7 +193,7 @@ def draw(results):
         axes["law"].plot(x, law.pdf(x), color=color, label=text)
     axes["law"].set(title="d = n: T = 1", xlabel="ln ‖Ju‖²", ylabel="density")
     times = np.linspace(0.02, DEPTH / WIDTH, 50)
-    rho = diffusion(times, 20_000)
+    rho = diffusion(tuple(times), 20_000)
     for q, alpha in ((0.05, 0.12), (0.25, 0.25)):
         low, high = np.quantile(rho, [q, 1 - q], axis=1)
         axes["cosine"].fill_between(

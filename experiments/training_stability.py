@@ -57,6 +57,12 @@ def network_of(depth: int, width: int):
     return networks.relu_mlp((64, *(width,) * depth, 10), fan="in", head="linear")
 
 
+@functools.cache
+def law_of(depth: int, width: int) -> laws.Law:
+    """Return the exact law of ln ‖J u‖² before the first step."""
+    return exact.law(network_of(depth, width).ensemble)
+
+
 def path_of(depth, width, images, targets, steps, probe, tangent):
     """Return key -> (History, ln ‖∂L/∂W‖² of the first image at step 0) of one network."""
     network, optimizer = network_of(depth, width), optax.sgd(RATE / (depth + 1))
@@ -128,7 +134,7 @@ def check(results) -> list[_check.Row]:
     """Hold step 0 against the exact law, the collapse onto β, and that variances fall."""
     rows, rng = [], np.random.default_rng(1)
     for case, (beta, depth, width) in zip(labels(results), results["shape"], strict=True):
-        law = exact.law(network_of(int(depth), int(width)).ensemble)
+        law = law_of(int(depth), int(width))
         log_norm, gradient = (results[f"{case}/{o}"] for o in ("log_norm", "log_gradient"))
         start = log_norm[:, 0][np.isfinite(log_norm[:, 0])]
         mean, mean_error, variance, error = _check.moments(start)
@@ -201,10 +207,10 @@ def draw(results):
         axes[name].plot(fine, 5 * fine, color=_figure.THEORY, lw=1.2)
     for width in widths:
         own = shapes[shapes[:, 2] == width]
-        laws = [exact.law(network_of(int(d), int(width)).ensemble).variance for _, d, _ in own]
+        exact_laws = [law_of(int(d), int(width)).variance for _, d, _ in own]
         color = colors[list(widths).index(width)]
         for name, x in (("norm", own[:, 0]), ("depth", own[:, 1])):
-            axes[name].plot(x, laws, styles[width], color=color, lw=1.2)
+            axes[name].plot(x, exact_laws, styles[width], color=color, lw=1.2)
     for (outcome, label), style in zip(list(OUTCOMES.items())[:2], ("-", "--"), strict=True):
         for predictor, share, color in zip(
             PREDICTORS, results[f"explained/{outcome}"], colors, strict=False

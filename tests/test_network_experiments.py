@@ -91,7 +91,7 @@ def test_exact_activations(tmp_path):
             law = exact.law(network.ensemble) if phi.mask else laws.normal(-depth, depth)
             columns.append(law.quantile(uniform))
         results[f"{name}/log_norm"] = np.stack(columns, axis=1)
-    times = np.array(activations.DEPTHS) / activations.WIDTH
+    times = tuple(depth / activations.WIDTH for depth in activations.DEPTHS)
     cosine = activations.diffusion(times, SIZE)
     start = np.full((1, SIZE), activations.START)
     results["cosine"] = np.concatenate([start, cosine]).T
