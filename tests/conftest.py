@@ -6,7 +6,10 @@ optimise less, unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimise
 
 import os
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
 import pytest

@@ -70,12 +70,14 @@ def plain_fit(network, optimizer, loss, key, batches):
         ]
         return probes.jvp_increments(layers, x, x)
 
+    differentiated, increments = jax.jit(jax.value_and_grad(objective)), jax.jit(increments)
+    update = jax.jit(optimizer.update)
     state, history = optimizer.init(params), []
     probe = jnp.asarray(batches[0][0][0], jnp.result_type(float))
     for inputs, targets in zip(*batches, strict=True):
         inputs = jnp.asarray(inputs, jnp.result_type(float))
-        value, gradient = jax.value_and_grad(objective)(params, inputs, jnp.asarray(targets))
-        updates, state = optimizer.update(gradient, state, params)
+        value, gradient = differentiated(params, inputs, jnp.asarray(targets))
+        updates, state = update(gradient, state, params)
 
         def size(tree):
             return np.array([np.linalg.norm(np.float64(part["weight"])) for part in tree])
@@ -120,7 +122,7 @@ def test_oracle_any_optimizer_and_loss(optimizer, loss, key):
     network = networks.mlp((4, 5, 3), head="linear", bias_scale=0.1)
     labels = "labels" if loss is losses.cross_entropy else None
     batches = batches_for(network, labels, 2)
-    _, history = training.trainer(network, optimizer, loss, 2)(key, batches)
+    _, history = jax.jit(training.trainer(network, optimizer, loss, 2))(key, batches)
     _, expected = plain_fit(network, optimizer, loss, key, batches)
     np.testing.assert_allclose(history.loss, expected[0], rtol=1e-5)
     np.testing.assert_allclose(history.log_gradient, expected[1], rtol=1e-4, atol=1e-4)
@@ -131,7 +133,7 @@ def test_oracle_convolutional_network(key):
     network = CONV
     batches = batches_for(network)
     fit = training.trainer(network, optax.sgd(0.05), losses.squared_error, STEPS)
-    _, history = fit(key, batches)
+    _, history = jax.jit(fit)(key, batches)
     _, expected = plain_fit(network, optax.sgd(0.05), losses.squared_error, key, batches)
     for got, wanted in zip(history[:-1], expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
@@ -140,7 +142,7 @@ def test_oracle_convolutional_network(key):
 def test_exact_signs_and_dropout_masks_are_not_trained(key):
     network = NETWORKS["tanh, biases, dropout"]
     fit = training.trainer(network, optax.adamw(0.1), losses.squared_error, STEPS)
-    params, _ = fit(key, batches_for(network))
+    params, _ = jax.jit(fit)(key, batches_for(network))
     for before, after in zip(network.init(key), params, strict=True):
         if "fixed" in before:
             np.testing.assert_array_equal(before["fixed"], after["fixed"])
@@ -152,9 +154,9 @@ def test_invariance_alone_under_vmap_and_in_the_engine(key):
     batches = batches_for(network)
     fit = training.trainer(network, optax.adam(1e-2), losses.squared_error, STEPS)
     keys = jax.random.split(key, 3)
-    together = jax.vmap(fit, (0, None))(keys, batches)
+    together, one_fit = jax.jit(jax.vmap(fit, (0, None)))(keys, batches), jax.jit(fit)
     for i in range(3):
-        alone = fit(keys[i], batches)
+        alone = one_fit(keys[i], batches)
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(a, b[i], rtol=1e-5, atol=1e-5)
     run = functools.partial(sampling.sample, training.path(fit, batches), key, 9, block_size=4)
@@ -179,9 +181,10 @@ def test_oracle_many_learning_rates_and_what_is_observed_of_the_parameters(key):
 
     rates = np.array([0.01, 0.1])
     path_at = jax.vmap(lambda rate: training.path(fit_at(rate), batches, observe=output)(key))
+    together = jax.jit(path_at)(rates)
     for i, rate in enumerate(rates):
-        history, seen = jax.tree.map(lambda leaf, i=i: leaf[i], path_at(rates))
-        params, alone = fit_at(rate)(key, batches)
+        history, seen = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        params, alone = jax.jit(fit_at(rate))(key, batches)
         for a, b in zip((*alone, output(params)), (*history, seen), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
@@ -215,7 +218,7 @@ def test_exact_a_diverged_seed_is_frozen_flagged_and_alone(key):
     wide = np.stack([inputs, 1e30 * inputs, inputs])
     calm = training.trainer(network, optax.sgd(1e-2), losses.squared_error, 40)
     keys = jnp.stack([key] * 3)
-    _, mixed = jax.vmap(calm, (0, (0, None)))(keys, (wide, targets))
+    _, mixed = jax.jit(jax.vmap(calm, (0, (0, None))))(keys, (wide, targets))
     assert mixed.finite.all(1).tolist() == [True, False, True]
     np.testing.assert_array_equal(mixed.loss[0], mixed.loss[2])
 
@@ -226,9 +229,10 @@ def test_exact_a_probe_that_overflows_stops_no_training():
     batches = batches_for(network)
     largest = float(jnp.finfo(jnp.result_type(float)).max)
     make = functools.partial(training.trainer, network, optax.sgd(0.1), losses.squared_error, STEPS)
-    plain = make()(jax.random.key(0), batches)[1]
+    plain = jax.jit(make())(jax.random.key(0), batches)[1]
     for probe in (np.full(6, largest), np.zeros(6)):
-        history = make(probe=probe, tangent=np.ones(6))(jax.random.key(0), batches)[1]
+        fit = make(probe=probe, tangent=np.ones(6))
+        history = jax.jit(fit)(jax.random.key(0), batches)[1]
         assert history.finite.all() and not np.isnan(history.increment).any()
         np.testing.assert_array_equal(history.loss, plain.loss)
     assert np.isfinite(history.increment).all()
@@ -237,7 +241,7 @@ def test_exact_a_probe_that_overflows_stops_no_training():
 def test_exact_a_dead_network_has_gradient_minus_infinity():
     network = networks.mlp((2, 1, 1, 1, 1, 2), head="linear")
     fit = training.trainer(network, optax.adam(0.1), losses.squared_error, 2)
-    _, history = jax.vmap(fit, (0, None))(
+    _, history = jax.jit(jax.vmap(fit, (0, None)))(
         jax.random.split(jax.random.key(0), 20), batches_for(network, steps=2)
     )
     dead = np.isneginf(history.increment[:, 0]).any(-1)
@@ -383,9 +387,9 @@ def test_oracle_log_norms_is_a_plain_loop(dtype):
 def test_oracle_log_norms_sees_gradients_first_and_updates_last():
     trees = gradients(jnp.float32)
     optimizer = optax.chain(training.log_norms(), optax.scale(-0.5), training.log_norms())
-    bare, state = optax.scale(-0.5), optimizer.init(trees[0])
+    bare, state, update = optax.scale(-0.5), optimizer.init(trees[0]), jax.jit(optimizer.update)
     for tree in trees:
-        updates, state = optimizer.update(tree, state)
+        updates, state = update(tree, state)
         wanted, _ = bare.update(tree, bare.init(tree))
         jax.tree.map(np.testing.assert_array_equal, updates, wanted)
     np.testing.assert_allclose(state[2].mean, state[0].mean + np.log(0.25), rtol=1e-5, atol=1e-6)
@@ -432,7 +436,7 @@ def test_oracle_log_norms_by_layer_of_a_network_in_a_fit(key):
     batches = batches_for(network)
     fit = training.trainer(network, optimizer, losses.squared_error, STEPS)
     bare = training.trainer(network, optax.sgd(0.1), losses.squared_error, STEPS)
-    (params, history), (plain, _) = fit(key, batches), bare(key, batches)
+    (params, history), (plain, _) = (jax.jit(f)(key, batches) for f in (fit, bare))
     jax.tree.map(np.testing.assert_array_equal, params, plain)
     gradient = jax.grad(
         lambda p: jnp.mean(
