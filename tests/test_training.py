@@ -384,6 +384,23 @@ def test_oracle_log_norms_is_a_plain_loop(dtype):
     assert state.count.tolist() == [5, 5, 5]
 
 
+def test_oracle_log_norms_under_vmap():
+    """Each of the trees that are mapped over has the numbers of its own loop."""
+    trees, recorder = gradients(jnp.float32, 10), training.log_norms()
+    pairs = [
+        jax.tree.map(lambda a, b: jnp.stack([a, b]), *pair)
+        for pair in zip(trees[:5], trees[5:], strict=True)
+    ]
+    state, update = jax.vmap(recorder.init)(pairs[0]), jax.jit(jax.vmap(recorder.update))
+    for pair in pairs:
+        _, state = update(pair, state)
+    for i, own in enumerate((trees[:5], trees[5:])):
+        last, mean, variance = log_norms_loop(own)
+        np.testing.assert_allclose(state.log_norm[i], last, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(state.mean[i], mean, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(state.variance[i], variance, rtol=1e-5)
+
+
 def test_oracle_log_norms_sees_gradients_first_and_updates_last():
     trees = gradients(jnp.float32)
     optimizer = optax.chain(training.log_norms(), optax.scale(-0.5), training.log_norms())
