@@ -125,6 +125,8 @@ def test_exact_training_stability(monkeypatch, tmp_path):
     assert fails(training_stability, results, **{f"{case}/log_gradient": backward})
     wrong = results["explained/log_norm"][[1, 0, 2]]  # depth in place of β
     assert fails(training_stability, results, **{"explained/log_norm": wrong})
+    same = results["explained/log_norm"][[0, 0, 2]]  # depth as good as β
+    assert fails(training_stability, results, **{"explained/log_norm": same})
     wrong = 0.9 * results["explained/log_gradient"]
     assert fails(training_stability, results, **{"explained/log_gradient": wrong})
 
