@@ -21,10 +21,10 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     if jnp.finfo(dtype).bits < 32:
         y = y.astype(jnp.float32)
     largest = lax.stop_gradient(jnp.max(jnp.abs(y)))
-    alive = largest != 0  # so that NaN stays NaN, and is not taken for dead
-    scale = jnp.where(alive, scale_of(largest), jnp.ones_like(largest))
+    scale = jnp.where(largest != 0, scale_of(largest), jnp.ones_like(largest))
     scaled = y / scale
     square = jnp.sum(scaled * scaled)
+    alive = square != 0  # NaN is not dead: XLA's maximum may leave it out, its sum does not
     safe = jnp.where(alive, square, jnp.ones_like(square))
     log_square = jnp.log(safe) + 2 * jnp.log(scale)
     return jnp.where(alive, log_square, -jnp.inf), (scaled / jnp.sqrt(safe)).astype(dtype)

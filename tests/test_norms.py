@@ -37,6 +37,13 @@ def test_exact_the_largest_numbers_are_not_lost():
         assert np.allclose(unit, 5**-0.5, rtol=1e-6)
 
 
+def test_exact_nan_is_not_taken_for_dead():
+    """The largest of a long row of zeros and a NaN may be 0, as XLA computes it."""
+    rows = jnp.zeros((32, 256)).at[:, 3].set(jnp.nan)
+    for log_square in (lambda rows: norms.normalise_rows(rows)[0], norms.log_squares):
+        assert np.isnan(jax.jit(log_square)(rows)).all()
+
+
 def test_oracle_log_squares_of_rows_of_any_size():
     """In one pass where squares stay in range, as those of normalise elsewhere; also in a batch."""
     rng = np.random.default_rng(1)
