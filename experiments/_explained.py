@@ -18,7 +18,7 @@ def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
     count = np.bincount(place)
     mean = np.bincount(place, outcome) / count
     total = np.sum((outcome - outcome.mean()) ** 2)
-    if total == 0:
+    if np.ptp(outcome) == 0:
         return 1.0
     left = []
     for increasing in (True, False):
