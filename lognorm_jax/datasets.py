@@ -41,9 +41,10 @@ def batches(
     """
     checks.typed_key(key)
     num_steps = checks.integer("num_steps", num_steps, 1)
-    batch_size, count = checks.integer("batch_size", batch_size, 1), len(inputs)
+    batch_size, count = checks.integer("batch_size", batch_size, 1), _count("inputs", inputs)
     allowed = f"that of the inputs, {count}"
-    checks.require(len(targets) == count, "len(targets)", len(targets), allowed)
+    own = _count("targets", targets)
+    checks.require(own == count, "len(targets)", own, allowed)
     checks.require(batch_size <= count, "batch_size", batch_size, f"at most {count}, the examples")
     per_epoch = count // batch_size
     epochs = -(-num_steps // per_epoch)
@@ -54,3 +55,10 @@ def batches(
     rows = [order[: per_epoch * batch_size].reshape(per_epoch, batch_size) for order in orders]
     rows = np.concatenate(rows)[:num_steps]
     return np.asarray(inputs)[rows], np.asarray(targets)[rows]
+
+
+def _count(name: str, array: Any) -> int:
+    """Return the number of rows, at least one."""
+    shape = np.shape(array)
+    checks.require(len(shape) > 0 and shape[0] > 0, f"{name}.shape", shape, "(count ≥ 1, …)")
+    return shape[0]

@@ -37,7 +37,8 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -> None:
     """Raise ``ValueError`` if a loss does not take the outputs of a network and its targets.
 
-    outputs: (batch, …). targets: (num_steps, batch, …).
+    outputs: (batch, …). targets: (num_steps, batch, …). Labels are looked at for losses of this
+    module and optax's own; under a transformation, or in another function, −1 is the last class.
     """
     try:
         value = jax.eval_shape(loss, outputs, targets[0])
@@ -47,6 +48,10 @@ def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -
         ) from error
     floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
     checks.require(floating, "loss(outputs, targets)", value, "an array of floating point")
+    fits = value.size and value.shape == outputs.shape[: value.ndim]
+    allowed = f"one number, one an example, or one an output, of {outputs.shape}"
+    instead = f"Have the targets, {targets.shape[1:]}, been broadcast?"
+    checks.require(fits, "loss(outputs, targets).shape", value.shape, allowed, instead)
     labelled = (cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels)
     try:
         known = np.asarray(targets)

@@ -129,7 +129,7 @@ class _Job:
         numbers = not any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves)
         some = numbers and any(leaf.size for leaf in leaves)
         checks.require(some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty")
-        followed = reduce is _keep or hasattr(shapes, "increment")
+        followed = reduce is _keep or getattr(getattr(shapes, "increment", None), "ndim", 0) == 1
         checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
         num_blocks = -(-num_samples // size)
         if self.blocks_per_call is None:
