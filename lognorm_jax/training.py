@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lognorm_jax import checks, layers, losses, norms, probes, scans
+from lognorm_jax import checks, layers, losses, norms, optimizers, probes, scans
 
 Batches = tuple[Any, Any]  # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
 
@@ -47,28 +47,30 @@ def trainer(
     """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a fresh network.
 
     network: of ``networks``; its weights and biases are trained, fixed signs and dropout masks are
-    not. optimizer: any of optax, with any learning rate that gives finite updates; under vmap over
-    learning rates make the trainer in the function that is mapped. loss: (outputs, targets) -> an
-    array whose mean is the loss, such as ``losses.squared_error``, ``losses.cross_entropy``, or
-    one of ``optax.losses``. probe, tangent: where the Jacobian is taken and what it is applied to,
-    of the network's shape; default the first input, and that.
+    not. optimizer: any of optax, with any learning rate that gives finite updates, in
+    ``optimizers.by_layer`` if it goes by the norm or shape of single arrays, as lamb does; under
+    vmap over learning rates make the trainer in the function that is mapped. loss: (outputs,
+    targets) -> an array whose mean is the loss, such as ``losses.squared_error``,
+    ``losses.cross_entropy``, or one of ``optax.losses``. probe, tangent: where the Jacobian is
+    taken and what it is applied to, of the network's shape; default the first input, and that.
 
     batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an input) and
     (num_steps, batch, …). fit is a pure function: jit it, vmap it over keys, or let
     ``sampling.sample(path(fit, batches), …)`` do so in blocks. Equal layers are scanned, so
     compile time grows neither with depth nor with steps.
 
-    Where the loss, a gradient or an update is not finite, the parameters are left as they are for
-    the rest of the steps, ``finite`` is False and the other numbers are +inf. Raises ``ValueError``
-    for anything else, and before any training for a loss that does not fit the outputs.
+    Where the loss or a gradient is not finite, or the weights or an update of a layer have a norm
+    above a quarter of the largest number, the parameters are left as they are for the rest of the
+    steps, ``finite`` is False and the other numbers are +inf. Raises ``ValueError`` for anything
+    else, and before any training for a loss that does not fit the outputs.
     """
     checks.instance("network", network, layers.Network)
     usable = all(callable(getattr(optimizer, part, None)) for part in ("init", "update"))
     checks.require(usable, "optimizer", optimizer, "an optax.GradientTransformation")
     checks.require(callable(loss), "loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
-    optimizer = _promoting(optax.with_extra_args_support(optimizer))
-    _check_updates(network, optimizer)
+    optimizer = optimizers.promoting(optimizer)
+    optimizers.require(network, optimizer)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
     if probe is not None:
@@ -98,12 +100,14 @@ def trainer(
             increment = jacobian_increments(network, join(params, rest), x, along)
             sizes = [_log_sizes(network, tree) for tree in (gradient, updates, params)]
             increment = jnp.where(jnp.isnan(increment), jnp.inf, increment)
-            finite &= jnp.isfinite(value)
-            for tree, size in zip((gradient, updates), sizes, strict=False):
-                finite &= jnp.all(size < jnp.inf) & _finite(_parts(tree, "weight", False))
+            after = optax.apply_updates(params, updates), next_state
+            most = 2 * jnp.log(jnp.finfo(value.dtype).max / 4)  # sums of two such are finite
+            finite &= jnp.isfinite(value) & jnp.all(sizes[0] < jnp.inf)
+            finite &= jnp.all(sizes[1] < most) & jnp.all(sizes[2] < most)
+            for tree in (gradient, after[0]):
+                finite &= _finite(_parts(tree, "weight", False))
             record = History(value, sizes[0], increment, _ratio(*sizes[1:]), finite)
             record = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1])
-            after = optax.apply_updates(params, updates), next_state
             kept = jax.tree.map(functools.partial(jnp.where, finite), after, (params, state))
             return (*kept, finite), History(*record, finite)
 
@@ -172,8 +176,8 @@ def log_norms(
     checks.require(callable(measure), "measure", measure, "None, or a function tree -> (layers,)")
 
     def init(params):
-        zeros = jnp.zeros(jax.eval_shape(measure, params).shape, jnp.float32)
-        return LogNorms(zeros, zeros.astype(jnp.int32), zeros, zeros)
+        shape, kinds = jax.eval_shape(measure, params).shape, (jnp.float32, jnp.int32)
+        return LogNorms(*(jnp.zeros(shape, kinds[i == 1]) for i in range(4)))  # four buffers
 
     def update(updates, state, params=None):
         del params
@@ -190,14 +194,23 @@ def log_norms(
 
 
 def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
-    """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``."""
-    leaves = [norms.log_squares(leaf[None]) for leaf in jax.tree.leaves(tree)]
+    """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``.
+
+    Raises ``ValueError`` for leaves that are not of real floating point.
+    """
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    for leaf in leaves:
+        real = jnp.issubdtype(leaf.dtype, jnp.floating)
+        allowed, instead = "a real floating type", "optax.masked leaves leaves out."
+        checks.require(real, "leaf.dtype", leaf.dtype, allowed, instead)
+    leaves = [norms.log_squares(leaf[None]) for leaf in leaves]
     return jnp.concatenate([jnp.zeros(0, jnp.float32), *(x.astype(jnp.float32) for x in leaves)])
 
 
 def layer_log_norms(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
     """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a network."""
-    return network.in_order([norms.log_squares(part["weight"]) for part in tree])
+    parts = optimizers.stacked(tree)
+    return network.in_order([norms.log_squares(part["weight"]) for part in parts])
 
 
 def jacobian_increments(
@@ -246,38 +259,6 @@ def _ratio(log_update: jax.Array, log_size: jax.Array) -> jax.Array:
     """Return the ratio of two norms, 0 for no update, also of zeros."""
     still = jnp.isneginf(log_update)
     return jnp.exp(jnp.where(still, -jnp.inf, log_update - jnp.where(still, 0, log_size)) / 2)
-
-
-def _promoting(optimizer: Any) -> Any:
-    """Return the optimizer with the standard promotion of types, which those of optax count on."""
-
-    def standard(function):
-        def call(*args, **extra):
-            with jax.numpy_dtype_promotion("standard"):
-                return function(*args, **extra)
-
-        return call
-
-    return optax.GradientTransformationExtraArgs(
-        standard(optimizer.init), standard(optimizer.update)
-    )
-
-
-def _check_updates(network: layers.Network, optimizer: Any) -> None:
-    """Refuse an optimizer whose first update, at parameters and gradients of 1, is not finite."""
-    params, _ = jax.eval_shape(lambda key: split(network.init(key)), jax.random.key(0))
-
-    def first(ones):
-        extra = {"value": jnp.ones(()), "grad": ones, "value_fn": lambda tree: optax.tree.sum(tree)}
-        return _finite(optimizer.update(ones, optimizer.init(ones), ones, **extra)[0])
-
-    try:
-        with jax.ensure_compile_time_eval():
-            finite = bool(jax.jit(first)(jax.tree.map(lambda p: np.ones(p.shape, p.dtype), params)))
-    except jax.errors.TracerBoolConversionError:
-        return  # its learning rate is not known, as under vmap
-    allowed, instead = "finite for gradients and parameters of 1", "Is its learning rate finite?"
-    checks.require(finite, "optimizer's update", "not finite", allowed, instead)
 
 
 def _checked(network, loss, num_steps, along_first, batches) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,7 @@ LEVELS = [
     {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
     {"activations", "ensembles", "increments", "reports"},
     {"layers", "quadrature", "probes"},
-    {"convolutions", "grams", "inversion"},
+    {"convolutions", "grams", "inversion", "optimizers"},
     {"exact", "moments"},
     {"paths"},
     {"martingales", "networks"},

@@ -242,6 +242,30 @@ def test_exact_a_probe_that_overflows_stops_no_training(phi, expected):
     assert np.isfinite(history.increment).all()
 
 
+def test_exact_parameters_stay_finite_at_the_largest_rates():
+    """Also where a ReLU hides what overflowed before it, so that loss and updates are finite."""
+    network = networks.mlp((6, 8, 8, 8, 3), bias_scale=0.5)
+    batches, keys = batches_for(network), jax.random.split(jax.random.key(0), 256)
+    rate = float(jnp.finfo(jnp.result_type(float)).max) / 1e3
+    fit = training.trainer(network, optax.sgd(rate), losses.squared_error, STEPS)
+    params, history = jax.jit(jax.vmap(fit, (0, None)))(keys, batches)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert not np.isnan(history.log_gradient).any() and 0 < history.finite[:, 1:].mean() < 0.1
+
+
+def test_exact_steps_whose_sum_overflows_are_not_taken(key):
+    def update(updates, state, params=None):
+        largest = 0.6 * jnp.finfo(jnp.result_type(float)).max
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, largest), updates), state
+
+    network = networks.mlp((6, 3), "tanh")
+    optimizer = optax.GradientTransformation(lambda params: (), update)
+    fit = training.trainer(network, optimizer, losses.squared_error, STEPS)
+    params, history = jax.jit(fit)(key, batches_for(network))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert not history.finite.any()
+
+
 def test_exact_a_dead_network_has_gradient_minus_infinity():
     network = networks.mlp((2, 1, 1, 1, 1, 2), head="linear")
     fit = training.trainer(network, optax.adam(0.1), losses.squared_error, 2)
@@ -336,6 +360,17 @@ BAD = {
         _fit(net, losses.cross_entropy), (b[0], np.ones((4, 5)))
     ),
     "observe": lambda net, b: training.path(_fit(net), b, observe="accuracy"),
+    "loss.outputs, targets..shape = \\(5, 5\\).*one an example": lambda net, b: _fit(
+        networks.mlp((6, 1), head="linear"), lambda outputs, targets: (outputs - targets[None]) ** 2
+    )(jax.random.key(0), (b[0], b[1][..., 0])),
+    "loss.outputs, targets..shape = \\(0,\\)": lambda net, b: _fit(
+        net, lambda outputs, targets: outputs[:0, 0]
+    )(jax.random.key(0), b),
+    "a Trace": lambda net, b: sampling.stream(
+        training.path(_fit(net), b), jax.random.key(0), 4, block_size=4
+    ),
+    "leaf.dtype = .*complex": lambda net, b: training.log_norms().init(np.ones(3) * 1j),
+    "leaf.dtype = .*int": lambda net, b: training.log_norms().init({"a": np.arange(3)}),
     "measure": lambda net, b: training.log_norms("leaves"),
 }
 
@@ -386,6 +421,15 @@ def test_oracle_log_norms_is_a_plain_loop(dtype):
     np.testing.assert_allclose(state.mean, mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state.variance, variance, rtol=1e-5)
     assert state.count.tolist() == [5, 5, 5]
+
+
+def test_exact_state_of_log_norms_may_be_donated():
+    optimizer = optax.chain(training.log_norms(), optax.sgd(0.1))
+    tree = {"a": jnp.ones(3), "b": jnp.ones(()), "c": 2.0}
+    state = optimizer.init(tree)
+    for _ in range(2):
+        _, state = jax.jit(optimizer.update, donate_argnums=1)(tree, state)
+    np.testing.assert_allclose(state[0].mean, np.log([3, 1, 4]), rtol=1e-6)
 
 
 def test_oracle_log_norms_under_vmap():
