@@ -85,45 +85,99 @@ def predictable_variance(
     tangent: jax.Array | None = None,
     keep_prob: float | None = None,
 ) -> jax.Array:
-    """Return Var(R | x) of a convolution with normal weights of variance 1/(E D² k c_out): E R = 1.
+    """Return Var(R | x), R the squared-norm ratio of a tangent in one convolution without biases.
 
-    For a ReLU: (1/c_out) Σ_tt' C_tt C_t't' [2ρ² + S(ρ)]/(tr C)², with
-    S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)]. For the Jacobian along a ``tangent`` that does not
-    depend on x, with C and ρᵘ of the tangent and ρˣ of x, the bracket is
-    (1 + (2/π) asin ρˣ)(1 + 2ρᵘ²) − 1. With ``keep_prob`` p, for masks that are Bernoulli(p) and
-    independent in all places: (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
+    Normal weights of variance 1/(E D² k c_out). For a ReLU, with C = UᵀU of the patches of the
+    tangent, it is (1/c_out) Σ_tt' C_tt C_t't' B_tt' / (tr C)², and B_tt' = 4 E[1(a > 0) 1(b > 0) c²
+    d²] − 1 for jointly normal (a, b, c, d) of variance 1, correlated as the patches t, t' of x and
+    t, t' of the tangent are: all six correlations matter. Along x itself, B = 2ρ² + S(ρ) with
+    S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)] and ρ the cosine of the patches of x. With
+    ``keep_prob`` p, for masks that are Bernoulli(p) and independent in all places:
+    (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
 
-    x, tangent: (c, *positions), of any size. taps: a number, or one an axis. channels: c_out ≥ 1.
-    All exact at every width; 0 for an input that is 0.
+    x: (c, *positions), of any size. taps: a number, or one per axis. channels: c_out ≥ 1. tangent:
+    of the shape of x, any direction; default x itself. Exact at every width, whatever the tangent;
+    where a patch of x is 0 its ReLUs are off, and E R < 1. 0 for an input or tangent that is 0.
+    Source: derived; held against simulation and quadrature in tests/test_convolutions.py.
     """
     channels = checks.integer("channels", channels, 1)
     x = checks.vector("x", x, None, zero=True)
-    tangent = None if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
+    tangent = x if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
     images = x.ndim in (2, 3) and x.size > 0
     checks.require(images, "x.shape", x.shape, "(channels, positions) or (channels, height, width)")
     _, _, taps = geometry((x.shape[0], channels), x.shape[1:], taps)
-    inner, rho = _gram(x, taps)
-    if tangent is not None and keep_prob is None:
-        inner, own = _gram(tangent, taps)
-        bracket = (1 + 2 / jnp.pi * jnp.arcsin(rho)) * (1 + 2 * own**2) - 1
-    elif keep_prob is None:
-        rest = jnp.sqrt(1 - rho**2)
-        bracket = 2 * rho**2
-        bracket += 2 / jnp.pi * ((1 + 2 * rho**2) * jnp.arcsin(rho) + 3 * rho * rest)
+    size, unit = _directions(tangent, taps)
+    tangents = _cosines(unit, unit)
+    if keep_prob is None:
+        inputs = _directions(x, taps)[1]
+        bracket = 4 * _active_fourth(_cosines(inputs, inputs), _cosines(inputs, unit), tangents) - 1
+        on = jnp.any(inputs != 0, axis=0)
+        bracket = jnp.where(on[:, None] & on[None], bracket, 0)
     else:
         p = float(checks.probability("keep_prob", keep_prob))
-        inner, rho = _gram(x if tangent is None else tangent, taps)
-        bracket = 2 * rho**2 + 3 * (1 - p) / p * jnp.eye(len(rho), dtype=rho.dtype)
-    square = jnp.diagonal(inner)
+        bracket = 2 * tangents**2 + 3 * (1 - p) / p * jnp.eye(len(tangents), dtype=tangents.dtype)
+    square = size**2
     total = jnp.sum(square[:, None] * square[None] * bracket)
     trace = jnp.sum(square)
     return jnp.where(trace > 0, total / jnp.where(trace > 0, trace, 1) ** 2, 0) / channels
 
 
-def _gram(x, taps) -> tuple[jax.Array, jax.Array]:
-    """Return C = PᵀP and the cosines of the patches; 0 where a patch is 0."""
+def _active_fourth(inputs: jax.Array, mixed: jax.Array, tangents: jax.Array) -> jax.Array:
+    """Return E[1(a > 0) 1(b > 0) c² d²] for all pairs (t, t') of positions, (s, s).
+
+    (a, b, c, d) are normal, of variance 1; a, b belong to the patches t, t' of the input and c, d
+    to those of the tangent. inputs, tangents: the cosines of patches; mixed: (input, tangent).
+
+    With ρ = cos θ the correlation of a and b, a = cos(θ/2) g + sin(θ/2) h and
+    b = cos(θ/2) g − sin(θ/2) h for independent g and h: both are positive where (g, h) lies within
+    π/2 − θ/2 of the axis of g. There c and d, given g and h, are normal.
+    """
+    cosine = jnp.sqrt((1 + inputs) / 2)  # of θ/2
+    sine = jnp.sqrt((1 - inputs) / 2)
+    own = jnp.broadcast_to(jnp.diagonal(mixed)[:, None], mixed.shape)  # E ac
+    other = mixed.T  # E bc
+    c = _in_disc(_ratio(own + other, 2 * cosine), _ratio(own - other, 2 * sine))
+    d = c[0].T, -c[1].T  # the same with t and t' exchanged, which turns h around
+    rest_c = 1 - c[0] ** 2 - c[1] ** 2
+    rest_d = 1 - d[0] ** 2 - d[1] ** 2
+    rest_cd = tangents - c[0] * d[0] - c[1] * d[1]
+
+    # E over the wedge of products of the parts of c and d that g and h make
+    angle = jnp.arctan2(cosine, sine)
+    double = jnp.sin(2 * angle)
+    quadruple = jnp.sin(4 * angle)
+    none = angle / jnp.pi
+    gg = (angle + double / 2) / jnp.pi
+    hh = (angle - double / 2) / jnp.pi
+    gggg = (3 * angle + 2 * double + quadruple / 4) / jnp.pi
+    gghh = (angle - quadruple / 4) / jnp.pi
+    hhhh = (3 * angle - 2 * double + quadruple / 4) / jnp.pi
+
+    fourth = (c[0] * d[0]) ** 2 * gggg + (c[1] * d[1]) ** 2 * hhhh
+    fourth += ((c[0] * d[1]) ** 2 + (c[1] * d[0]) ** 2 + 4 * c[0] * c[1] * d[0] * d[1]) * gghh
+    second = rest_d * (c[0] ** 2 * gg + c[1] ** 2 * hh) + rest_c * (d[0] ** 2 * gg + d[1] ** 2 * hh)
+    second += 4 * rest_cd * (c[0] * d[0] * gg + c[1] * d[1] * hh)
+    return fourth + second + (rest_c * rest_d + 2 * rest_cd**2) * none
+
+
+def _directions(x: jax.Array, taps: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Return the norms (s,) of the patches of x/‖x‖, and the patches as unit columns, or 0."""
     columns = patches(norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1], taps)
-    inner = jnp.matmul(columns.T, columns, precision="highest")
-    norm = jnp.sqrt(jnp.diagonal(inner))
-    inverse = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-    return inner, jnp.clip(inner * inverse[:, None] * inverse[None], -1, 1)
+    size = jnp.sqrt(jnp.sum(columns**2, axis=0))
+    return size, _ratio(columns, size[None])
+
+
+def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the inner products of unit columns, in [−1, 1]."""
+    return jnp.clip(jnp.matmul(a.T, b, precision="highest"), -1, 1)
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a/b, and 0 where b is 0."""
+    return jnp.where(b != 0, a / jnp.where(b != 0, b, 1), 0)
+
+
+def _in_disc(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return points of the plane, brought back to the unit disc where rounding has led beyond."""
+    size = jnp.sqrt(jnp.maximum(a**2 + b**2, 1))
+    return a / size, b / size

@@ -81,6 +81,57 @@ def test_statistical_variance_of_a_jacobian_along_another_direction(shape, key):
     assert abs(wrong - value) > 5 * error  # the formula along x is another one
 
 
+def sphere(x, u, taps, points=500):
+    """Return Var(R | x) for c_in = 1 and three taps, by a grid over all directions of a row of W.
+
+    R is the mean over the rows w of c_out terms, each |w|² f(w/|w|), and E|w|⁴ = 15.
+    """
+    P, Q = (np.array([np.roll(row, 1 - j) for j in range(taps)]) for row in (x[0], u[0]))
+    height = (np.arange(points) + 0.5) * 2 / points - 1  # uniform on the sphere, by Archimedes
+    around = (np.arange(points) + 0.5) * 2 * np.pi / points
+    rest = np.sqrt(1 - height**2)[:, None]
+    parts = np.broadcast_arrays(height[:, None], rest * np.cos(around), rest * np.sin(around))
+    w = np.stack(parts, axis=-1).reshape(-1, 3)
+    f = np.sum((w @ P > 0) * (w @ Q) ** 2, axis=1) * 2 / (taps * np.sum(u**2))
+    return (15 * np.mean(f**2) - (3 * np.mean(f)) ** 2) / C_OUT
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0, -0.5])
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_oracle_variance_where_patches_of_the_tangent_overlap_those_of_the_input(part, own):
+    """One channel: all six correlations of two patches of x and two of the tangent count."""
+    x, u = np.random.default_rng(7).normal(size=(2, 1, 8))
+    tangent = own * x + part * u
+    if not tangent.any():
+        tangent = np.eye(1, 8)
+    found = convolutions.predictable_variance(x, (3,), C_OUT, tangent=tangent)
+    assert float(found) == pytest.approx(sphere(x, tangent, 3), rel=1e-3)
+    blank = x * (np.arange(8) > 3)  # some patches of x are 0: there the ReLUs are off
+    found = convolutions.predictable_variance(blank, (3,), C_OUT, tangent=tangent)
+    assert float(found) == pytest.approx(sphere(blank, tangent, 3), rel=1e-3)
+
+
+def test_statistical_variance_of_many_channels_along_a_tangent_near_the_input():
+    """24 channels and u = x + ½u': rows of W in NumPy, enough of them to see 1%."""
+    rng = np.random.default_rng(8)
+    x, u = rng.normal(size=(2, 24, 8))
+    tangent = x + 0.5 * u
+    P, Q = (
+        np.asarray(convolutions.patches(jnp.asarray(v), (3,)), np.float32) for v in (x, tangent)
+    )
+    rows = np.concatenate(
+        [
+            np.sum((w @ P > 0) * (w @ Q) ** 2, axis=1)
+            for w in (rng.standard_normal((10_000, 72), np.float32) for _ in range(40))
+        ]
+    )
+    rows = rows.astype(np.float64) * 2 / (3 * np.sum(tangent**2))
+    expected = float(convolutions.predictable_variance(x, (3,), 1, tangent=tangent))
+    value, error = statistical.variance_and_error(rows)
+    statistical.assert_near(value, error, expected)
+    assert 2 * error < 0.01 * value
+
+
 @pytest.mark.parametrize("keep_prob", [0.5, 0.8])
 def test_statistical_variance_with_independent_masks(keep_prob, key):
     expected = convolutions.predictable_variance(jnp.asarray(X), (3,), C_OUT, keep_prob=keep_prob)
