@@ -5,9 +5,10 @@ Expected: given what reaches it, the variance of a layer's squared-norm ratio R 
 pairs of positions of ``convolutions.predictable_variance``, exact at any width and along any
 direction, however it overlaps the input, for normal weights without biases: so Var R_l is its mean,
 within 5 standard errors, for the Jacobian along the input and along another direction. The total
-log-variance is only guessed from these: their sum, within 20%. Along another direction patches of the tangent
-stay apart, and only the masks align: a layer varies by about 1/c. 5L/(c s), as if all units were
-apart, is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8 torus.
+log-variance is only guessed from these: their sum, within 20%. Along another direction patches of
+the tangent stay apart, and only the masks align: a layer varies by about 1/c. 5L/(c s), as if all
+units were apart, is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8
+torus.
 
 Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments convolutional_networks

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks"},
-    {"bits", "datasets", "losses", "norms", "runs", "summaries", "tables", "transports"},
+    {"bits", "datasets", "losses", "norms", "runs", "summaries", "tables", "transports", "vanilla"},
     {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
     {"activations", "ensembles", "increments", "reports"},
     {"layers", "quadrature", "probes"},
