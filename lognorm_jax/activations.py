@@ -33,12 +33,9 @@ class Activation:
         gain(self.gain)
 
 
-def gain(value: Any) -> float:
-    """Return a gain, a number in [1e-30, 1e30]."""
-    allowed = "a number in [1e-30, 1e30]"
-    value = float(checks.real("gain", value, allowed))
-    checks.require(1e-30 <= value <= 1e30, "gain", value, allowed)
-    return value
+def gain(value: Any) -> Any:
+    """Return a gain, a number in [1e-30, 1e30]; or one that is traced."""
+    return checks.scale("gain", value, 1e-30, 1e30)
 
 
 def relu() -> Activation:

@@ -48,6 +48,43 @@ def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | f
     return float(value)
 
 
+def scale(name: str, value: Any, low: float, high: float) -> Any:
+    """Return a number in [low, high] as a float; or one that JAX traces as it is, unchecked.
+
+    A traced one is a scalar array of JAX's default type, which no Python ``if`` may look at:
+    ``traced`` tells.
+    """
+    allowed = f"a number in [{low:g}, {high:g}]"
+    if isinstance(value, jax.Array):
+        numeric = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(
+            value.dtype, jnp.integer
+        )
+        require(value.shape == () and numeric, name, value, f"{allowed}, a scalar")
+        try:
+            value = float(value)
+        except jax.errors.ConcretizationTypeError:
+            return value.astype(jnp.result_type(float))
+    value = float(real(name, value, allowed))
+    require(low <= value <= high, name, value, allowed)
+    return value
+
+
+def traced(value: Any) -> bool:
+    """Return whether a value is not known yet: under jit, grad or vmap."""
+    try:
+        np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return True
+    return False
+
+
+def known(name: str, value: Any) -> None:
+    """Raise ``ValueError`` for a value that is traced: laws are computed on the host, in NumPy."""
+    instead = "Laws are computed on the host, in float64: ask for them outside jit, grad and vmap; "
+    instead += "for a derivative take that of a mean over samples of a path, or finite differences."
+    require(not traced(value), name, value, "known, not traced by JAX", instead)
+
+
 def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
     """Return a number in (0, 1], not below 1e-30, so that its powers do not underflow."""
     allowed = "a number in (0, 1], ≥ 1e-30"

@@ -55,7 +55,7 @@ def layer(
     c_out: int,
     taps: tuple[int, ...],
     activation: activations.Activation,
-    bias_scale: float,
+    bias_scale: Any,
     weight_law: weights.Weights,
 ) -> layers.Layer:
     """Return the layer x ↦ φ(W * x + b), x (c_in, *positions); parameters as ``networks.conv``."""

@@ -164,6 +164,7 @@ def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
     5.0
     """
     checks.instance("ensemble", ensemble, Ensemble)
+    checks.known("direction", direction)
     quartic = np.zeros(ensemble.depth)
     quartic[0] = 1 / ensemble.widths[0]
     if direction is not None:

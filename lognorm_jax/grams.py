@@ -25,7 +25,8 @@ def require(network: layers.Network) -> None:
         checks.require(usable, "network", where, allowed, instead)
         ratio = kind.matrix.bias_scale / kind.matrix.std  # the size of one more coordinate
         allowed = "one whose biases are at most 1e30 of its weights"
-        checks.require(ratio <= 1e30, "network", where, allowed, instead)
+        small = checks.traced(ratio) or ratio <= 1e30
+        checks.require(small, "network", where, allowed, instead)
 
 
 def vectors(size: int, x: Any, tangent: Any) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
@@ -61,7 +62,8 @@ def step(
     m rows of ξ belong to the inputs, whatever tangents there are.
     """
     key_weight, _, key_fixed = matrix.keys(key)
-    fixed, extra = matrix.fixed(key_fixed) if matrix.fixed else None, int(matrix.bias_scale > 0)
+    fixed = matrix.fixed(key_fixed) if matrix.fixed else None
+    extra = int(matrix.has_biases)
     before = jax.vmap(lambda x: matrix.before(fixed, x))
     after = jax.vmap(lambda x, h: matrix.after(fixed, x, h))
     V = before(X)
@@ -94,8 +96,10 @@ def triangle(V: jax.Array) -> jax.Array:
         for unit in basis:
             row.append(jnp.sum(unit * v))
             v = v - row[-1] * unit
-        norm = jnp.sqrt(jnp.sum(v * v))
-        basis.append(v / jnp.where(norm > 0, norm, 1))
+        square = jnp.sum(v * v)
+        safe = jnp.where(square > 0, square, 1)  # the root has no derivative at 0
+        norm = jnp.where(square > 0, jnp.sqrt(safe), 0)
+        basis.append(v / jnp.sqrt(safe))
         zeros = [jnp.zeros_like(norm)] * (len(V) - len(row) - 1)
         rows.append(size * jnp.stack([*row, norm, *zeros]))
     return jnp.stack(rows)

@@ -30,12 +30,17 @@ class Matrix:
     """The inside of a layer x ↦ after(x, W before(x) + b), W of iid weights and b normal."""
 
     shape: tuple[int, int]  # of W: (n_out, n_in)
-    std: float  # standard deviation of a weight
+    std: Any  # standard deviation of a weight: a number, or a traced one
     weights: weights.Weights  # their law, standardised
-    bias_scale: float  # standard deviation of a bias
+    bias_scale: Any  # standard deviation of a bias: a number, or a traced one
     before: Callable[[Any, jax.Array], jax.Array]  # (fixed, x) -> what W multiplies, (n_in,)
     after: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (fixed, x, W before + b) -> x
     fixed: Callable[[jax.Array], Any] | None = None  # key -> what else is drawn: signs, dropout
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether biases may differ from 0."""
+        return not unbiased(self.bias_scale)
 
     def keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return the keys of the weights, the biases, and of what else is drawn."""
@@ -116,11 +121,28 @@ class Network:
             for own in self.places()
         ]
 
-    def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
-        """Return the layers as callables x -> x, in order; their composition is the network."""
-        count = len(self.places())
+    @functools.cached_property
+    def _drawn(self) -> list[Any]:
+        """What ``init`` returns, as shapes and types."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def require_own(self, params: Any) -> None:
+        """Raise ``ValueError`` for parameters that are not of the shapes that ``init`` returns."""
+        count = len(self._drawn)
         stacked = isinstance(params, list | tuple) and len(params) == count
         checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
+        for kind, (own, drawn) in enumerate(zip(params, self._drawn, strict=True)):
+            given, allowed = (
+                {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+                for leaves in map(jax.tree.leaves_with_path, (own, drawn))
+            )
+            instead = "Is it another network's? Take network.init(key)."
+            name = f"shapes of params[{kind}]"
+            checks.require(given == allowed, name, given, f"those of init, {allowed}", instead)
+
+    def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
+        """Return the layers as callables x -> x, in order; their composition is the network."""
+        self.require_own(params)
         layers = {}
         for own, stacked in zip(self.places(), params, strict=True):
             for row, i in enumerate(own):
@@ -150,11 +172,20 @@ class Network:
         x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
         allowed = f"that of one input, {self.shape}"
         checks.require(x.shape == self.shape, "x.shape", x.shape, allowed, "For a batch use vmap.")
+        self.require_own(params)
+        return self._applied(params, x)
+
+    @functools.cached_property
+    def _applied(self) -> Callable[[list[Any], jax.Array], jax.Array]:
+        """(params, x) -> output, compiled once, however often it is called."""
 
         def step_of(kind):
             return lambda x, own: (kind.apply(own, x), ())
 
-        return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
+        def applied(params, x):
+            return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
+
+        return jax.jit(applied, inline=True)
 
 
 def signs(width: int) -> Callable[[jax.Array], jax.Array]:
@@ -174,9 +205,11 @@ def same(fixed: Any, x: jax.Array) -> jax.Array:
     return x
 
 
-def bias_scale(value: Any) -> float:
-    """Return a standard deviation of biases, a number in [0, 1e30]."""
-    allowed = "a number in [0, 1e30]"
-    value = float(checks.real("bias_scale", value, allowed))
-    checks.require(0 <= value <= 1e30, "bias_scale", value, allowed)
-    return value
+def bias_scale(value: Any) -> Any:
+    """Return a standard deviation of biases, a number in [0, 1e30]; or one that is traced."""
+    return checks.scale("bias_scale", value, 0, 1e30)
+
+
+def unbiased(bias_scale: Any) -> bool:
+    """Return whether there are no biases for certain."""
+    return not checks.traced(bias_scale) and bias_scale == 0

@@ -7,33 +7,28 @@ network and what is known of its law are made by one call.
 """
 
 import dataclasses
-import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lognorm_jax import (
     activations,
     checks,
     convolutions,
     ensembles,
+    jacobians,
     laws,
     layers,
     masks,
-    norms,
-    paths,
-    probes,
     residuals,
-    scans,
     weights,
 )
 
 Network = layers.Network
+jacobian_path = jacobians.jacobian_path
 
 
 def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
@@ -48,6 +43,8 @@ def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
     """
     checks.instance("network", network, Network)
     given = (("x", x), ("tangent", tangent))
+    for name, value in given:
+        checks.known(name, value)
     x, tangent = (v if v is None else checks.vector(name, v, network.shape) for name, v in given)
     instead = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
     known = network.law is not None
@@ -57,7 +54,7 @@ def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
 
 def relu_mlp(
     widths: Any,
-    bias_scale: float = 0.0,
+    bias_scale: Any = 0.0,
     fan: str = "out",
     head: str = "relu",
     *,
@@ -81,13 +78,13 @@ def relu_mlp(
 def mlp(
     widths: Any,
     activation: Any = "relu",
-    bias_scale: float = 0.0,
+    bias_scale: Any = 0.0,
     fan: str = "out",
     head: str = "same",
     *,
     weight_law: weights.Weights | None = None,
     keep_prob: float = 1,
-    gain: float | None = None,
+    gain: Any = None,
 ) -> Network:
     """Return a fully connected network x ↦ φ(W x + b), layer after layer.
 
@@ -97,7 +94,8 @@ def mlp(
     default normal; the law of the Jacobian is the ensemble's only for laws without atoms.
     head: "same", or "linear" for a last layer without activation and dropout, of variance 1/n.
     keep_prob: in (0, 1]: dropout at initialisation, one mask drawn with the parameters of each
-    layer; the gain is divided by it.
+    layer; the gain is divided by it. bias_scale and gain may be traced: a network made in the
+    function that ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
 
     Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout "fixed" as
     well. ``ensemble`` is None for activations without a mask and where gain is another.
@@ -135,16 +133,20 @@ def mlp(
     kinds = tuple(made[shape] for shape in shapes)
     footprint = max(n_in * n_out for n_in, n_out, _ in shapes)
     name = f"{'relu_mlp' if activation.name == 'relu' else activation.name + ' mlp'}, {head} head"
-    shift = math.log(gain / own_gain) * is_head.count(False)
+    own = is_head.count(False) == 0 or (not checks.traced(gain) and gain == own_gain)
 
     def law(x, tangent):
         del x
         limit = ensembles.limit_law(ensemble, tangent)
-        return laws.normal(limit.mean + shift, limit.variance) if shift else limit
+        if own:
+            return limit
+        checks.known("gain", gain)
+        shift = math.log(gain / own_gain) * is_head.count(False)
+        return laws.normal(limit.mean + shift, limit.variance)
 
-    homogeneous = activation.homogeneous and bias_scale == 0
+    homogeneous = activation.homogeneous and layers.unbiased(bias_scale)
     known = activation.mask is not None and weight_law.symmetric
-    theory = (None if shift else ensemble, law) if known else ()
+    theory = (ensemble if own else None, law) if known else ()
     return Network(name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory)
 
 
@@ -153,10 +155,10 @@ def residual(
     depth: int,
     kind: str = "vanilla",
     *,
-    skip_scale: float = 0.5**0.5,
-    branch_scale: float = 0.5**0.5,
+    skip_scale: Any = 0.5**0.5,
+    branch_scale: Any = 0.5**0.5,
     activation: Any = "relu",
-    bias_scale: float = 0.0,
+    bias_scale: Any = 0.0,
     weight_law: weights.Weights | None = None,
     input_width: int | None = None,
 ) -> Network:
@@ -165,7 +167,8 @@ def residual(
     kind: the branch, with W of variance gain/width:
     "vanilla", W φ(z) + b; "balanced", W φ(s ⊙ z) + b with fixed random signs s; "post",
     φ(W z + b); "mask model", D ⊙ (W z + b) with iid entries D of the activation's mask.
-    skip_scale, branch_scale: α, λ in [0, 1e6]; α² + λ² ≠ 1 is allowed, with a warning.
+    skip_scale, branch_scale: α, λ in [0, 1e6]; α² + λ² ≠ 1 is allowed, with a warning. They and
+    bias_scale may be traced, as in ``mlp``.
     ``skip_scale=(1 - 1 / depth)**0.5, branch_scale=depth**-0.5`` keep the log-variance small at any
     depth.
     input_width: n_0, for a linear layer n_0 → width of variance 1/width before the blocks.
@@ -216,9 +219,10 @@ def residual(
     known = kind != "post" and phi.mask is not None and weight_law.symmetric
     known = known and (kind != "vanilla" or phi.name == "relu")
     name = f"{kind} residual network, {phi.name}"
-    law = law if known and (kind != "vanilla" or bias_scale == 0) else None
-    homogeneous, footprint = bias_scale == 0 and phi.homogeneous, width * max(width, first)
-    return Network(name, (first,), kinds, footprint, homogeneous, None, law)
+    plain = layers.unbiased(bias_scale)
+    law = law if known and (kind != "vanilla" or plain) else None
+    footprint = width * max(width, first)
+    return Network(name, (first,), kinds, footprint, plain and phi.homogeneous, None, law)
 
 
 def conv(
@@ -226,7 +230,7 @@ def conv(
     positions: Sequence[int],
     taps: Any = 3,
     activation: Any = "relu",
-    bias_scale: float = 0.0,
+    bias_scale: Any = 0.0,
     *,
     weight_law: weights.Weights | None = None,
 ) -> Network:
@@ -248,54 +252,6 @@ def conv(
     kinds = tuple(made[shape] for shape in shapes)
     places = math.prod(positions)
     footprint = max(math.prod(each) * c_in * max(c_out, places) for c_in, c_out in shapes)
-    homogeneous = bias_scale == 0 and phi.homogeneous
+    homogeneous = layers.unbiased(bias_scale) and phi.homogeneous
     name = f"{phi.name} conv, {' × '.join(map(str, each))} taps"
     return Network(name, (channels[0], *positions), kinds, footprint, homogeneous)
-
-
-def jacobian_path(
-    network: Network, x: Any, tangent: Any, *, observe: Callable | None = None
-) -> paths.Path:
-    """Return the path of ‖J(x) tangent‖² through a fresh network a key, by forward-mode autodiff.
-
-    Its increments are those of ``probes.jvp_increments(network.layers(network.init(key)), …)``, but
-    a layer is drawn when it is reached, so memory does not grow with depth, and runs of equal
-    layers are scanned.
-
-    x, tangent: of the network's shape, finite, the tangent not zero; its length does not matter.
-    observe: (x, tangent) -> pytree of arrays of one shape for all layers, called before each; then
-    the path returns (Trace, observed, stacked over layers). The vectors are scaled to norm 1, the
-    tangent always, x in homogeneous networks; where x overflows in others, increments are NaN from
-    there on. Raises ``ValueError`` for anything else.
-    """
-    checks.instance("network", network, Network)
-    x = checks.vector("x", x, network.shape, zero=True)
-    tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
-
-    def step_of(key, kind):
-        def layer_step(carry, row):
-            x, tangent = carry
-            layer, _ = row
-            apply = functools.partial(kind.apply, kind.init(jax.random.fold_in(key, layer)))
-            seen = observe(x, tangent) if observe else None
-            x, image, increment = probes.jvp_step(apply, x, tangent)
-            if network.homogeneous:  # or x itself would vanish or overflow in a deep network
-                _, x = norms.normalise(x)
-            return (x, image), (paths.Trace(increment, norms.quartic(tangent)), seen)
-
-        return layer_step
-
-    def path(key):
-        step = functools.partial(step_of, checks.typed_key(key))
-        dtype = jnp.result_type(float)
-        start, along = scans.unknown((jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)))
-        if network.homogeneous:
-            _, start = norms.normalise(start)
-        carry = start, along
-        rows = scans.numbered(np.zeros(len(network.kinds)))
-        trace, seen = scans.scan_layers(network.kinds, step, carry, rows)[1]
-        trace = trace._replace(increment=norms.lasting(trace.increment))
-        return (trace, seen) if observe else trace
-
-    path.footprint = network.footprint
-    return path

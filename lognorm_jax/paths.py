@@ -175,8 +175,8 @@ def dense(
         return scans.scan_layers(kinds, step, start, scans.numbered(log_scale.astype(dtype)))[1]
 
     # the whole matrices, hardly ever wanted, need room too, but not in the cache
-    path.footprint = max(max(a * b, m * n // 8) for m, n, a, b, _ in kinds)
-    return path
+    footprint = max(max(a * b, m * n // 8) for m, n, a, b, _ in kinds)
+    return scans.compiled(path, footprint)
 
 
 def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: Any = None) -> Path:
@@ -223,8 +223,7 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
         lifetime = bits.exponential(key_life, dtype)
         return Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
 
-    path.footprint = 8 * ensemble.depth
-    return path
+    return scans.compiled(path, 8 * ensemble.depth)
 
 
 def gram(
@@ -289,5 +288,5 @@ def gram(
         return (trace, seen) if observe else trace
 
     vectors = len(start) + len(owner)
-    path.footprint = 8 * vectors * max(max(kind.matrix.shape) for kind in network.kinds)
-    return path
+    widest = max(max(kind.matrix.shape) for kind in network.kinds)
+    return scans.compiled(path, 8 * vectors * widest)

@@ -144,8 +144,11 @@ def law_moments(
     First order in 1/n: of the vanilla network the variance is low by a relative 3/n to 8/n, and by
     up to 25/n where few coordinates of x are positive (tests/test_vanilla.py bounds it).
     """
-    checks.require(branch_scale > 0, "branch_scale", branch_scale, "> 0: without, norms are fixed")
     alpha, lam = _unit(skip_scale, branch_scale)
+    checks.require(branch_scale > 0, "branch_scale", branch_scale, "> 0: without, norms are fixed")
+    for name, vector in (("x", x), ("tangent", tangent)):
+        if vector is not None and not entered:
+            checks.vector(name, vector, (width,))
     if kind == "vanilla":
         _require_along(x, tangent)
     generic = log_moments(kind, width, depth, skip_scale, branch_scale, mask_kurtosis)
@@ -222,9 +225,11 @@ def post_growth(width: int, skip_scale: float, branch_scale: float, mean_cosine:
     return alpha**2 + lam**2 + 2 * alpha * lam * np.asarray(mean_cosine) / math.sqrt(math.pi)
 
 
-def scales(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
-    """Return α and λ as floats in [0, 1e6], not both 0; warn if α² + λ² ≠ 1."""
+def scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
+    """Return α and λ in [0, 1e6], not both 0; warn if α² + λ² ≠ 1. Traced ones are not checked."""
     found = _scales(skip_scale, branch_scale)
+    if checks.traced(found[0]) or checks.traced(found[1]):
+        return found
     total = found[0] ** 2 + found[1] ** 2
     if abs(total - 1) > 1e-6:
         text = f"skip_scale² + branch_scale² = {total:.6g}: squared norms grow by it in each block."
@@ -232,20 +237,20 @@ def scales(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
     return found
 
 
-def _scales(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
-    """Return α and λ as floats in [0, 1e6], not both 0."""
-    allowed, found = "a number in [0, 1e6]", []
-    for name, value in (("skip_scale", skip_scale), ("branch_scale", branch_scale)):
-        value = float(checks.real(name, value, allowed))
-        checks.require(0 <= value <= 1e6, name, value, allowed)
-        found.append(value)
-    total = math.hypot(*found)
-    checks.require(total > 1e-6, "√(skip_scale² + branch_scale²)", total, "> 1e-6")
-    return found[0], found[1]
+def _scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
+    """Return α and λ in [0, 1e6], not both 0."""
+    alpha = checks.scale("skip_scale", skip_scale, 0, 1e6)
+    lam = checks.scale("branch_scale", branch_scale, 0, 1e6)
+    if not checks.traced(alpha) and not checks.traced(lam):
+        total = math.hypot(alpha, lam)
+        checks.require(total > 1e-6, "√(skip_scale² + branch_scale²)", total, "> 1e-6")
+    return alpha, lam
 
 
 def _unit(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
     """Return α and λ over √(α² + λ²)."""
+    checks.known("skip_scale", skip_scale)
+    checks.known("branch_scale", branch_scale)
     alpha, lam = _scales(skip_scale, branch_scale)
     norm = math.hypot(alpha, lam)
     return alpha / norm, lam / norm

@@ -74,3 +74,15 @@ def scan_layers(
 def numbered(constants: np.ndarray) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
     """Return rows (index of the layer, its constant) for ``scan_layers``."""
     return lambda layers: (jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers]))
+
+
+def compiled(path: Callable, footprint: int) -> Callable:
+    """Return a path that is compiled once, however often it is called by itself.
+
+    Scans of a plain function would be compiled anew in each eager call, and their programs kept.
+    In the engine, or under any transformation, it is the plain function. footprint: as of
+    ``paths.Path``.
+    """
+    whole = jax.jit(path, inline=True)
+    whole.footprint = footprint
+    return whole

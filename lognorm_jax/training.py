@@ -77,8 +77,7 @@ def trainer(
         dtype, zero = jnp.result_type(float), tangent is not None
         probe = checks.vector("probe", probe, network.shape, zero=zero, dtype=dtype)
 
-    def fit(key, batches):
-        inputs, targets = fit.checked(batches)
+    def train(key, inputs, targets):
         params, rest = split(network.init(key))
         x = jnp.asarray(inputs[0, 0] if probe is None else probe, inputs.dtype)
         along = norms.normalise(x)[1] if tangent is None else jnp.asarray(tangent, x.dtype)
@@ -115,6 +114,11 @@ def trainer(
         (params, *_), history = jax.lax.scan(step, start, (inputs, targets))
         return join(params, rest), history
 
+    compiled = jax.jit(train, inline=True)
+
+    def fit(key, batches):
+        return compiled(key, *fit.checked(batches))
+
     fit.network = network
     fit.checked = functools.partial(_checked, network, loss, num_steps, probe is tangent is None)
     return fit
@@ -141,8 +145,8 @@ def path(
     kept = sum(output.size for output in fit.network.outputs(inputs.dtype))
     params = jax.tree.leaves(jax.eval_shape(fit.network.init, jax.random.key(0)))
     # weights, gradients and two moments; activations and their derivatives
-    history.footprint = 4 * sum(leaf.size for leaf in params) + 2 * inputs.shape[1] * kept
-    return history
+    footprint = 4 * sum(leaf.size for leaf in params) + 2 * inputs.shape[1] * kept
+    return scans.compiled(history, footprint)
 
 
 class LogNorms(NamedTuple):

@@ -15,7 +15,8 @@ LEVELS = [
     {"convolutions", "grams", "inversion", "optimizers"},
     {"exact", "moments"},
     {"paths"},
-    {"martingales", "networks"},
+    {"jacobians", "martingales"},
+    {"networks"},
     {"training"},
 ]
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}

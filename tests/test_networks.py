@@ -1,13 +1,27 @@
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import statistical
 from sklearn.datasets import load_digits
 
-from lognorm_jax import ensembles, exact, laws, masks, networks, paths, probes, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    laws,
+    losses,
+    masks,
+    networks,
+    paths,
+    probes,
+    sampling,
+    training,
+    weights,
+)
 
 WIDTHS = (64, *(16,) * 6)
 IMAGES = load_digits().data[[0, 1, 7]] / 16
@@ -121,3 +135,60 @@ def test_exact_deep_network_without_biases_does_not_die_of_underflow(key):
     mean, variance = exact.increment_cumulants(32, masks.relu(), 2)
     error = math.sqrt(variance / trace.increment.size)
     statistical.assert_near(trace.log_norm.mean() / 3000, error, mean)
+
+
+@pytest.fixture
+def programs():
+    """Return the list of programs compiled since, one entry each."""
+    found = []
+
+    def listen(event, duration, **_):
+        del duration
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("kind", ["apply", "gram", "jacobian", "dense", "fit", "training path"])
+def test_exact_eager_calls_compile_once(kind, key, programs):
+    """Called by itself, again and again, none may compile again, or keep another program."""
+    network = networks.relu_mlp((5, 4, 4, 4))
+    params, x = network.init(key), np.ones(5, np.float32)
+    batches = np.ones((2, 3, 5)), np.ones((2, 3, 4))
+    fit = training.trainer(network, optax.sgd(0.1), losses.squared_error, 2)
+    call = {
+        "apply": lambda: network.apply(params, x.astype(jnp.result_type(float))),
+        "gram": functools.partial(paths.gram(network, x, x), key),
+        "jacobian": functools.partial(networks.jacobian_path(network, x, x), key),
+        "dense": functools.partial(paths.dense(network.ensemble), key),
+        "fit": functools.partial(fit, key, batches),
+        "training path": functools.partial(training.path(fit, batches), key),
+    }[kind]
+    first = call()
+    assert programs  # the listener hears of them
+    del programs[:]
+    again = call()
+    assert not programs
+    same = jax.tree.map(np.array_equal, first, again)
+    assert all(jax.tree.leaves(same))
+
+
+def test_exact_parameters_of_another_network_are_refused(key):
+    network, x = networks.mlp((4, 3, 3), keep_prob=0.5), np.ones(4, np.float32)
+    params = network.init(key)
+    for other in (
+        networks.mlp((4, 3, 3)).init(key),  # without dropout
+        networks.mlp((4, 5, 3), keep_prob=0.5).init(key),
+        networks.mlp((4, 3, 3, 3), keep_prob=0.5).init(key),
+        params[:1],
+        [{**params[0], "weight": None}, *params[1:]],
+        None,
+    ):
+        for call in (lambda p: network.apply(p, x), network.layers):
+            with pytest.raises(ValueError, match=r"(?s)params.*(network\.init|init returns)"):
+                call(other)
+    with pytest.raises(ValueError, match="observe = 3: must be None, or a function"):
+        networks.jacobian_path(network, x, x, observe=3)
