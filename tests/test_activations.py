@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import statistical
+from scipy import special
 
 from lognorm_jax import activations, ensembles, laws, networks, paths, sampling
 
@@ -62,6 +63,21 @@ def test_statistical_shaped_relu_against_its_diffusion_limit(key):
     assert laws.compare(log_norms, laws.normal(-2.5 * T, 5 * T)).verdict == "fail"  # of a ReLU
     exact = networks.limit_law(network)
     assert exact.variance == pytest.approx(2 * T, rel=2 / n)
+
+
+@pytest.mark.parametrize("slopes", [(1.0, -1.0), (0.0, 1.5), (-2.0, 2.0)])
+def test_oracle_cosine_drift_is_that_of_one_wide_layer(slopes):
+    """What the kernel of the slopes does to ρ, and the bias of a sample correlation, n times."""
+    n, rho = 10**8, np.linspace(-0.8, 0.8, 9)
+    above, below = (1 + c / n**0.5 for c in slopes)
+    both = rho / 2 + (np.sqrt(1 - rho**2) - rho * np.arccos(rho)) / (2 * np.pi)  # E of two ReLUs
+    kernel = above * below * rho + (above - below) ** 2 * both
+    moved = n * (2 * kernel / (above**2 + below**2) - rho)
+    pairs = 5_000  # E r = (2/n)(Γ((n + 1)/2)/Γ(n/2))² ρ ₂F₁(½, ½; n/2 + 1; ρ²) of normal pairs
+    factor = 2 / pairs * np.exp(2 * (special.gammaln((pairs + 1) / 2) - special.gammaln(pairs / 2)))
+    bias = pairs * rho * (factor * special.hyp2f1(0.5, 0.5, pairs / 2 + 1, rho**2) - 1)
+    found = activations.cosine_drift(rho, *slopes)
+    assert np.allclose(found, moved + bias, rtol=1e-3, atol=1e-3)
 
 
 def diffusion(rho, T, c_plus, c_minus, num_samples, steps=400):

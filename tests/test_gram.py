@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statistical
 
-from lognorm_jax import grams, laws, networks, paths, sampling, weights
+from lognorm_jax import exact, grams, laws, networks, paths, sampling, weights
 
 WIDTHS = (20, 30, 24, 40, 16)
 RNG = np.random.default_rng(0)
@@ -238,3 +239,50 @@ def test_exact_laws_are_only_of_what_they_describe():
         networks.limit_law(networks.mlp((4, 4), weight_law=skew))
     gained = networks.mlp((4, 4), gain=1.0)
     assert gained.ensemble is None and networks.limit_law(gained).variance > 0
+
+
+def test_statistical_dropout_at_initialisation_drops(key):
+    """A share 1 − q of the units, in the network drawn whole and in the one followed in law."""
+    network = networks.mlp((20, *(30,) * 4), "relu", keep_prob=0.6)
+    wide = networks.mlp((3, 5_000), "tanh", keep_prob=0.6)
+    params = wide.init(key)
+    output = np.asarray(wide.apply(params, jnp.ones(3)))
+    fixed = np.asarray(params[0]["fixed"][0])
+    assert set(np.unique(fixed)) == {0.0, 1.0} and np.array_equal(output == 0, fixed == 0)
+    statistical.assert_near(*statistical.mean_and_error(fixed), 0.6)
+    law = exact.law(network.ensemble)
+    without = exact.law(networks.mlp((20, *(30,) * 4), "relu").ensemble)
+    for path in (paths.gram(network, X, U), networks.jacobian_path(network, X, U)):
+        log_norm = sampling.sample(path, key, 8_000).log_norm
+        assert laws.compare(log_norm, law).verdict == "pass"
+        assert laws.compare(log_norm, without).verdict == "fail"
+
+
+def test_exact_each_tangent_belongs_to_its_own_input(key, rounding):
+    """Where all coordinates of an input are negative its ReLUs are off, and R = α² exactly."""
+    n, alpha = 12, 0.6
+    network = networks.residual(n, 1, skip_scale=alpha, branch_scale=0.8)
+    positive, tangents = np.abs(X[:n]), np.stack([U[:n], U[:n], U[:n]])
+    for signs in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
+        x = np.array(signs)[:, None] * positive
+        increment = jax.jit(paths.gram(network, x, tangents))(key).increment[:, 0]
+        off = np.isclose(increment, np.log(alpha**2), atol=10 * rounding)
+        assert np.array_equal(off, np.array(signs) < 0)
+
+
+def test_statistical_tangents_of_several_inputs_each_have_their_law(key):
+    """Blocks whose ReLU comes last: which of its units are on depends on the input."""
+    network = networks.residual(8, 2, "post", skip_scale=0.6, branch_scale=0.8)
+    x = np.stack([np.ones(8), np.eye(8)[0]])
+    u = np.stack([np.eye(8)[0], np.eye(8)[0]])
+    both = sampling.sample(paths.gram(network, x, u), key, 20_000).increment
+    other = jax.random.fold_in(key, 1)
+    alone = [
+        laws.empirical(
+            sampling.sample(networks.jacobian_path(network, x[i], u[i]), other, 20_000).log_norm
+        )
+        for i in (0, 1)
+    ]
+    for i in (0, 1):
+        assert laws.compare(both[:, i].sum(1), alone[i]).verdict == "pass"
+        assert laws.compare(both[:, i].sum(1), alone[1 - i]).verdict == "fail"

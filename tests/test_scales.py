@@ -48,10 +48,11 @@ def test_oracle_derivatives_by_scales_against_differences(name, key):
     at = jnp.array([0.7, 0.9])
     value = jax.jit(jax.value_and_grad(log_norm))
     found = value(at)[1]
+    assert np.max(np.abs(found)) > 0.1
     step = 1e-3 if jax.config.jax_enable_x64 else 1e-2
     for i, unit in enumerate(step * np.eye(2, dtype=at.dtype)):
         slope = (value(at + unit)[0] - value(at - unit)[0]) / (2 * step)
-        assert abs(found[i]) > 0.01
+
         assert np.isclose(found[i], slope, rtol=5e-3, atol=2e-3)
 
 
