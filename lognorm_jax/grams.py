@@ -99,7 +99,7 @@ def triangle(V: jax.Array) -> jax.Array:
         square = jnp.sum(v * v)
         safe = jnp.where(square > 0, square, 1)  # the root has no derivative at 0
         norm = jnp.where(square > 0, jnp.sqrt(safe), 0)
-        basis.append(v / jnp.sqrt(safe))
+        basis.append(v / jnp.where(norm > 0, norm, 1))
         zeros = [jnp.zeros_like(norm)] * (len(V) - len(row) - 1)
         rows.append(size * jnp.stack([*row, norm, *zeros]))
     return jnp.stack(rows)
