@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 import scipy.stats
 
-from lognorm_jax import checks, tables
+from lognorm_jax import checks, distances, edgeworths, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,34 +109,8 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
     checks.require(kappa[1] > 1e-200, "cumulants", cumulants, allowed)
     atom = float(checks.real("atom", atom, "a number in [0, 1)"))
     checks.require(0 <= atom < 1, "atom", atom, "a number in [0, 1)")
-    mean, variance, third, fourth = kappa + [0.0] * (4 - len(kappa))
-    sigma = math.sqrt(variance)
-    skew, excess = third / variance / sigma, fourth / variance / variance
-    instead = "Take laws.normal(κ₁, κ₂), or exact.law."
-    normal_like = "near those of a normal law"
-    sound = abs(skew) <= 4 and abs(excess) <= 4
-    checks.require(sound, "cumulants", cumulants, normal_like, instead)
-    z = np.linspace(-12, 12, 4801)
-    apart = bool(np.all(np.diff(mean + sigma * z) > 0))
-    checks.require(apart, "cumulants", cumulants, "of a variance that float64 can tell", instead)
-
-    phi = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    hermite = np.polynomial.hermite_e.hermeval
-    series = np.array([0, 0, skew / 6, excess / 24, 0, skew**2 / 72])
-    part = phi * hermite(z, series)
-    density = phi * hermite(z, [1, *series])  # φ He_{k+1} = −(φ He_k)′
-    change = -phi * hermite(z, [0, 1, *series])
-    middle, sides = len(z) // 2, []
-    for tail, sign in ((scipy.special.ndtr(z) - part, 1), (scipy.special.ndtr(-z) + part, -1)):
-        hazard = density / np.where(tail > 0, tail, np.inf)
-        outward = hazard[middle::-sign]
-        end = int(np.argmax(np.append(np.diff(outward) <= 0, True)))
-        checks.require(z[middle + end] >= 1, "cumulants", cumulants, normal_like, instead)
-        keep = slice(middle - end, middle + 1) if sign > 0 else slice(middle, middle + end + 1)
-        x, tail, f, df = mean + sigma * z[keep], tail[keep], density[keep], change[keep]
-        slope = sign * f / tail / sigma
-        sides.append(tables.Curve(x, np.log(tail), slope, sign * df / tail / variance - slope**2))
-    return tabulated("Edgeworth", *sides, mean, variance, atom)
+    curves = (tables.Curve(*side) for side in edgeworths.tails(*kappa, *[0.0] * (4 - len(kappa))))
+    return tabulated("Edgeworth", *curves, kappa[0], kappa[1], atom)
 
 
 def empirical(log_norms: Any) -> Law:
@@ -197,35 +169,7 @@ def ks_distance(a: Law, b: Law) -> float:
     """
     for name, law in (("a", a), ("b", b)):
         checks.require(isinstance(law, Law), name, law, "a Law", "For samples take laws.empirical.")
-    steps = [law.samples for law in (a, b) if law.samples is not None]
-    if steps:
-        x = np.unique(np.concatenate([*steps, [-np.inf]]))
-        x = np.concatenate([x, np.nextafter(x[np.isfinite(x)], -np.inf)])
-        return float(np.max(np.abs(a.cdf(x) - b.cdf(x))))
-    return _smooth_distance(a, b)
-
-
-def _smooth_distance(a: Law, b: Law, points: int = 2048) -> float:
-    uniform = (np.arange(points) + 0.5) / points
-    tails = np.geomspace(1e-12, 0.5 / points, 64)
-    q = np.concatenate([tails, uniform, 1 - tails])
-    x = np.concatenate([law.quantile(law.atom + (1 - law.atom) * q) for law in (a, b)])
-    x = np.unique(x[np.isfinite(x)])
-    if len(x) == 0:  # both laws are dead, to rounding
-        return abs(a.atom - b.atom)
-    gap = np.abs(a.cdf(x) - b.cdf(x))
-    best = max(abs(a.atom - b.atom), float(gap.max()))
-    for i in np.argsort(gap)[-4:]:
-        low, high = x[max(i - 1, 0)], x[min(i + 1, len(x) - 1)]
-        if high > low:
-            peak = scipy.optimize.minimize_scalar(
-                lambda t: -abs(float(a.cdf(t)) - float(b.cdf(t))),
-                bounds=(low, high),
-                method="bounded",
-                options={"xatol": 1e-10 * (high - low)},
-            )
-            best = max(best, -float(peak.fun))
-    return best
+    return distances.kolmogorov(a, b)
 
 
 def compare(

@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks"},
-    {"bits", "datasets", "losses", "norms", "runs", "summaries", "tables", "transports"},
-    {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
+    {"checks", "distances"},
+    {"bits", "datasets", "edgeworths", "losses", "norms", "runs", "summaries", "tables"},
+    {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals", "transports"},
     {"activations", "ensembles", "increments", "reports"},
     {"layers", "quadrature", "probes"},
     {"convolutions", "grams", "inversion", "optimizers"},
