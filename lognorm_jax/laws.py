@@ -5,34 +5,89 @@ probability of −inf (a dead path); mean and variance are conditional on surviv
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
-from lognorm_jax import checks, distances, edgeworths, tables
+from lognorm_jax import checks, distances, edgeworths, records, tables
+
+
+def no_density(x: Any) -> np.ndarray:
+    """Stand for the pdf of a law that has none, or whose is not known: raise ``ValueError``."""
+    del x
+    allowed = "the density of a smooth law, where this law is one of samples, or was given without"
+    instead = "Take law.cdf, a histogram of law.samples, or laws.normal(law.mean, law.variance)."
+    checks.require(False, "law.pdf", None, allowed, instead)
+
+
+def _survival(cdf: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
+    return 1 - cdf(x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow."""
+    """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow.
+
+    Those of the library are pickled as what they are made of, samples or tables, and come back with
+    the same functions, bit for bit; one's own, if its functions are those of a module.
+
+    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or NaN, an
+    atom that is not in [0, 1], and for fields that are not of their kind.
+    """
 
     name: str  # shown in tables and legends
     # x -> P(X ≤ x), any shape; cdf(−inf) = atom
     cdf: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
     # q in [0, 1] -> smallest x with cdf(x) ≥ q
     quantile: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
-    mean: float  # conditional on survival
+    mean: float  # conditional on survival; −inf if nothing survives
     variance: float  # conditional on survival
     atom: float = 0.0  # P(X = −inf)
-    # density of the part on the line, mass 1 − atom
-    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    # density of the part on the line, mass 1 − atom; where left out, no_density
+    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
     # sorted; only for an empirical law, whose cdf steps there
     samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
-    # P(X > x), to full relative accuracy, if given
-    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    # P(X > x), to full relative accuracy; where left out, 1 − cdf
+    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    # the call that pickle repeats, of a constructor of this library
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("cdf", self.cdf, "a function x -> P(X ≤ x)")
+        checks.function("quantile", self.quantile, "a function q -> x")
+        _number("mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max)
+        _number("variance", self.variance, "a number ≥ 0", 0, math.inf)
+        _number("atom", self.atom, "a number in [0, 1]", 0, 1)
+        if self.samples is not None:
+            in_order = isinstance(self.samples, np.ndarray)
+            in_order &= np.array_equal(self.samples, _samples("samples", self.samples))
+            checks.require(in_order, "samples", self.samples, "a sorted NumPy array")
+        # what was left out
+        if self.pdf is None:
+            object.__setattr__(self, "pdf", no_density)
+        if self.sf is None:
+            object.__setattr__(self, "sf", functools.partial(_survival, self.cdf))
+        checks.function("pdf", self.pdf, "None, or a function x -> density")
+        checks.function("sf", self.sf, "None, or a function x -> P(X > x)")
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
+
+
+def _number(name: str, value: Any, allowed: str, low: float, high: float) -> None:
+    """Require a number in [low, high], which may be infinite."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    checks.require(number and low <= value <= high, name, value, allowed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +116,13 @@ def normal(mean: float, variance: float) -> Law:
     def quantile(q):
         return frozen.ppf(tables.levels(q))
 
-    return Law(name, frozen.cdf, quantile, mean, variance, 0.0, frozen.pdf, None, frozen.sf)
+    cdf, pdf, sf = (_of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf))
+    law = Law(name, cdf, quantile, mean, variance, 0.0, pdf, None, sf)
+    return records.made_by(law, normal, mean, variance)
+
+
+def _of_numbers(function: Callable) -> Callable:
+    return lambda x: function(checks.on_host("x", x))
 
 
 def tabulated(
@@ -74,9 +135,12 @@ def tabulated(
     alive: float | None = None,
 ) -> Law:
     """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See ``tables``."""
+    checks.instance("lower", lower, tables.Curve)
+    checks.instance("upper", upper, tables.Curve)
     alive = 1 - atom if alive is None else alive
     cdf, quantile, pdf, sf = tables.functions(lower, upper, atom, alive)
-    return Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    law = Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    return records.made_by(law, tabulated, name, lower, upper, mean, variance, atom, alive)
 
 
 def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
@@ -101,11 +165,9 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
     [0.030084, 0.480053, 0.986113]
     """
     allowed = "2, 3 or 4 finite numbers, the second > 0"
-    listed = isinstance(cumulants, Sequence | np.ndarray) or hasattr(cumulants, "dtype")
-    checks.require(
-        listed and np.shape(cumulants) in ((2,), (3,), (4,)), "cumulants", cumulants, allowed
-    )
-    kappa = [float(checks.real("cumulants", k, allowed)) for k in np.asarray(cumulants).tolist()]
+    kappa = checks.on_host("cumulants", cumulants)
+    checks.require(kappa.shape in ((2,), (3,), (4,)), "cumulants", cumulants, allowed)
+    kappa = [float(checks.real("cumulants", k, allowed)) for k in kappa.tolist()]
     checks.require(kappa[1] > 1e-200, "cumulants", cumulants, allowed)
     atom = float(checks.real("atom", atom, "a number in [0, 1)"))
     checks.require(0 <= atom < 1, "atom", atom, "a number in [0, 1)")
@@ -130,7 +192,7 @@ def empirical(log_norms: Any) -> Law:
     variance = float(alive.var(ddof=1)) if len(alive) > 1 else 0.0
 
     def cdf(x):
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.on_host("x", x)
         return np.where(np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count)[()]
 
     def quantile(q):
@@ -139,17 +201,13 @@ def empirical(log_norms: Any) -> Law:
         return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
 
     atom = (count - len(alive)) / count
-    return Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    law = Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    return records.made_by(law, empirical, samples)
 
 
 def _samples(name: str, values: Any) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
-    allowed = "(num_samples,) numbers in [−inf, inf)"
-    checks.require(not np.iscomplexobj(values), name, values, allowed)
-    try:
-        samples = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        checks.require(False, name, values, allowed)
+    samples = checks.on_host(name, values)
     checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")
     checks.require(len(samples) > 0, f"len({name})", len(samples), "≥ 1")
     samples = np.sort(samples)

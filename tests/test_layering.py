@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks", "distances"},
+    {"checks", "distances", "records"},
     {"bits", "datasets", "edgeworths", "losses", "norms", "runs", "summaries", "tables"},
     {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals", "transports"},
     {"activations", "ensembles", "increments", "reports"},
