@@ -5,13 +5,15 @@ slopes, independent of everything before (Hanin & Nica 2020): a mask. Others hav
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lognorm_jax import checks, masks
+from lognorm_jax import checks, masks, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Activation:
 
     gain: the variance of a weight is gain/n unless a network is told otherwise; 1/E D² where there
     is a mask, so that norms are kept in mean.
+
+    Those of this module are pickled as the call that makes them, and come back as the same object;
+    one's own, if the function is that of a module. Raises ``ValueError`` if a field is not of its
+    kind.
     """
 
     name: str  # shown in tables and legends
@@ -28,9 +34,19 @@ class Activation:
     mask: masks.Mask | None = None  # φ' at initialisation, up to a factor that gain takes up
     homogeneous: bool = False  # whether φ(c·z) = c·φ(z) for c > 0
 
+    # the call that pickle repeats, of a constructor of this module
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+
     def __post_init__(self):
-        checks.require(callable(self.apply), "apply", self.apply, "a function of an array")
+        checks.text("name", self.name)
+        checks.function("apply", self.apply, "a function of an array")
         gain(self.gain)
+        usable = self.mask is None or isinstance(self.mask, masks.Mask)
+        checks.require(usable, "mask", self.mask, "None or a Mask", "For a ReLU: masks.relu().")
+        checks.flag("homogeneous", self.homogeneous)
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
 
 
 def gain(value: Any) -> Any:
@@ -54,9 +70,14 @@ def leaky_relu(slope: float) -> Activation:
     slope: 0, or of size in [1e-30, 1e15], of any sign.
     """
     mask = masks.leaky_relu(slope)
-    allowed = "of size at most 1e15"
-    checks.require(abs(slope) <= 1e15, "slope", slope, allowed)
-    return _slopes(f"leaky_relu({slope})", 1.0, float(slope), mask)
+    checks.require(abs(slope) <= 1e15, "slope", slope, "of size at most 1e15")
+    return _leaky_relu(slope, mask)
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _leaky_relu(slope: float, mask: masks.Mask) -> Activation:
+    phi = _slopes(f"leaky_relu({slope})", 1.0, float(slope), mask)
+    return records.made_by(phi, leaky_relu, slope)
 
 
 def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
@@ -70,24 +91,40 @@ def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     1.105
     """
     width = checks.integer("width", width, 1)
-    slopes = []
     for name, c in (("c_plus", c_plus), ("c_minus", c_minus)):
-        slopes.append(1 + float(checks.real(name, c, "a finite number")) / width**0.5)
-    above, below = slopes
+        checks.real(name, c, "a finite number")
+    return _shaped_relu(c_plus, c_minus, width)
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
+    above = 1 + float(c_plus) / width**0.5
+    below = 1 + float(c_minus) / width**0.5
     checks.require(abs(above) >= 1e-6, "c_plus", c_plus, f"such that 1 + c_plus/√{width} ≠ 0")
     name = f"shaped_relu({c_plus}, {c_minus}, {width})"
-    return _slopes(name, above, below, masks.leaky_relu(below / above))
+    phi = _slopes(name, above, below, masks.leaky_relu(below / above))
+    return records.made_by(phi, shaped_relu, c_plus, c_minus, width)
 
 
 def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
     """Return the drift of the cosine ρ of two inputs of a shaped ReLU network, per unit of d/n.
 
     dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with
-    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape. At width n
-    it is off by a relative 1/n, or by −(c_+ + c_−)/√n where these do not cancel.
-    Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
+    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape. c_plus,
+    c_minus: numbers. At width n it is off by a relative 1/n, or by −(c_+ + c_−)/√n where these do
+    not cancel. Raises ``ValueError`` for anything else, as far as it is known under a
+    transformation. Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
     """
-    cosine = jnp.clip(jnp.asarray(cosine), -1, 1)  # where rounding has led beyond
+    cosine = checks.vector("cosine", cosine, None, zero=True)
+    values = checks.known(cosine)
+    inside = values is None or bool(np.all(np.abs(values) <= 1.01))  # up to rounding in any dtype
+    checks.require(inside, "cosine", cosine, "numbers in [−1, 1]")
+    cosine = jnp.clip(jnp.asarray(cosine, checks.float_dtype(cosine)), -1, 1)
+    c_plus, c_minus = (
+        jnp.asarray(checks.vector(name, value, (), zero=True), cosine.dtype)
+        for name, value in (("c_plus", c_plus), ("c_minus", c_minus))
+    )
+
     rest = jnp.sqrt(1 - cosine**2)
     kink = (c_plus - c_minus) ** 2 / (2 * jnp.pi) * (rest - cosine * jnp.arccos(cosine))
     return kink - cosine * (1 - cosine**2) / 2
@@ -122,7 +159,7 @@ def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activati
     return Activation(name, apply, 2 / (above**2 + below**2), mask, True)
 
 
-RELU = Activation("relu", jax.nn.relu, 2.0, masks.relu(), True)
-LINEAR = Activation("linear", lambda z: z, 1.0, masks.identity(), True)
-TANH = Activation("tanh", jnp.tanh)
-GELU = Activation("gelu", lambda z: jax.nn.gelu(z, approximate=False), 2.0)
+RELU = records.made_by(Activation("relu", jax.nn.relu, 2.0, masks.relu(), True), relu)
+LINEAR = records.made_by(Activation("linear", lambda z: z, 1.0, masks.identity(), True), linear)
+TANH = records.made_by(Activation("tanh", jnp.tanh), tanh)
+GELU = records.made_by(Activation("gelu", lambda z: jax.nn.gelu(z, approximate=False), 2.0), gelu)

@@ -26,6 +26,21 @@ def instance(name: str, value: Any, kind: type) -> None:
     require(isinstance(value, kind), name, value, f"{article} {kind.__name__}")
 
 
+def function(name: str, value: Any, allowed: str = "a function") -> None:
+    """Require something that can be called."""
+    require(callable(value), name, value, allowed)
+
+
+def text(name: str, value: Any) -> None:
+    """Require a string."""
+    require(isinstance(value, str), name, value, "a string")
+
+
+def flag(name: str, value: Any) -> None:
+    """Require True or False."""
+    require(isinstance(value, bool | np.bool_), name, value, "True or False")
+
+
 def integer(name: str, value: Any, minimum: int) -> int:
     """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not rounded."""
     allowed = f"an integer ≥ {minimum}, below 2³¹"
@@ -69,28 +84,57 @@ def scale(name: str, value: Any, low: float, high: float) -> Any:
     return value
 
 
-def traced(value: Any) -> bool:
-    """Return whether a value is not known yet: under jit, grad or vmap."""
-    try:
-        np.asarray(value)
-    except jax.errors.TracerArrayConversionError:
-        return True
-    return False
-
-
-def known(name: str, value: Any) -> None:
-    """Raise ``ValueError`` for a value that is traced: laws are computed on the host, in NumPy."""
-    instead = "Laws are computed on the host, in float64: ask for them outside jit, grad and vmap; "
-    instead += "for a derivative take that of a mean over samples of a path, or finite differences."
-    require(not traced(value), name, value, "known, not traced by JAX", instead)
-
-
 def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
     """Return a number in (0, 1], not below 1e-30, so that its powers do not underflow."""
     allowed = "a number in (0, 1], ≥ 1e-30"
     value = real(name, value, allowed, instead)
     require(1e-30 <= value <= 1, name, value, allowed, instead)
     return value
+
+
+def known(value: Any) -> np.ndarray | None:
+    """Return the values of an array, or None under a JAX transformation: there they are unknown."""
+    try:
+        return np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return None
+
+
+def traced(value: Any) -> bool:
+    """Return whether a value is not known yet: under jit, grad or vmap."""
+    return known(value) is None
+
+
+def require_known(name: str, value: Any) -> None:
+    """Raise ``ValueError`` for a value that is traced: laws are computed on the host, in NumPy."""
+    instead = "Laws are computed on the host, in float64: ask for them outside jit, grad and vmap; "
+    instead += "for a derivative take that of a mean over samples of a path, or finite differences."
+    require(not traced(value), name, value, "known, not traced by JAX", instead)
+
+
+def array(name: str, value: Any, allowed: str = "an array of real numbers") -> Any:
+    """Return what has a real type as it is, and anything else as an array of real numbers."""
+    if not hasattr(value, "dtype"):
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            require(False, name, value, allowed)
+    if value.dtype == object and all(isinstance(x, numbers.Real) for x in np.ravel(value)):
+        # fractions, or integers that no type of an array holds
+        require(all(abs(x) < 1e300 for x in np.ravel(value)), name, value, allowed)
+        value = np.asarray(value, dtype=np.float64)
+    real_type = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool))
+    require(real_type, f"{name}.dtype", value.dtype, allowed)
+    return value
+
+
+def on_host(name: str, value: Any) -> np.ndarray:
+    """Return real numbers of any shape, NaN and ±inf among them, as float64."""
+    values = known(array(name, value))
+    allowed = "numbers that are known: laws are functions of the host"
+    instead = "Call it outside of jit, or with jax.pure_callback."
+    require(values is not None, name, value, allowed, instead)
+    return values.astype(np.float64)
 
 
 def vector(
@@ -109,19 +153,13 @@ def vector(
     """
     allowed = "an array" + (f" of shape {shape}" if shape is not None else "")
     allowed += " of finite real numbers" + ("" if zero else ", not all zero")
-    if not hasattr(value, "dtype"):
-        try:
-            value = np.asarray(value)
-        except ValueError:
-            require(False, name, value, allowed)
+    value = array(name, value, allowed)
     if shape is not None:
         require(np.shape(value) == shape, f"{name}.shape", np.shape(value), allowed)
-    real_type = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool))
-    require(real_type, f"{name}.dtype", value.dtype, allowed)
-    try:
-        wide = np.asarray(value).astype(np.float64)
-    except jax.errors.TracerArrayConversionError:
+    values = known(value)
+    if values is None:
         return value
+    wide = values.astype(np.float64)
     finite = np.abs(wide) <= float(jnp.finfo(dtype).max)
     require(bool(np.all(finite)), name, value, f"{allowed}, finite in {jnp.dtype(dtype).name}")
     require(zero or bool(np.any(wide)), name, value, allowed)

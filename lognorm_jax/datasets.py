@@ -14,15 +14,15 @@ def clouds(
 ) -> tuple[jax.Array, jax.Array]:
     """Return points of two Gaussian clouds, and which each belongs to.
 
-    (count, dimension) points, standard normal about centres that are ``distance`` ≥ 0 apart in the
+    (count, dimension) points, standard normal about centres that are ``distance`` apart in the
     direction (1, …, 1), and (count,) labels, 0 or 1 with equal probability. The best classifier is
-    right with probability Φ(distance/2), 97.7% at the default.
+    right with probability Φ(distance/2), 97.7% at the default. distance: in [0, 1e30].
     """
     checks.typed_key(key)
     count, dimension = checks.integer("count", count, 1), checks.integer("dimension", dimension, 1)
-    allowed = "a number ≥ 0"
+    allowed = "a number in [0, 1e30]"
     distance = float(checks.real("distance", distance, allowed))
-    checks.require(distance >= 0, "distance", distance, allowed)
+    checks.require(0 <= distance <= 1e30, "distance", distance, allowed)
     key_label, key_point = jax.random.split(key)
     labels = jax.random.bernoulli(key_label, 0.5, (count,)).astype(jnp.int32)
     points = jax.random.normal(key_point, (count, dimension), jnp.result_type(float))
@@ -59,6 +59,9 @@ def batches(
 
 def _count(name: str, array: Any) -> int:
     """Return the number of rows, at least one."""
-    shape = np.shape(array)
+    try:
+        shape = np.shape(array)
+    except ValueError:
+        checks.require(False, name, array, "an array: (count ≥ 1, …)")
     checks.require(len(shape) > 0 and shape[0] > 0, f"{name}.shape", shape, "(count ≥ 1, …)")
     return shape[0]

@@ -48,9 +48,9 @@ class Ensemble:
 
     def __post_init__(self):
         allowed = "a sequence of at least two integers ≥ 1"
-        sized = isinstance(self.widths, Sequence | np.ndarray) and not isinstance(self.widths, str)
-        checks.require(sized, "widths", self.widths, allowed)
-        checks.require(len(self.widths) >= 2, "widths", self.widths, allowed)
+        listed = isinstance(self.widths, Sequence) and not isinstance(self.widths, str)
+        listed = listed or (isinstance(self.widths, np.ndarray) and self.widths.ndim == 1)
+        checks.require(listed and len(self.widths) >= 2, "widths", self.widths, allowed)
         widths = tuple(checks.integer(f"widths[{i}]", n, 1) for i, n in enumerate(self.widths))
         checks.instance("weights", self.weights, weights.Weights)
         depth = len(widths) - 1
@@ -164,7 +164,7 @@ def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
     5.0
     """
     checks.instance("ensemble", ensemble, Ensemble)
-    checks.known("direction", direction)
+    checks.require_known("direction", direction)
     quartic = np.zeros(ensemble.depth)
     quartic[0] = 1 / ensemble.widths[0]
     if direction is not None:
@@ -282,7 +282,8 @@ def equal_beta(
     instead = "A linear layer does not count in β; masks.bernoulli(1) is a linear layer that does."
     checks.instance("mask", mask, masks.Mask)
     checks.require(mask is not masks.identity(), "mask", mask.name, "a mask that counts", instead)
-    checks.require(isinstance(widths, Sequence), "widths", widths, "a sequence of integers ≥ 1")
+    listed = isinstance(widths, Sequence) and len(widths) > 0
+    checks.require(listed, "widths", widths, "a sequence of one or more integers ≥ 1")
     family = []
     for width in widths:
         n = checks.integer("width", width, 1)

@@ -38,6 +38,8 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
     """
     order = checks.integer("order", order, 1)
     checks.require(order <= 8, "order", order, "an integer in 1…8")
+    checks.instance("mask", mask, masks.Mask)
+    width = checks.integer("width", width, 1)
     return quadrature.cumulants(width, mask)[:order]
 
 

@@ -5,36 +5,89 @@ probability of −inf (a dead path); mean and variance are conditional on surviv
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 import scipy.stats
 
-from lognorm_jax import checks, tables
+from lognorm_jax import checks, distances, edgeworths, records, tables
+
+
+def no_density(x: Any) -> np.ndarray:
+    """Stand for the pdf of a law that has none, or whose is not known: raise ``ValueError``."""
+    del x
+    allowed = "the density of a smooth law, where this law is one of samples, or was given without"
+    instead = "Take law.cdf, a histogram of law.samples, or laws.normal(law.mean, law.variance)."
+    checks.require(False, "law.pdf", None, allowed, instead)
+
+
+def _survival(cdf: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
+    return 1 - cdf(x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow."""
+    """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow.
+
+    Those of the library are pickled as what they are made of, samples or tables, and come back with
+    the same functions, bit for bit; one's own, if its functions are those of a module.
+
+    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or NaN, an
+    atom that is not in [0, 1], and for fields that are not of their kind.
+    """
 
     name: str  # shown in tables and legends
     # x -> P(X ≤ x), any shape; cdf(−inf) = atom
     cdf: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
     # q in [0, 1] -> smallest x with cdf(x) ≥ q
     quantile: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
-    mean: float  # conditional on survival
+    mean: float  # conditional on survival; −inf if nothing survives
     variance: float  # conditional on survival
     atom: float = 0.0  # P(X = −inf)
-    # density of the part on the line, mass 1 − atom
-    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    # density of the part on the line, mass 1 − atom; where left out, no_density
+    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
     # sorted; only for an empirical law, whose cdf steps there
     samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
-    # P(X > x), to full relative accuracy, if given
-    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    # P(X > x), to full relative accuracy; where left out, 1 − cdf
+    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    # the call that pickle repeats, of a constructor of this library
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("cdf", self.cdf, "a function x -> P(X ≤ x)")
+        checks.function("quantile", self.quantile, "a function q -> x")
+        _number("mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max)
+        _number("variance", self.variance, "a number ≥ 0", 0, math.inf)
+        _number("atom", self.atom, "a number in [0, 1]", 0, 1)
+        if self.samples is not None:
+            in_order = isinstance(self.samples, np.ndarray)
+            in_order &= np.array_equal(self.samples, _samples("samples", self.samples))
+            checks.require(in_order, "samples", self.samples, "a sorted NumPy array")
+        # what was left out
+        if self.pdf is None:
+            object.__setattr__(self, "pdf", no_density)
+        if self.sf is None:
+            object.__setattr__(self, "sf", functools.partial(_survival, self.cdf))
+        checks.function("pdf", self.pdf, "None, or a function x -> density")
+        checks.function("sf", self.sf, "None, or a function x -> P(X > x)")
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
+
+
+def _number(name: str, value: Any, allowed: str, low: float, high: float) -> None:
+    """Require a number in [low, high], which may be infinite."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    checks.require(number and low <= value <= high, name, value, allowed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +116,13 @@ def normal(mean: float, variance: float) -> Law:
     def quantile(q):
         return frozen.ppf(tables.levels(q))
 
-    return Law(name, frozen.cdf, quantile, mean, variance, 0.0, frozen.pdf, None, frozen.sf)
+    cdf, pdf, sf = (_of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf))
+    law = Law(name, cdf, quantile, mean, variance, 0.0, pdf, None, sf)
+    return records.made_by(law, normal, mean, variance)
+
+
+def _of_numbers(function: Callable) -> Callable:
+    return lambda x: function(checks.on_host("x", x))
 
 
 def tabulated(
@@ -76,9 +135,12 @@ def tabulated(
     alive: float | None = None,
 ) -> Law:
     """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See ``tables``."""
+    checks.instance("lower", lower, tables.Curve)
+    checks.instance("upper", upper, tables.Curve)
     alive = 1 - atom if alive is None else alive
     cdf, quantile, pdf, sf = tables.functions(lower, upper, atom, alive)
-    return Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    law = Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    return records.made_by(law, tabulated, name, lower, upper, mean, variance, atom, alive)
 
 
 def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
@@ -103,42 +165,14 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> Law:
     [0.030084, 0.480053, 0.986113]
     """
     allowed = "2, 3 or 4 finite numbers, the second > 0"
-    listed = isinstance(cumulants, Sequence | np.ndarray) or hasattr(cumulants, "dtype")
-    checks.require(
-        listed and np.shape(cumulants) in ((2,), (3,), (4,)), "cumulants", cumulants, allowed
-    )
-    kappa = [float(checks.real("cumulants", k, allowed)) for k in np.asarray(cumulants).tolist()]
+    kappa = checks.on_host("cumulants", cumulants)
+    checks.require(kappa.shape in ((2,), (3,), (4,)), "cumulants", cumulants, allowed)
+    kappa = [float(checks.real("cumulants", k, allowed)) for k in kappa.tolist()]
     checks.require(kappa[1] > 1e-200, "cumulants", cumulants, allowed)
     atom = float(checks.real("atom", atom, "a number in [0, 1)"))
     checks.require(0 <= atom < 1, "atom", atom, "a number in [0, 1)")
-    mean, variance, third, fourth = kappa + [0.0] * (4 - len(kappa))
-    sigma = math.sqrt(variance)
-    skew, excess = third / variance / sigma, fourth / variance / variance
-    instead = "Take laws.normal(κ₁, κ₂), or exact.law."
-    normal_like = "near those of a normal law"
-    sound = abs(skew) <= 4 and abs(excess) <= 4
-    checks.require(sound, "cumulants", cumulants, normal_like, instead)
-    z = np.linspace(-12, 12, 4801)
-    apart = bool(np.all(np.diff(mean + sigma * z) > 0))
-    checks.require(apart, "cumulants", cumulants, "of a variance that float64 can tell", instead)
-
-    phi = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    hermite = np.polynomial.hermite_e.hermeval
-    series = np.array([0, 0, skew / 6, excess / 24, 0, skew**2 / 72])
-    part = phi * hermite(z, series)
-    density = phi * hermite(z, [1, *series])  # φ He_{k+1} = −(φ He_k)′
-    change = -phi * hermite(z, [0, 1, *series])
-    middle, sides = len(z) // 2, []
-    for tail, sign in ((scipy.special.ndtr(z) - part, 1), (scipy.special.ndtr(-z) + part, -1)):
-        hazard = density / np.where(tail > 0, tail, np.inf)
-        outward = hazard[middle::-sign]
-        end = int(np.argmax(np.append(np.diff(outward) <= 0, True)))
-        checks.require(z[middle + end] >= 1, "cumulants", cumulants, normal_like, instead)
-        keep = slice(middle - end, middle + 1) if sign > 0 else slice(middle, middle + end + 1)
-        x, tail, f, df = mean + sigma * z[keep], tail[keep], density[keep], change[keep]
-        slope = sign * f / tail / sigma
-        sides.append(tables.Curve(x, np.log(tail), slope, sign * df / tail / variance - slope**2))
-    return tabulated("Edgeworth", *sides, mean, variance, atom)
+    curves = (tables.Curve(*side) for side in edgeworths.tails(*kappa, *[0.0] * (4 - len(kappa))))
+    return tabulated("Edgeworth", *curves, kappa[0], kappa[1], atom)
 
 
 def empirical(log_norms: Any) -> Law:
@@ -158,7 +192,7 @@ def empirical(log_norms: Any) -> Law:
     variance = float(alive.var(ddof=1)) if len(alive) > 1 else 0.0
 
     def cdf(x):
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.on_host("x", x)
         return np.where(np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count)[()]
 
     def quantile(q):
@@ -167,17 +201,13 @@ def empirical(log_norms: Any) -> Law:
         return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
 
     atom = (count - len(alive)) / count
-    return Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    law = Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    return records.made_by(law, empirical, samples)
 
 
 def _samples(name: str, values: Any) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
-    allowed = "(num_samples,) numbers in [−inf, inf)"
-    checks.require(not np.iscomplexobj(values), name, values, allowed)
-    try:
-        samples = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        checks.require(False, name, values, allowed)
+    samples = checks.on_host(name, values)
     checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")
     checks.require(len(samples) > 0, f"len({name})", len(samples), "≥ 1")
     samples = np.sort(samples)
@@ -197,35 +227,7 @@ def ks_distance(a: Law, b: Law) -> float:
     """
     for name, law in (("a", a), ("b", b)):
         checks.require(isinstance(law, Law), name, law, "a Law", "For samples take laws.empirical.")
-    steps = [law.samples for law in (a, b) if law.samples is not None]
-    if steps:
-        x = np.unique(np.concatenate([*steps, [-np.inf]]))
-        x = np.concatenate([x, np.nextafter(x[np.isfinite(x)], -np.inf)])
-        return float(np.max(np.abs(a.cdf(x) - b.cdf(x))))
-    return _smooth_distance(a, b)
-
-
-def _smooth_distance(a: Law, b: Law, points: int = 2048) -> float:
-    uniform = (np.arange(points) + 0.5) / points
-    tails = np.geomspace(1e-12, 0.5 / points, 64)
-    q = np.concatenate([tails, uniform, 1 - tails])
-    x = np.concatenate([law.quantile(law.atom + (1 - law.atom) * q) for law in (a, b)])
-    x = np.unique(x[np.isfinite(x)])
-    if len(x) == 0:  # both laws are dead, to rounding
-        return abs(a.atom - b.atom)
-    gap = np.abs(a.cdf(x) - b.cdf(x))
-    best = max(abs(a.atom - b.atom), float(gap.max()))
-    for i in np.argsort(gap)[-4:]:
-        low, high = x[max(i - 1, 0)], x[min(i + 1, len(x) - 1)]
-        if high > low:
-            peak = scipy.optimize.minimize_scalar(
-                lambda t: -abs(float(a.cdf(t)) - float(b.cdf(t))),
-                bounds=(low, high),
-                method="bounded",
-                options={"xatol": 1e-10 * (high - low)},
-            )
-            best = max(best, -float(peak.fun))
-    return best
+    return distances.kolmogorov(a, b)
 
 
 def compare(

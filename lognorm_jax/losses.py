@@ -11,27 +11,62 @@ from lognorm_jax import checks
 
 
 def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return ½‖output − target‖² of each example: (batch,). outputs, targets: of one shape."""
-    same = jnp.shape(outputs) == jnp.shape(targets)
-    allowed = f"that of the outputs, {jnp.shape(outputs)}"
-    checks.require(same, "targets.shape", jnp.shape(targets), allowed)
-    return jnp.sum(jnp.square(outputs - targets), axis=tuple(range(1, jnp.ndim(outputs)))) / 2
+    """Return ½‖output − target‖² of each example: (batch,).
+
+    outputs, targets: real arrays (batch, …) of one shape. Raises ``ValueError`` for anything else.
+    """
+    outputs = checks.array("outputs", outputs)
+    targets = checks.array("targets", targets)
+    shape = np.shape(outputs)
+    checks.require(len(shape) >= 1, "outputs.shape", shape, "(batch, …)")
+    allowed = f"that of the outputs, {shape}"
+    checks.require(np.shape(targets) == shape, "targets.shape", np.shape(targets), allowed)
+    return jnp.sum(jnp.square(outputs - targets), axis=tuple(range(1, len(shape)))) / 2
 
 
 def cross_entropy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Return the softmax cross-entropy of each example, in nats: (batch,).
 
-    outputs: (batch, classes). targets: (batch,) integers in [0, classes), or (batch, classes)
-    probabilities.
+    outputs: (batch, classes), floating. targets: (batch,) integers in [0, classes), or (batch,
+    classes) probabilities. Raises ``ValueError`` for anything else; under a transformation, such as
+    jit, that looks at shapes and types only, and costs nothing.
     """
-    checks.require(outputs.ndim == 2, "outputs.shape", outputs.shape, "(batch, classes)")
-    allowed = f"integer labels of {outputs.shape[0]} examples, or probabilities {outputs.shape}"
-    if jnp.issubdtype(targets.dtype, jnp.integer) and targets.ndim == 1:
-        checks.require(targets.shape == outputs.shape[:1], "targets.shape", targets.shape, allowed)
+    outputs = checks.array("outputs", outputs)
+    targets = checks.array("targets", targets)
+    shape = np.shape(outputs)
+    checks.require(
+        len(shape) == 2 and shape[1] >= 1, "outputs.shape", shape, "(batch, classes ≥ 1)"
+    )
+    floating = jnp.issubdtype(outputs.dtype, jnp.floating)
+    checks.require(floating, "outputs.dtype", outputs.dtype, "a floating type")
+    allowed = f"integer labels of {shape[0]} examples, or probabilities {shape}"
+    given = targets.dtype, np.shape(targets)
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        checks.require(np.shape(targets) == shape[:1], "targets", given, allowed)
+        _check_labels(targets, shape[1])
         return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets)
-    probable = jnp.issubdtype(targets.dtype, jnp.floating) and targets.shape == outputs.shape
-    checks.require(probable, "targets", (targets.dtype, targets.shape), allowed)
+    probable = jnp.issubdtype(targets.dtype, jnp.floating) and np.shape(targets) == shape
+    checks.require(probable, "targets", given, allowed)
+    _check_probabilities(targets)
     return optax.losses.softmax_cross_entropy(outputs, targets)
+
+
+def _check_labels(targets: jax.Array, classes: int) -> None:
+    """Require labels in [0, classes), where they are known."""
+    values = checks.known(targets)
+    fits = values is None or bool(np.all((values >= 0) & (values < classes)))
+    instead = "−1, or a number that is too large, would be taken for another class, or give NaN."
+    checks.require(fits, "targets", targets, f"labels in [0, {classes})", instead)
+
+
+def _check_probabilities(targets: jax.Array) -> None:
+    """Require probabilities that sum to 1, up to rounding, where they are known."""
+    values = checks.known(targets)
+    if values is not None:
+        wide = values.astype(np.float64)
+        rounding = max(1e-3, float(jnp.finfo(targets.dtype).eps))
+        fits = np.all(wide >= 0) and np.all(np.abs(wide.sum(-1) - 1) <= rounding)
+        checks.require(bool(fits), "targets", targets, "probabilities that sum to 1")
 
 
 def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -> None:
@@ -53,13 +88,7 @@ def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -
     instead = f"Have the targets, {targets.shape[1:]}, been broadcast?"
     checks.require(fits, "loss(outputs, targets).shape", value.shape, allowed, instead)
     labelled = (cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels)
-    try:
-        known = np.asarray(targets)
-    except jax.errors.TracerArrayConversionError:
-        return  # under a transformation the values are not known
-    if loss in labelled and jnp.issubdtype(known.dtype, jnp.integer):
-        fits = np.all((known >= 0) & (known < outputs.shape[-1]))
-        checks.require(bool(fits), "targets", targets, f"labels in [0, {outputs.shape[-1]})")
+    if loss in labelled and jnp.issubdtype(targets.dtype, jnp.integer):
+        _check_labels(targets, outputs.shape[-1])
     elif loss is cross_entropy:
-        fits = np.all(known >= 0) and np.all(np.abs(known.sum(-1) - 1) <= 1e-3)
-        checks.require(bool(fits), "targets", targets, "probabilities that sum to 1")
+        _check_probabilities(targets)

@@ -46,7 +46,8 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(hasattr(trace, "increment"), "trace", trace, "a Trace")
-    increment = np.asarray(trace.increment, dtype=np.float64)
+    increment = checks.on_host("trace.increment", trace.increment)
+    given = getattr(trace, "quartic", None)
     numbers = not np.any(np.isnan(increment) | (increment == np.inf))
     checks.require(numbers, "trace.increment", increment, "numbers in [−inf, inf)")
     checks.require(
@@ -57,13 +58,13 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
     )
     normal = ensemble.weights is weights.normal()
     checks.require(
-        trace.quartic is not None or normal,
+        given is not None or normal,
         "trace.quartic",
-        trace.quartic,
+        given,
         f"an array of shape {increment.shape}: {ensemble.weights.name} weights need it",
         "Use a path that records it, such as paths.dense.",
     )
-    quartic = np.zeros_like(increment) if trace.quartic is None else np.asarray(trace.quartic)
+    quartic = np.zeros_like(increment) if given is None else np.asarray(given)
     same = quartic.shape == increment.shape
     checks.require(same, "trace.quartic.shape", quartic.shape, f"{increment.shape}")
     variance = ensembles.predictable_variance(ensemble, quartic)
@@ -108,7 +109,7 @@ def expansion(
     quartic: (..., depth), as in ``Trace.quartic``. order: 1 or 2; 2 raises ``ValueError`` where the
     sixth moment of the weights is infinite. Source: derived, see tests/test_martingales.py.
     """
-    checks.require(order in (1, 2), "order", order, "1 or 2")
+    checks.require(checks.integer("order", order, 1) <= 2, "order", order, "1 or 2")
     V = ensembles.predictable_variance(ensemble, quartic)
     if order == 1:
         return -V / 2, V

@@ -7,14 +7,14 @@ and only through its moments: m4/m2² = E D⁴/(E D²)², the kurtosis, sets the
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import bits, checks
+from lognorm_jax import bits, checks, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Mask:
     ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep probability, not 1. The
     support, if the law is discrete, is what the exact finite-width law needs beyond the moments.
     Masks are equal if they are made by the same call, so a mask may be a static argument of jit.
+    Those of this module are pickled as that call, and come back as the same object; one's own, if
+    its functions are those of a module.
 
-    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, or a
-    support does not have these two.
+    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, a
+    support does not have these two, or a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
@@ -38,14 +40,27 @@ class Mask:
         None  # (value, probability) pairs, non-zero ones
     )
 
+    # the call that pickle repeats, of a constructor of this module
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+
     def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("sample", self.sample, "a function (key, shape, dtype) -> iid draws")
+        checks.function("moment", self.moment, "a function k -> E D^{2k}")
         checks.probability(f"moment(0) of {self.name}", self.moment(0))
-        checks.require(self.moment(1) > 0, f"moment(1) of {self.name}", self.moment(1), "positive")
+        name, allowed = f"moment(1) of {self.name}", "a finite number > 0"
+        second = checks.real(name, self.moment(1), allowed)
+        checks.require(second > 0, name, second, allowed)
+        if self.support is not None:
+            object.__setattr__(self, "support", _support(self.support))
         for k in (0, 1) if self.support is not None else ():
             sum_of_support = float(sum(prob * value ** (2 * k) for value, prob in self.support))
             agrees = math.isclose(sum_of_support, self.moment(k), rel_tol=1e-9)
             allowed = f"that of its support, {sum_of_support}"
             checks.require(agrees, f"moment({k}) of {self.name}", self.moment(k), allowed)
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
 
     @property
     def keep_prob(self) -> Fraction:
@@ -58,8 +73,25 @@ class Mask:
         return self.moment(2) / self.moment(1) ** 2
 
 
+def _support(support: Any) -> tuple[tuple[float, float], ...]:
+    """Return a support as pairs of a value, not zero, and its probability."""
+    allowed = "(value ≠ 0, probability) pairs"
+    listed = isinstance(support, Sequence) and not isinstance(support, str)
+    pairs = listed and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in support)
+    checks.require(pairs, "support", support, allowed)
+    for value, prob in support:
+        checks.require(checks.real("support", value, allowed) != 0, "support", support, allowed)
+        checks.probability("support", prob)
+    return tuple(tuple(pair) for pair in support)
+
+
 def log_alive(mask: Mask, width: int) -> float:
-    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to rounding."""
+    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to rounding.
+
+    width: ≥ 1. Raises ``ValueError`` for anything else.
+    """
+    checks.instance("mask", mask, Mask)
+    width = checks.integer("width", width, 1)
     if mask.keep_prob == 1:
         return 0.0
     log_lost = width * math.log1p(-float(mask.keep_prob))
@@ -75,14 +107,17 @@ def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.bernoulli(key, float(prob), shape, mode="low" if prob > 1e-3 else "high")
 
 
-def _from_support(name, sample, support) -> Mask:
-    """Return a discrete Mask; ``support`` lists its non-zero values with their probabilities."""
+def _from_support(call, name, sample, support) -> Mask:
+    """Return a discrete Mask that ``call``, a constructor and its arguments, makes.
+
+    support: its non-zero values with their probabilities.
+    """
 
     def moment(k):
         checks.integer("k", k, 0)
         return sum((prob * value ** (2 * k) for value, prob in support), Fraction(0))
 
-    return Mask(name, sample, moment, support)
+    return records.made_by(Mask(name, sample, moment, support), *call)
 
 
 @functools.cache
@@ -93,7 +128,7 @@ def identity() -> Mask:
         del key
         return jnp.ones(shape, dtype)
 
-    return _from_support("identity", sample, ((Fraction(1), Fraction(1)),))
+    return _from_support((identity,), "identity", sample, ((Fraction(1), Fraction(1)),))
 
 
 def bernoulli(keep_prob: float) -> Mask:
@@ -109,17 +144,21 @@ def bernoulli(keep_prob: float) -> Mask:
 
 
 @functools.lru_cache(maxsize=None, typed=True)
-def _bernoulli(keep_prob, name=None) -> Mask:
+def _bernoulli(keep_prob) -> Mask:
+    return _coins((bernoulli, keep_prob), f"bernoulli({keep_prob})", keep_prob)
+
+
+def _coins(call, name, keep_prob) -> Mask:
     def sample(key, shape, dtype):
         return coin(key, keep_prob, shape).astype(dtype)
 
-    return _from_support(name or f"bernoulli({keep_prob})", sample, ((Fraction(1), keep_prob),))
+    return _from_support(call, name, sample, ((Fraction(1), keep_prob),))
 
 
 @functools.cache
 def relu() -> Mask:
     """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds (Hanin & Nica)."""
-    return _bernoulli(Fraction(1, 2), "relu")
+    return _coins((relu,), "relu", Fraction(1, 2))
 
 
 def leaky_relu(slope: float) -> Mask:
@@ -144,7 +183,7 @@ def _leaky_relu(slope) -> Mask:
 
     half = Fraction(1, 2)
     support = ((Fraction(1), half), (slope, half)) if slope else ((Fraction(1), half),)
-    return _from_support(f"leaky_relu({slope})", sample, support)
+    return _from_support((leaky_relu, slope), f"leaky_relu({slope})", sample, support)
 
 
 def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
@@ -169,6 +208,6 @@ def _dropout(keep_prob, base) -> Mask:
         return jnp.where(keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype))
 
     support = base.support and tuple((value, keep_prob * prob) for value, prob in base.support)
-    return Mask(
-        f"dropout({keep_prob}, {base.name})", sample, lambda k: keep_prob * base.moment(k), support
-    )
+    name = f"dropout({keep_prob}, {base.name})"
+    mask = Mask(name, sample, lambda k: keep_prob * base.moment(k), support)
+    return records.made_by(mask, dropout, keep_prob, base)

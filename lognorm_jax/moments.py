@@ -25,15 +25,25 @@ import numpy as np
 
 from lognorm_jax import checks, ensembles, masks, weights
 
-_MOST = 12  # largest k: its matrices are 77 × 77
+_MOST = 12  # largest k of a moment: its matrices are 77 × 77
+_LARGEST = 50  # that has its partitions listed
 
 Partition = tuple[int, ...]  # parts in descending order
 
 
-@functools.cache
 def partitions(k: int) -> tuple[Partition, ...]:
-    """Return the partitions of k, from (k,) to (1, …, 1): 1, 2, 3, 5, 7, 11, … of them."""
+    """Return the partitions of k, from (k,) to (1, …, 1): 1, 2, 3, 5, 7, 11, … of them.
 
+    k: an integer in 0…50, where there are 204,226. Raises ``ValueError`` for anything else.
+    """
+    k = checks.integer("k", k, 0)
+    instead = "The number of partitions of k grows as exp(2.57 √k)."
+    checks.require(k <= _LARGEST, "k", k, f"an integer in 0…{_LARGEST}", instead)
+    return _partitions(k)
+
+
+@functools.cache
+def _partitions(k: int) -> tuple[Partition, ...]:
     def below(total, largest):
         if total == 0:
             yield ()
@@ -125,7 +135,10 @@ def _transfer(weight_law: weights.Weights, mask: masks.Mask, fan_in: int, width:
 def _entries(direction: Any, n: int) -> list[Fraction | float]:
     """Return the entries of a direction (n,): integers and fractions become Fractions."""
     allowed = f"an array of shape ({n},) of finite real numbers, not all zero"
-    entries = np.asarray(direction)
+    try:
+        entries = np.asarray(direction)
+    except ValueError:
+        checks.require(False, "direction", direction, allowed)
     if entries.dtype != object:
         entries = np.asarray(checks.vector("direction", direction, (n,)))
         entries = entries.astype(int) if entries.dtype == bool else entries

@@ -44,7 +44,7 @@ def limit_law(network: Network, x: Any = None, tangent: Any = None) -> laws.Law:
     checks.instance("network", network, Network)
     given = (("x", x), ("tangent", tangent))
     for name, value in given:
-        checks.known(name, value)
+        checks.require_known(name, value)
     x, tangent = (v if v is None else checks.vector(name, v, network.shape) for name, v in given)
     instead = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
     known = network.law is not None
@@ -140,7 +140,7 @@ def mlp(
         limit = ensembles.limit_law(ensemble, tangent)
         if own:
             return limit
-        checks.known("gain", gain)
+        checks.require_known("gain", gain)
         shift = math.log(gain / own_gain) * is_head.count(False)
         return laws.normal(limit.mean + shift, limit.variance)
 

@@ -81,9 +81,9 @@ def quartic(unit: jax.Array) -> jax.Array:
 
 def unit(value: Any) -> Any:
     """Return a vector of any shape, not zero, divided by its norm: on the host unless traced."""
-    try:
-        value = np.asarray(value).astype(np.float64)
-    except jax.errors.TracerArrayConversionError:
+    values = checks.known(value)
+    if values is None:
         return normalise(value.astype(checks.float_dtype(value)))[1]
-    value = value / np.abs(value).max()
-    return value / np.sqrt(np.sum(value**2))
+    values = values.astype(np.float64)
+    values = values / np.abs(values).max()
+    return values / np.sqrt(np.sum(values**2))

@@ -17,14 +17,23 @@ class Apart(NamedTuple):
     kinds: list[list[Any]]
 
 
+def check(optimizer: Any) -> None:
+    """Raise ``ValueError`` for what is no optimizer of optax."""
+    usable = all(callable(getattr(optimizer, part, None)) for part in ("init", "update"))
+    allowed = "an optax.GradientTransformation"
+    checks.require(usable, "optimizer", optimizer, allowed, "Such as optax.sgd(0.1).")
+
+
 def by_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Return an optimizer that is given each layer of a network on its own.
 
     Parameters are stacked over the layers of a kind, (layers, …). Most optimizers do not notice, as
     they act entry by entry or by the norm of everything. Those that go by the norm, the shape or
     the rank of single arrays do: lamb, lars, muon, adafactor, adaptive_grad_clip, a mask by ndim.
-    ``training`` refuses them without this. Compile time grows with depth.
+    ``training`` refuses them without this. Compile time grows with depth. Raises ``ValueError`` for
+    what is no optimizer of optax.
     """
+    check(optimizer)
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params):
@@ -47,6 +56,7 @@ def by_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Return the optimizer with the standard promotion of types, which those of optax count on."""
+    check(optimizer)
     inner = optax.with_extra_args_support(optimizer)
 
     def standard(function):
@@ -65,6 +75,8 @@ def require(network: layers.Network, optimizer: optax.GradientTransformation) ->
     Its first updates, for normal parameters and gradients, must be finite, and to rounding the same
     whether equal layers are stacked or apart. Under vmap over learning rates neither is known.
     """
+    checks.instance("network", network, layers.Network)
+    check(optimizer)
     drawn = jax.eval_shape(network.init, jax.random.key(0))
     shapes = [{k: v for k, v in part.items() if k != "fixed"} for part in drawn]
     rng = np.random.default_rng(0)

@@ -249,8 +249,8 @@ def _scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
 
 def _unit(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
     """Return α and λ over √(α² + λ²)."""
-    checks.known("skip_scale", skip_scale)
-    checks.known("branch_scale", branch_scale)
+    checks.require_known("skip_scale", skip_scale)
+    checks.require_known("branch_scale", branch_scale)
     alpha, lam = _scales(skip_scale, branch_scale)
     norm = math.hypot(alpha, lam)
     return alpha / norm, lam / norm

@@ -66,7 +66,7 @@ def _inverse(curve: Curve, evaluate, target):
 
 def levels(q) -> np.ndarray:
     """Return the levels of a quantile, float64; NaN and what is not in [0, 1] are refused."""
-    levels = np.asarray(q, dtype=np.float64)
+    levels = checks.on_host("q", q)
     checks.require(bool(np.all((levels >= 0) & (levels <= 1))), "q", q, "in [0, 1]")
     return levels
 
@@ -90,18 +90,18 @@ def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Function
     log_cdf, log_sf = interpolate(lower), interpolate(upper)
 
     def sf(x):
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.on_host("x", x)
         below = -np.expm1(log_cdf(np.minimum(x, split))[0])
         return (alive * np.where(x <= split, below, np.exp(log_sf(np.maximum(x, split))[0])))[()]
 
     def cdf(x):
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.on_host("x", x)
         below = atom + alive * np.exp(log_cdf(np.minimum(x, split))[0])
         above = 1 - alive * np.exp(log_sf(np.maximum(x, split))[0])
         return np.where(x <= split, below, above)[()]
 
     def pdf(x):
-        x = np.asarray(x, dtype=np.float64)
+        x = checks.on_host("x", x)
         sides = (log_cdf(np.minimum(x, split)), log_sf(np.maximum(x, split)))
         below, above = (np.exp(value) * np.abs(slope) for value, slope in sides)
         return (alive * np.where(x <= split, below, above))[()]

@@ -65,8 +65,7 @@ def trainer(
     else, and before any training for a loss that does not fit the outputs.
     """
     checks.instance("network", network, layers.Network)
-    usable = all(callable(getattr(optimizer, part, None)) for part in ("init", "update"))
-    checks.require(usable, "optimizer", optimizer, "an optax.GradientTransformation")
+    optimizers.check(optimizer)
     checks.require(callable(loss), "loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
     optimizer = optimizers.promoting(optimizer)
@@ -202,7 +201,7 @@ def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
 
     Raises ``ValueError`` for leaves that are not of real floating point.
     """
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    leaves = [jnp.asarray(checks.array("leaf", leaf)) for leaf in jax.tree.leaves(tree)]
     for leaf in leaves:
         real = jnp.issubdtype(leaf.dtype, jnp.floating)
         allowed, instead = "a real floating type", "optax.masked leaves leaves out."
@@ -213,7 +212,9 @@ def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
 
 def layer_log_norms(network: layers.Network, tree: list[Any]) -> jax.Array:  # (depth,)
     """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a network."""
+    checks.instance("network", network, layers.Network)
     parts = optimizers.stacked(tree)
+    _check_parts("tree", parts, len(network.places()))
     return network.in_order([norms.log_squares(part["weight"]) for part in parts])
 
 
@@ -221,6 +222,11 @@ def jacobian_increments(
     network: layers.Network, params: list[Any], x: jax.Array, tangent: jax.Array
 ) -> jax.Array:  # (depth,)
     """Return ``probes.jvp_increments`` of a network at x, its equal layers scanned."""
+    checks.instance("network", network, layers.Network)
+    _check_parts("params", params, len(network.places()))
+    x = checks.vector("x", x, network.shape, zero=True)
+    x = jnp.asarray(x, checks.float_dtype(x))
+    tangent = jnp.asarray(checks.vector("tangent", tangent, network.shape), x.dtype)
 
     def step_of(kind):
         def step(carry, own):
@@ -235,12 +241,22 @@ def jacobian_increments(
 
 def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return what of the parameters of a network is trained, and what is fixed."""
+    _check_parts("params", params)
     return _parts(params, "fixed", False), _parts(params, "fixed", True)
 
 
 def join(params: list[Any], fixed: list[Any]) -> list[Any]:
     """Undo ``split``."""
+    _check_parts("params", params)
+    _check_parts("fixed", fixed, len(params))
     return [own | other for own, other in zip(params, fixed, strict=True)]
+
+
+def _check_parts(name: str, tree: Any, count: int | None = None) -> None:
+    """Require the parameters of a network, or a tree like them: a dictionary for each kind."""
+    allowed = "as network.init returns it: a list of" + (f" {count}" if count else "")
+    listed = isinstance(tree, list | tuple) and all(isinstance(part, dict) for part in tree)
+    checks.require(listed and count in (None, len(tree)), name, tree, f"{allowed} dictionaries")
 
 
 def _parts(tree: list[Any], name: str, mine: bool) -> list[Any]:

@@ -47,12 +47,18 @@ def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     The other half is left to the rounding of float32. All laws get as many cells as the one that
     needs most, and cubics where polynomials will not do for it.
 
-    tolerance: in [1e-9, 1]. Raises ``ValueError`` for others, and for a law that cubics on 2¹⁷
-    parts of a cell do not follow so closely.
+    tolerance: in [1e-9, 1]. Raises ``ValueError`` for others, for what is no law with a pdf, and
+    for a law that cubics on 2¹⁷ parts of a cell do not follow so closely.
     """
     allowed = "a number in [1e-9, 1]"
     tolerance = float(checks.real("tolerance", tolerance, allowed))
     checks.require(1e-9 <= tolerance <= 1, "tolerance", tolerance, allowed)
+    allowed = "a sequence of one or more laws, each with a cdf, a quantile and a pdf"
+    listed = isinstance(laws, Sequence) and len(laws) > 0
+    smooth = listed and all(
+        callable(getattr(law, part, None)) for law in laws for part in ("cdf", "quantile", "pdf")
+    )
+    checks.require(smooth, "laws", laws, allowed)
     for cells in FEW:
         rows = []
         for number, law in enumerate(laws):

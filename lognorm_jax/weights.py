@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import bits, checks
+from lognorm_jax import bits, checks, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Weights:
     """The law of one standardised weight: symmetric, E w = 0, E w² = 1.
 
     Two laws are equal if they are made by the same call, so a law may be a static argument of jit.
+    Those of this module are pickled as that call, and come back as the same object; one's own, if
+    its functions are those of a module.
 
-    Raises ``ValueError`` if ``moment(1)`` is not 1.
+    Raises ``ValueError`` if ``moment(1)`` is not 1, or a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
@@ -34,15 +36,21 @@ class Weights:
     moment: Callable[[int], Fraction]  # k -> E w^{2k}; ValueError where it is infinite
     atoms: bool = False  # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
     symmetric: bool = True  # whether −w has the law of w, as for every law of this module
+    # the call that pickle repeats, of a constructor of this module
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self):
-        checks.require(
-            abs(self.moment(1) - 1) < 1e-12,
-            f"moment(1) of {self.name}",
-            self.moment(1),
-            "1",
-            "Divide the sampler by the standard deviation of its draws.",
-        )
+        checks.text("name", self.name)
+        checks.function("sample", self.sample, "a function (key, shape, dtype) -> iid draws")
+        checks.function("moment", self.moment, "a function k -> E w^{2k}")
+        checks.flag("atoms", self.atoms)
+        checks.flag("symmetric", self.symmetric)
+        name, instead = f"moment(1) of {self.name}", "Divide the draws by their standard deviation."
+        second = checks.real(name, self.moment(1), "1", instead)
+        checks.require(abs(second - 1) < 1e-12, name, second, "1", instead)
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
 
     @property
     def kurtosis(self) -> Fraction:
@@ -50,9 +58,13 @@ class Weights:
         return self.moment(2)
 
 
-def _weights(name, sample, moment, atoms=False) -> Weights:
-    """Return a Weights whose ``moment`` refuses anything but an integer k ≥ 0."""
-    return Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), atoms)
+def _weights(call, name, sample, moment, atoms=False) -> Weights:
+    """Return a Weights that ``call``, a constructor and its arguments, makes.
+
+    Its ``moment`` refuses anything but an integer k ≥ 0.
+    """
+    law = Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), atoms)
+    return records.made_by(law, *call)
 
 
 @functools.cache
@@ -63,7 +75,7 @@ def normal() -> Weights:
     [1, 3, 15]
     """
     sample = functools.partial(bits.in_eights, jax.random.normal)
-    return _weights("normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
+    return _weights((normal,), "normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
 
 
 @functools.cache
@@ -74,7 +86,7 @@ def rademacher() -> Weights:
         one = jnp.ones((), dtype)
         return jnp.where(bits.packed(key, shape, 1) == 1, one, -one)
 
-    return _weights("rademacher", sample, lambda k: Fraction(1), atoms=True)
+    return _weights((rademacher,), "rademacher", sample, lambda k: Fraction(1), atoms=True)
 
 
 @functools.cache
@@ -93,7 +105,7 @@ def uniform() -> Weights:
         halves = bits.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
         return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
-    return _weights("uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))
+    return _weights((uniform,), "uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))
 
 
 @functools.cache
@@ -103,7 +115,7 @@ def laplace() -> Weights:
     def sample(key, shape, dtype):
         return jax.random.laplace(key, shape, dtype) * jnp.asarray(math.sqrt(0.5), dtype)
 
-    return _weights("laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k))
+    return _weights((laplace,), "laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k))
 
 
 def student_t(dof: float) -> Weights:
@@ -145,7 +157,7 @@ def _student_t(dof) -> Weights:
         angle = 2 * math.pi * jax.random.uniform(key_angle, shape, wide)
         return (radius * jnp.cos(angle)).astype(dtype)
 
-    return _weights(f"student_t({dof})", sample, moment)
+    return _weights((student_t, dof), f"student_t({dof})", sample, moment)
 
 
 def sparse(density: float, base: Weights | None = None) -> Weights:
@@ -175,4 +187,5 @@ def _sparse(density, base) -> Weights:
         return density ** (1 - k) * base.moment(k) if k else Fraction(1)
 
     atoms = base.atoms or density < 1
-    return _weights(f"sparse({density}, {base.name})", sample, moment, atoms)
+    call = (sparse, density, base)
+    return _weights(call, f"sparse({density}, {base.name})", sample, moment, atoms)

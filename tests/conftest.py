@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(config, items):
         host |= {"test_increments", "test_layering", "test_moments", "test_quadrature"}
         host |= {"test_readme", "test_runs", "test_statistical", "test_training_experiments"}
         host |= {"test_blocks", "test_network_experiments"}  # other libraries choose their own
+        host |= {"DESCRIPTION", "test_namespace", "test_packaging", "test_records"}
         samplers = {"test_weights", "test_masks", "test_transports"}
         items[:] = [
             item

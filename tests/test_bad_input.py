@@ -1,31 +1,45 @@
 """Bad input raises a ValueError that names the argument, the value and the allowed set."""
 
 import math
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lognorm_jax import (
+    activations,
+    datasets,
     ensembles,
     exact,
     laws,
+    losses,
     martingales,
     masks,
     moments,
     networks,
+    optimizers,
     paths,
     probes,
     sampling,
     summaries,
+    tables,
+    training,
+    transports,
     weights,
 )
 
 GOOD = ensembles.Ensemble((4, 3, 3), weights.normal(), masks.relu())
+SIGNS = ensembles.Ensemble((4, 3, 3), weights.rademacher(), masks.relu())
 NETWORK = networks.relu_mlp((4, 3, 3))
+PARAMS = NETWORK.init(jax.random.key(0))
 KEY = jax.random.key(0)
+NORMAL = laws.normal(0, 1)
+OUTPUTS = np.zeros((2, 3), np.float32)
 
 not_a_number = st.sampled_from(
     [math.nan, math.inf, -math.inf, 10**400, "1", None, True, [0.5], 1j, np.ones(2)]
@@ -40,6 +54,13 @@ not_a_count = st.one_of(st.integers(-9, 0), st.sampled_from([1.5, 100.0, "10", N
 not_a_probability = st.one_of(
     st.floats(max_value=0), st.floats(min_value=1, exclude_min=True), not_a_number
 )
+not_a_function = st.sampled_from([None, 3, "f", [1], math.nan, True, {}])
+not_a_name = st.sampled_from([None, 3, [1], b"w"])
+not_a_flag = st.sampled_from([None, 3, "x", math.nan])
+not_numbers = st.sampled_from(["a", None, 1j, {}, [None], [[1.0, 2.0], [3.0]], np.array(["a"])])
+not_an_optimizer = st.sampled_from([None, 3, "sgd", [1], optax.sgd, (1, 2)])
+not_a_network = st.sampled_from([None, 3, "x", networks.relu_mlp])
+not_params = st.sampled_from([None, 3, "x", [1], {}, math.nan])
 
 
 def spoilt(good, bad, place):
@@ -73,6 +94,27 @@ bad_masks = st.one_of(
     st.integers(0, 5).filter(lambda n: n != 2).map(lambda n: [masks.relu()] * n),
     st.sampled_from(["relu", None, 0.5, [masks.relu(), "relu"], weights.normal()]),
 )
+
+
+def _law(**fields):
+    """Return N(0, 1) with other fields."""
+    known = {"name": "mine", "cdf": NORMAL.cdf, "quantile": NORMAL.quantile}
+    return laws.Law(**(known | {"mean": 0.0, "variance": 1.0} | fields))
+
+
+def _weights(**fields):
+    law = weights.normal()
+    return weights.Weights(**({"name": "w", "sample": law.sample, "moment": law.moment} | fields))
+
+
+def _mask(**fields):
+    mask = masks.relu()
+    return masks.Mask(**({"name": "m", "sample": mask.sample, "moment": mask.moment} | fields))
+
+
+def _activation(**fields):
+    return activations.Activation(**({"name": "phi", "apply": jnp.tanh} | fields))
+
 
 CASES = {
     "widths": (bad_widths, lambda w: ensembles.Ensemble(w, weights.normal(), masks.relu())),
@@ -235,12 +277,209 @@ CASES = {
     ),
 }
 
+# what a user makes by hand
+CASES |= {
+    "name of weights": (not_a_name, lambda v: _weights(name=v)),
+    "sampler of weights": (not_a_function, lambda v: _weights(sample=v)),
+    "moment of weights": (not_a_function, lambda v: _weights(moment=v)),
+    "second moment of weights": (
+        st.sampled_from([None, "1", [1], 1j, math.nan, 2]),
+        lambda v: _weights(moment=lambda k: v),
+    ),
+    "atoms": (not_a_flag, lambda v: _weights(atoms=v)),
+    "symmetric": (not_a_flag, lambda v: _weights(symmetric=v)),
+    "base of sparse weights": (
+        st.sampled_from([3, "x", weights.normal, masks.relu()]),
+        lambda v: weights.sparse(0.5, v),
+    ),
+    "name of a mask": (not_a_name, lambda v: _mask(name=v)),
+    "sampler of a mask": (not_a_function, lambda v: _mask(sample=v)),
+    "moment of a mask": (not_a_function, lambda v: _mask(moment=v)),
+    "moments of a mask": (
+        st.sampled_from([None, "1", [1], math.nan, math.inf, -1, 0]),
+        lambda v: _mask(moment=lambda k: v if k else 0.5),
+    ),
+    "support": (
+        st.sampled_from(
+            [3, "x", [1], math.nan, True, {}, (), ((1,),), ((1, 0.5, 2),), ((1, -0.5),)]
+        )
+        | st.sampled_from(
+            [((0, 0.5), (1, 0.5)), ((1, math.nan),), ((1, "a"),), (("a", 0.5),), ((1, 0.4),)]
+        )
+        | st.sampled_from([((1, 0.75), (1, -0.25)), ((1, 0),)]),
+        lambda v: _mask(support=v),
+    ),
+    "mask that may be dead": (not_an_object, lambda v: masks.log_alive(v, 3)),
+    "width that may be dead": (not_a_width, lambda v: masks.log_alive(masks.relu(), v)),
+    "name of an activation": (not_a_name, lambda v: _activation(name=v)),
+    "activation itself": (not_a_function, lambda v: _activation(apply=v)),
+    "mask of an activation": (
+        st.sampled_from([3, "relu", [1], True, {}, masks.relu, weights.normal()]),
+        lambda v: _activation(mask=v),
+    ),
+    "homogeneous": (not_a_flag, lambda v: _activation(homogeneous=v)),
+    "name of a law": (not_a_name, lambda v: _law(name=v)),
+    "cdf": (not_a_function, lambda v: _law(cdf=v)),
+    "quantile": (not_a_function, lambda v: _law(quantile=v)),
+    "pdf": (not_a_function.filter(lambda v: v is not None), lambda v: _law(pdf=v)),
+    "sf": (not_a_function.filter(lambda v: v is not None), lambda v: _law(sf=v)),
+    "mean of a law": (
+        st.sampled_from([math.nan, math.inf, "1", None, True, [0.5], 1j, np.ones(2)]),
+        lambda v: _law(mean=v),
+    ),
+    "variance of a law": (
+        st.sampled_from([math.nan, -1, -math.inf, "1", None, True, [0.5], 1j, np.ones(2)]),
+        lambda v: _law(variance=v),
+    ),
+    "atom of a law": (not_a_number | st.sampled_from([-0.1, 1.1]), lambda v: _law(atom=v)),
+    "samples of a law": (
+        st.sampled_from([3, "x", [1], math.nan])
+        | st.sampled_from([[math.nan], [[1.0, 1.0]], [2.0, 1.0], []]).map(np.array),
+        lambda v: _law(samples=v),
+    ),
+}
+
+# functions of laws
+CASES |= {
+    f"{part} of {law.name}": (not_numbers, getattr(law, part))
+    for law in (NORMAL, laws.edgeworth([0, 1, 0.1]), laws.empirical([0.0]), exact.law(GOOD))
+    for part in ("cdf", "quantile", "sf", "pdf")
+}
+CASES |= {
+    "density of samples": (st.sampled_from([0.0, [0.0], np.ones(2)]), laws.empirical([0.0]).pdf),
+    "density of a law without": (st.sampled_from([0.0, np.ones(2)]), _law().pdf),
+    "cumulants": (
+        st.sampled_from([None, 3, "ab", [], [1], [1j, 1], [[0, 1], [0, 1]], {0: 1}, [[0], [1, 2]]])
+        | st.sampled_from([[0, -1], [0, 0], [0, math.nan], [math.nan, 1], [0, 1, 9], [0, 1, 0, 9]])
+        | st.just([0, 1, 0, 0, 0]),
+        laws.edgeworth,
+    ),
+    "curve": (not_an_object, lambda v: laws.tabulated("t", v, v, 0.0, 1.0)),
+    "laws of a transport": (
+        st.sampled_from([None, 3, "x", [], [None], NORMAL, {}, [laws.empirical([0.0])], [_law()]]),
+        transports.fit,
+    ),
+    "levels": (not_numbers | st.sampled_from([-0.1, 1.1, math.nan]), tables.levels),
+    "samples": (not_numbers, laws.empirical),
+}
+
+# theory
+CASES |= {
+    "cosine": (
+        not_numbers | st.sampled_from([2, -2, math.nan, math.inf, [2.0]]),
+        lambda v: activations.cosine_drift(v, 0.0, 1.0),
+    ),
+    "c_plus": (
+        not_a_number.filter(lambda v: v is not True),
+        lambda v: activations.cosine_drift(0.5, v, 1.0),
+    ),
+    "c_minus": (
+        not_a_number.filter(lambda v: v is not True),
+        lambda v: activations.cosine_drift(0.5, 1.0, v),
+    ),
+    "partitions": (
+        st.sampled_from([-1, 51, 1000, 10**400, math.nan, None, "3", 1.5, True, [3]]),
+        moments.partitions,
+    ),
+    "ragged direction": (
+        st.just([[1, 2], [3]]),
+        lambda v: moments.norm_moment(GOOD, 2, v),
+    ),
+    "listed width": (st.just([3]), lambda v: exact.increment_cumulants(v, masks.relu())),
+    "listed mask": (st.sampled_from([[1], {}]), lambda v: exact.increment_cumulants(4, v)),
+    "width of a point": (st.just(np.array(3)), networks.relu_mlp),
+    "no widths": (st.just([]), lambda v: ensembles.equal_beta(0.5, v)),
+    "increments": (
+        not_numbers,
+        lambda v: martingales.decompose(paths.Trace(v, None), GOOD),
+    ),
+    "trace without quartic": (
+        st.just(types.SimpleNamespace(increment=np.zeros(2))),
+        lambda v: martingales.decompose(v, SIGNS),
+    ),
+    "order of an expansion": (
+        st.sampled_from([0, 3, None, "2", 1.5, True, [1], math.nan, np.ones(2)]),
+        lambda v: martingales.expansion(GOOD, [0.5, 0.5], v),
+    ),
+}
+
+# training
+CASES |= {
+    "outputs": (
+        not_numbers | st.sampled_from([3.0, np.ones(2), np.ones((3, 3)), np.ones((2, 0))]),
+        lambda v: losses.cross_entropy(v, np.array([0, 1])),
+    ),
+    "outputs that are whole": (
+        st.just(np.ones((2, 3), int)),
+        lambda v: losses.cross_entropy(v, np.array([0, 1])),
+    ),
+    "labels": (
+        not_numbers
+        | st.sampled_from([3, [0, 3], [-1, 0], [5, 5], [0, 1, 2], [0.0, 1.0], [[0, 1]]])
+        | st.sampled_from([[0, 3], [-1, 0], [True, False]]).map(jnp.array),
+        lambda v: losses.cross_entropy(OUTPUTS, v),
+    ),
+    "probabilities": (
+        st.sampled_from([1.0, -1.0, math.nan, 0.5]).map(lambda v: np.full((2, 3), v, np.float32)),
+        lambda v: losses.cross_entropy(OUTPUTS, v),
+    ),
+    "outputs of an error": (
+        not_numbers | st.sampled_from([3.0, np.ones((2, 2))]),
+        lambda v: losses.squared_error(v, OUTPUTS),
+    ),
+    "targets": (
+        not_numbers | st.sampled_from([3.0, np.ones((2, 2))]),
+        lambda v: losses.squared_error(OUTPUTS, v),
+    ),
+    "optimizer by layer": (not_an_optimizer, optimizers.by_layer),
+    "optimizer promoted": (not_an_optimizer, optimizers.promoting),
+    "optimizer": (not_an_optimizer, lambda v: optimizers.require(NETWORK, v)),
+    "optimizer of a trainer": (
+        not_an_optimizer,
+        lambda v: training.trainer(NETWORK, v, losses.squared_error, 2),
+    ),
+    "network to train": (not_a_network, lambda v: optimizers.require(v, optax.sgd(0.1))),
+    "distance": (
+        not_a_number | st.sampled_from([-1, 1e200]),
+        lambda v: datasets.clouds(KEY, 4, 2, distance=v),
+    ),
+    "inputs": (
+        st.sampled_from([None, 3, "x", [], [[1, 2], [3]], {}, np.ones((3, 4))]),
+        lambda v: datasets.batches(KEY, v, np.zeros(8, int), 2, 4),
+    ),
+    "leaf": (
+        st.sampled_from(["a", 3, [1j], [True], {"a": "b"}, [np.zeros(2, int)]]),
+        training.leaf_log_norms,
+    ),
+    "network of norms": (not_a_network, lambda v: training.layer_log_norms(v, PARAMS)),
+    "tree of norms": (not_params, lambda v: training.layer_log_norms(NETWORK, v)),
+    "network of increments": (
+        not_a_network,
+        lambda v: training.jacobian_increments(v, PARAMS, np.ones(4), np.ones(4)),
+    ),
+    "params of increments": (
+        not_params,
+        lambda v: training.jacobian_increments(NETWORK, v, np.ones(4), np.ones(4)),
+    ),
+    "x of increments": (
+        not_numbers | st.sampled_from([np.ones(3), np.ones((4, 1)), [math.nan] * 4]),
+        lambda v: training.jacobian_increments(NETWORK, PARAMS, v, np.ones(4)),
+    ),
+    "tangent of increments": (
+        not_numbers | bad_vector,
+        lambda v: training.jacobian_increments(NETWORK, PARAMS, np.ones(4), v),
+    ),
+    "params to split": (not_params.filter(lambda v: v != {}), training.split),
+    "params to join": (not_params.filter(lambda v: v != {}), lambda v: training.join(v, v)),
+    "parts of different networks": (st.just([]), lambda v: training.join(PARAMS, v)),
+}
+
 
 @pytest.mark.parametrize("name", CASES)
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_exact_bad_input_is_refused(name, data):
-    """Some sixty arguments, with up to 15 bad values each."""
+    """Some 150 arguments, with up to 15 bad values each."""
     bad, call = CASES[name]
     value = data.draw(bad)
     with pytest.raises(ValueError, match=r"(?s) = .*must be "):
@@ -262,11 +501,34 @@ def test_exact_bad_input_is_refused(name, data):
         (lambda: paths.dense(GOOD)(jax.random.PRNGKey(0)), r"key = .*jax.random.key\(seed\)"),
         (lambda: paths.dense(GOOD)(jax.random.split(KEY, 2)), r"key.shape = \(2,\): .*vmap"),
         (lambda: weights.student_t(4), r"dof = .*fourth moment is finite.*weights.laplace"),
+        (lambda: _activation(mask="relu"), r"mask = 'relu': must be None or a Mask.*masks.relu()"),
+        (lambda: _weights(sample=None), r"sample = None: must be .*\(key, shape, dtype\)"),
+        (lambda: _law(variance=-1), r"variance = -1: must be a number ≥ 0"),
+        (lambda: laws.empirical([0.0]).pdf(0.0), r"law.pdf = None: .*Take law.cdf"),
+        (lambda: jax.jit(NORMAL.cdf)(0.0), r"x = .*functions of the host.*outside of jit"),
+        (
+            lambda: losses.cross_entropy(OUTPUTS, np.array([0, 3])),
+            r"(?s)targets = .*: must be labels in \[0, 3\)",
+        ),
+        (lambda: optimizers.by_layer("sgd"), r"optimizer = 'sgd': .*GradientTransf.*optax.sgd\("),
+        (lambda: activations.cosine_drift(2, 0, 1), r"cosine = .*: must be numbers in \[−1, 1\]"),
+        (lambda: moments.partitions(1000), r"k = 1000: must be an integer in 0…50"),
     ],
 )
 def test_exact_errors_teach(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_exact_labels_are_looked_at_only_where_they_are_known():
+    """Under jit the loss is that of optax, operation by operation."""
+    labels = np.array([0, 3])
+    optax_loss = optax.losses.softmax_cross_entropy_with_integer_labels
+    both = [
+        str(jax.make_jaxpr(loss)(OUTPUTS, labels)) for loss in (losses.cross_entropy, optax_loss)
+    ]
+    assert both[0] == both[1]
+    assert np.isnan(jax.jit(losses.cross_entropy)(OUTPUTS, labels)[1])
 
 
 def test_exact_long_values_are_cut():

@@ -56,6 +56,8 @@ def test_exact_a_support_must_have_the_moments():
         with pytest.raises(ValueError, match=r"moment\([01]\) of .*must be that of its support"):
             masks.Mask("mine", relu.sample, relu.moment, support)
     assert masks.Mask("mine", relu.sample, relu.moment, ((1.0, 0.5),)).support == ((1.0, 0.5),)
+    listed = masks.Mask("mine", relu.sample, relu.moment, [[1.0, 0.5]])
+    assert listed.support == ((1.0, 0.5),) and hash(listed)
 
 
 def test_exact_numpy_numbers_are_numbers():
