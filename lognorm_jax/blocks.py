@@ -4,8 +4,9 @@ Nothing here imports a framework: Flax NNX and Equinox modules are callables wit
 Linen modules have ``bind`` and ``apply``.
 """
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,23 @@ import numpy as np
 from lognorm_jax import checks
 
 COLLECTIONS = ("params", "batch_stats", "constants")  # some of which Linen variables have
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Callables applied in turn, as one: a layer whose parts are known."""
+
+    parts: tuple[Callable[[jax.Array], jax.Array], ...]
+
+    @property
+    def __name__(self) -> str:
+        """The joint name of the parts."""
+        return ", ".join(map(name_of, self.parts))
+
+    def __call__(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 def blocks(
@@ -71,10 +89,19 @@ def same(
 
     >>> same([abs, lambda x: 2 * x], lambda x: 2 * abs(x), -3.0)
     """
-    wanted, found = np.asarray(model(x)), x
-    for layer in layers:
-        found = layer(found)
-    found = np.asarray(found)
+    allowed = "a sequence of callables x -> x"
+    checks.require(isinstance(layers, Iterable), "layers", layers, allowed)
+    layers = list(layers)
+    for i, layer in enumerate(layers):
+        checks.require(callable(layer), f"layers[{i}]", layer, "a callable x -> x")
+    instead = "For a Linen module: lambda x: module.apply(variables, x)."
+    checks.require(callable(model), "model", model, "a callable x -> output", instead)
+    checks.vector("x", x, None, zero=True)
+    allowed = "a finite number ≥ 0"
+    rtol = float(checks.real("rtol", rtol, allowed))
+    checks.require(rtol >= 0, "rtol", rtol, allowed)
+    wanted = np.asarray(model(x))
+    found = np.asarray(chain(layers)(x))
     allowed = f"that of the model, {wanted.shape}"
     checks.require(found.shape == wanted.shape, "shape of the last layer", found.shape, allowed)
     apart = float(np.max(np.abs(found - wanted), initial=0))
@@ -119,16 +146,17 @@ def named(layer: Callable, name: str) -> Callable:
 
 def chain(layers: Sequence[Callable]) -> Callable:
     """Return callables applied in turn, as one, of their joint name."""
-    if len(layers) == 1:
-        return layers[0]
+    return layers[0] if len(layers) == 1 else Chain(tuple(p for one in layers for p in parts(one)))
 
-    def apply(x):
-        for layer in layers:
-            x = layer(x)
-        return x
 
-    apply.__name__ = ", ".join(layer.__name__ for layer in layers)
-    return apply
+def parts(layer: Callable) -> tuple[Callable, ...]:
+    """Return the callables that a chain applies in turn; any other layer is one part."""
+    return layer.parts if isinstance(layer, Chain) else (layer,)
+
+
+def name_of(layer: Callable) -> str:
+    """Return the name of a function, or that of the class of an object."""
+    return getattr(layer, "__name__", type(layer).__name__)
 
 
 def _attribute(model: Any) -> Callable[[str, str], Any]:

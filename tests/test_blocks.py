@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import blocks, probes
+from lognorm_jax import blocks, probes, shapes
 
 SHAPES = ((6, 5), (5, 5), (5, 4))
 WEIGHTS = [np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate(SHAPES)]
@@ -189,3 +189,42 @@ def test_exact_blocks_that_leave_something_out_are_told_from_the_model():
         blocks.same(layers[:1], lambda x: 2 * abs(x), -X)
     with pytest.raises(ValueError, match="shape of the last layer"):
         blocks.same(layers, lambda x: x[:2], X)
+    for name, arguments in (
+        ("layers", (None, abs, X)),
+        (r"layers\[1\]", ([abs, None], abs, X)),
+        ("model", (layers, None, X)),
+        (r"x\.dtype", (layers, abs, None)),
+        ("rtol", (layers, abs, X, None)),
+        ("rtol", (layers, abs, X, -1)),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} = "):
+            blocks.same(*arguments)
+
+
+def test_exact_chains_know_their_parts():
+    inner = blocks.chain([abs, jnp.sin])
+    outer = blocks.chain([inner, jnp.cos])
+    assert blocks.parts(outer) == (abs, jnp.sin, jnp.cos) and blocks.parts(abs) == (abs,)
+    assert blocks.name_of(outer) == "abs, sin, cos" and blocks.chain([abs]) is abs
+    assert outer(-2.0) == jnp.cos(jnp.sin(2.0))
+    equinox = pytest.importorskip("equinox")
+    linear = equinox.nn.Linear(2, 2, key=jax.random.key(0))
+    assert blocks.name_of(blocks.chain([linear, abs])) == "Linear, abs"
+
+
+def test_exact_pools_of_the_frameworks_are_fixed_changes_of_shape():
+    nn = pytest.importorskip("flax.linen")
+    eqx = pytest.importorskip("equinox")
+    image = jax.ShapeDtypeStruct((6, 6, 4), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):  # as the frameworks need it
+        for pool in (
+            lambda x: nn.avg_pool(x, (2, 2), (2, 2)),
+            lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False),
+            lambda x: nn.max_pool(x, (2, 2), (2, 2)),
+            eqx.nn.AvgPool2d(2, 2),
+            eqx.nn.MaxPool2d(2, 2),
+            eqx.nn.AdaptiveAvgPool2d(2),
+        ):
+            assert shapes.is_fixed(pool, image)
+    linear = eqx.nn.Linear(4, 3, key=jax.random.key(0))
+    assert not shapes.is_fixed(jax.vmap(jax.vmap(linear)), image)
