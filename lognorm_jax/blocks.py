@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lognorm_jax import checks
+from lognorm_jax import checks, frameworks
 
 COLLECTIONS = ("params", "batch_stats", "constants")  # some of which Linen variables have
 
@@ -58,6 +58,7 @@ def blocks(
     listed = isinstance(names, Sequence) and not isinstance(names, str) and len(names) >= 1
     allowed = "a sequence of paths, functions and tuples of these"
     checks.require(listed, "names", names, allowed)
+    frameworks.refuse_torch("model", model)
     made = "an instance of a module, such as Model(nnx.Rngs(key))"
     checks.require(not isinstance(model, type), "model", model, made, "This is its class.")
     linen = variables is not None or example is not None
@@ -203,7 +204,8 @@ def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any
         try:
             model.apply(variables, example, capture_intermediates=note, mutable=["intermediates"])
         except Exception as error:  # of any kind: it is the model that raised it
-            raise ValueError(f"example of shape {np.shape(example)}: {error}") from error
+            text = f"example of shape {np.shape(example)}: {error}"
+            raise ValueError(" ".join([text, frameworks.way_out(error)]).rstrip()) from error
 
     def find(path, place):
         key = re.sub(r"\[(-?\d+)\]", r"_\1", path)

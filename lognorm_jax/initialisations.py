@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, shapes
+from lognorm_jax import checks, frameworks, shapes
 
 
 def inputs_of(inputs: Any) -> jax.Array:
     """Return inputs as an array (count, *shape of an input), of floating type."""
+    frameworks.refuse_torch("inputs", inputs)
     inputs = checks.vector("inputs", inputs, None, zero=True)
     batch = np.ndim(inputs) >= 2 and len(inputs) >= 1
     checks.require(batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)")
@@ -24,6 +25,7 @@ def inputs_of(inputs: Any) -> jax.Array:
 
 def first(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
     """Return a first list of layers, and the shape that they reach; refuse what gives no lists."""
+    frameworks.refuse_torch("layers", layers)
     allowed = "a function key -> list of callables x -> x, or such a list"
     instead = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
     iterable = isinstance(layers, Iterable)
@@ -34,6 +36,7 @@ def first(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], ja
         first, second = layers(key), layers(jax.random.fold_in(key, 1))
     except Exception as error:  # of any kind: it is the function that raised it
         raise ValueError(f"layers(key): {error}\nlayers must be {allowed}. {instead}") from error
+    frameworks.refuse_torch("layers(key)", first)
     checks.require(isinstance(first, Iterable), "layers(key)", first, "a list", instead)
     first, reached = followed(first, x)
     one, other = x, x

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import blocks, checks
+from lognorm_jax import blocks, checks, frameworks
 
 
 class Piece(NamedTuple):
@@ -33,16 +33,14 @@ def follow(layers: Sequence[Any], x: jax.Array) -> jax.ShapeDtypeStruct:
     """Return the shape of the output; raise ``ValueError``, naming the first layer that fails."""
     reached = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
+        frameworks.refuse_torch(f"layers[{place}]", layer)
         checks.require(callable(layer), f"layers[{place}]", layer, "a callable x -> x")
         before = f"{label(place, layer)} for an input of shape {reached.shape}"
         try:
             after = jax.eval_shape(layer, reached)
         except Exception as error:  # of any kind: it is the layer that raised it
             text = str(error).rstrip(". \n")
-            raise ValueError(
-                f"{before}: {text}. Each layer must take the output of the one before, for one "
-                "input, by itself: without a key, and without state that it changes."
-            ) from error
+            raise ValueError(f"{before}: {text}. {_way_out(error, layer, reached)}") from error
         floating = hasattr(after, "dtype") and jnp.issubdtype(after.dtype, jnp.floating)
         allowed = "one array of floating point, not empty"
         checks.require(floating and after.size > 0, f"output of {before}", after, allowed)
@@ -163,3 +161,19 @@ def _treats_all_alike(layer: Any, before: jax.ShapeDtypeStruct) -> bool:
         shifts = np.abs((above - at) - (back - below)).max() <= rounding
         scales = np.abs((far - zero) - 8 * (at - zero)).max() <= 8 * rounding
     return bool(shifts and scales)
+
+
+def _way_out(error: Exception, layer: Any, x: jax.ShapeDtypeStruct) -> str:
+    """Return what to do about a layer that cannot take x."""
+    if known := frameworks.way_out(error):
+        return known
+    with contextlib.suppress(Exception):
+        jax.eval_shape(layer, jax.ShapeDtypeStruct(x.shape, jnp.int32))
+        return (
+            "It takes integers, as an embedding does, which cannot be differentiated: start after "
+            "it, and give the embedded inputs."
+        )
+    return (
+        "Each layer must take the output of the one before, for one input, by itself: without a "
+        "key, and without state that it changes."
+    )

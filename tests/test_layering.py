@@ -11,6 +11,7 @@ LEVELS = [
     {
         "bits",
         "datasets",
+        "frameworks",
         "losses",
         "norms",
         "runs",
