@@ -4,16 +4,34 @@ Nothing here imports a framework: Flax NNX and Equinox modules are callables wit
 Linen modules have ``bind`` and ``apply``.
 """
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from lognorm_jax import checks
+from lognorm_jax import checks, frameworks
 
 COLLECTIONS = ("params", "batch_stats", "constants")  # some of which Linen variables have
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Callables applied in turn, as one: a layer whose parts are known."""
+
+    parts: tuple[Callable[[jax.Array], jax.Array], ...]
+
+    @property
+    def __name__(self) -> str:
+        """The joint name of the parts."""
+        return ", ".join(map(name_of, self.parts))
+
+    def __call__(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 def blocks(
@@ -40,6 +58,7 @@ def blocks(
     listed = isinstance(names, Sequence) and not isinstance(names, str) and len(names) >= 1
     allowed = "a sequence of paths, functions and tuples of these"
     checks.require(listed, "names", names, allowed)
+    frameworks.refuse_torch("model", model)
     made = "an instance of a module, such as Model(nnx.Rngs(key))"
     checks.require(not isinstance(model, type), "model", model, made, "This is its class.")
     linen = variables is not None or example is not None
@@ -71,10 +90,19 @@ def same(
 
     >>> same([abs, lambda x: 2 * x], lambda x: 2 * abs(x), -3.0)
     """
-    wanted, found = np.asarray(model(x)), x
-    for layer in layers:
-        found = layer(found)
-    found = np.asarray(found)
+    allowed = "a sequence of callables x -> x"
+    checks.require(isinstance(layers, Iterable), "layers", layers, allowed)
+    layers = list(layers)
+    for i, layer in enumerate(layers):
+        checks.require(callable(layer), f"layers[{i}]", layer, "a callable x -> x")
+    instead = "For a Linen module: lambda x: module.apply(variables, x)."
+    checks.require(callable(model), "model", model, "a callable x -> output", instead)
+    checks.vector("x", x, None, zero=True)
+    allowed = "a finite number ≥ 0"
+    rtol = float(checks.real("rtol", rtol, allowed))
+    checks.require(rtol >= 0, "rtol", rtol, allowed)
+    wanted = np.asarray(model(x))
+    found = np.asarray(chain(layers)(x))
     allowed = f"that of the model, {wanted.shape}"
     checks.require(found.shape == wanted.shape, "shape of the last layer", found.shape, allowed)
     apart = float(np.max(np.abs(found - wanted), initial=0))
@@ -119,16 +147,17 @@ def named(layer: Callable, name: str) -> Callable:
 
 def chain(layers: Sequence[Callable]) -> Callable:
     """Return callables applied in turn, as one, of their joint name."""
-    if len(layers) == 1:
-        return layers[0]
+    return layers[0] if len(layers) == 1 else Chain(tuple(p for one in layers for p in parts(one)))
 
-    def apply(x):
-        for layer in layers:
-            x = layer(x)
-        return x
 
-    apply.__name__ = ", ".join(layer.__name__ for layer in layers)
-    return apply
+def parts(layer: Callable) -> tuple[Callable, ...]:
+    """Return the callables that a chain applies in turn; any other layer is one part."""
+    return layer.parts if isinstance(layer, Chain) else (layer,)
+
+
+def name_of(layer: Callable) -> str:
+    """Return the name of a function, or that of the class of an object."""
+    return getattr(layer, "__name__", type(layer).__name__)
 
 
 def _attribute(model: Any) -> Callable[[str, str], Any]:
@@ -175,7 +204,8 @@ def _linen(model: Any, variables: Any, example: Any) -> Callable[[str, str], Any
         try:
             model.apply(variables, example, capture_intermediates=note, mutable=["intermediates"])
         except Exception as error:  # of any kind: it is the model that raised it
-            raise ValueError(f"example of shape {np.shape(example)}: {error}") from error
+            text = f"example of shape {np.shape(example)}: {error}"
+            raise ValueError(" ".join([text, frameworks.way_out(error)]).rstrip()) from error
 
     def find(path, place):
         key = re.sub(r"\[(-?\d+)\]", r"_\1", path)

@@ -5,7 +5,6 @@ renormalised after each, so that products of any depth neither overflow nor vani
 what they do over fresh initialisations of a model.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, norms, reports, sampling
+from lognorm_jax import checks, initialisations, norms, reports, sampling, shapes
 
 KINDS = ("jvp", "vjp", "activations")
 
@@ -46,15 +45,8 @@ def jvp_increments(
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
-    layers, x = _started(layers, x)
-    tangent = norms.unit(checks.vector("tangent", tangent, x.shape))
-    tangent = jnp.asarray(tangent).astype(x.dtype)
-    increments = []
-    for i, layer in enumerate(layers):
-        with _naming(i, layer):
-            x, tangent, increment = jvp_step(layer, x, tangent)
-        increments.append(increment)
-    return norms.lasting(jnp.stack(increments))
+    layers, x, _ = _started(layers, x)
+    return _jvp(layers, shapes.labels(layers), x, _unit("tangent", tangent, x))
 
 
 def vjp_increments(
@@ -68,21 +60,8 @@ def vjp_increments(
     the cotangent back to the first; NaN where the output is not finite. Costs one vjp of the
     network. Raises as ``jvp_increments``.
     """
-    layers, x = _started(layers, x)
-    pulls = []
-    for i, layer in enumerate(layers):
-        with _naming(i, layer):
-            x, pull = jax.vjp(layer, x)
-        pulls.append((pull, x))
-    cotangent = norms.unit(checks.vector("cotangent", cotangent, x.shape))
-    cotangent = jnp.asarray(cotangent).astype(x.dtype)
-    increments = []
-    for i, (pull, output) in reversed(list(enumerate(pulls))):
-        with _naming(i, layers[i]):
-            increment, unit = norms.normalise(pull(cotangent)[0])
-        increments.append(_told(increment, cotangent, output))
-        cotangent = unit
-    return jnp.stack(increments[::-1])
+    layers, x, reached = _started(layers, x)
+    return _vjp(layers, shapes.labels(layers), x, _unit("cotangent", cotangent, reached))
 
 
 def activation_increments(
@@ -93,15 +72,8 @@ def activation_increments(
     layers, x: as for ``jvp_increments``, and x not zero. −inf from the layer whose output is zero
     on. Raises as ``jvp_increments``.
     """
-    layers, x = _started(layers, x)
-    x = checks.vector("x", x, None)
-    sizes = [norms.normalise(x)[0]]
-    for layer in layers:
-        x = layer(x)
-        sizes.append(jnp.where(jnp.isneginf(sizes[-1]), -jnp.inf, norms.normalise(x)[0]))
-    before, after = jnp.stack(sizes[:-1]), jnp.stack(sizes[1:])
-    dead = jnp.isneginf(after)
-    return jnp.where(dead, -jnp.inf, after - jnp.where(dead, 0, before))
+    layers, x, _ = _started(layers, x)
+    return _activations(layers, shapes.labels(layers), checks.vector("x", x, None))
 
 
 def probe(
@@ -128,58 +100,81 @@ def probe(
     normal one a sample. factor > 1: by how much the root mean square of a coordinate may change;
     see ``reports.Report.verdict``. options: of ``sampling.sample``.
 
+    The verdict leaves out fixed changes of shape, such as pooling, which average a random direction
+    away whatever the weights (``shapes.is_fixed``). For that they have to be layers of their own,
+    or parts of a tuple in ``blocks.blocks``: inside a layer with weights they count as part of it.
+
     Raises ``ValueError``, naming the layer, where one cannot take what reaches it, or gives numbers
     that are not finite; and for a function of the key that does not depend on it.
     """
     checks.require(isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {KINDS}")
     num_samples = checks.integer("num_samples", num_samples, 100)
-    allowed = "a number > 1"
-    factor = float(checks.real("factor", factor, allowed))
-    checks.require(factor > 1, "factor", factor, allowed)
-    inputs = checks.vector("inputs", inputs, None, zero=True)
-    batch = np.ndim(inputs) >= 2 and len(inputs) >= 1
-    checks.require(batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)")
-    inputs = jnp.asarray(inputs, checks.float_dtype(inputs))
-    checks.vector("inputs", inputs, None, zero=True)
-    first, reached = _drawn(layers, checks.typed_key(key), inputs[0])
-    draw = layers if callable(layers) else lambda key: layers
-    shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[kind]
+    factor = reports.above_one(factor)
+    inputs = initialisations.inputs_of(inputs)
+    first, reached = initialisations.first(layers, checks.typed_key(key), inputs[0])
     if direction is not None:
+        shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[kind]
         direction = checks.vector("direction", direction, shape)
+    draw = initialisations.drawing(layers if callable(layers) else first, inputs)
+    pieces = shapes.plan(first, inputs[0])
+    path = _path(draw, kind, direction, reached, shapes.labels(first), pieces)
 
-    def drawn(key):
-        key_layers, key_input, key_direction = jax.random.split(key, 3)
-        x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
-        return list(draw(key_layers)), x, key_direction
-
-    def path(key):
-        fresh, x, key_direction = drawn(key)
-        if kind == "activations":
-            return activation_increments(fresh, x)
-        along = direction
-        if along is None:
-            along = jax.random.normal(key_direction, shape, x.dtype)
-        return (jvp_increments if kind == "jvp" else vjp_increments)(fresh, x, along)
-
-    def finite(key):
-        fresh, x, _ = drawn(key)
-        outputs = [x := layer(x) for layer in fresh]
-        return jnp.stack([jnp.all(jnp.isfinite(output)) for output in outputs])
-
-    increments = np.asarray(sampling.sample(path, key, num_samples, **options), np.float64)
-    names = [f"{i}: {_name(layer)}" for i, layer in enumerate(first)]
+    measured = np.asarray(sampling.sample(path, key, num_samples, **options), np.float64)
+    increments, names = shapes.whole(measured, pieces), shapes.names(first, pieces)
     bad = np.isnan(increments) | (increments == np.inf)
     if bad.any():
         drawn_alike = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        outputs = ~sampling.sample(finite, key, num_samples, **drawn_alike)
-        places = np.flatnonzero((outputs if outputs.any() else bad).any(0))
-        place = places[-1 if kind == "vjp" and not outputs.any() else 0]
-        raise ValueError(
-            f"layers[{place}] ({names[place]}): its output, or its derivative, is not finite, for "
-            f"{bad.any(1).mean():.1%} of the samples."
-        )
-    growth = np.log(reached.size / inputs[0].size) * (-1 if kind == "vjp" else 1)
-    return reports.report(increments, names, growth, factor)
+        outputs = ~sampling.sample(initialisations.finite(draw), key, num_samples, **drawn_alike)
+        _refuse(bad, outputs, names, backwards=kind == "vjp")
+
+    weighted = [not piece.fixed for piece in pieces]
+    growth = sum(piece.growth for piece in pieces if not piece.fixed)
+    judged = measured[:, weighted].sum(1)
+    return reports.report(increments, names, -growth if kind == "vjp" else growth, factor, judged)
+
+
+def _jvp(
+    layers: Sequence[Callable], labels: Sequence[str], x: jax.Array, tangent: jax.Array
+) -> jax.Array:
+    """Return the increments of a unit tangent, naming the layer that has no derivative."""
+    increments = []
+    for layer, label in zip(layers, labels, strict=True):
+        with shapes.naming(label):
+            x, tangent, increment = jvp_step(layer, x, tangent)
+        increments.append(increment)
+    return norms.lasting(jnp.stack(increments))
+
+
+def _vjp(
+    layers: Sequence[Callable], labels: Sequence[str], x: jax.Array, cotangent: jax.Array
+) -> jax.Array:
+    """Return the increments of a unit cotangent, naming the layer that has no derivative."""
+    pulls = []
+    for layer, label in zip(layers, labels, strict=True):
+        with shapes.naming(label):
+            x, pull = jax.vjp(layer, x)
+        pulls.append((pull, x, label))
+    increments = []
+    for pull, output, label in reversed(pulls):
+        with shapes.naming(label):
+            increment, unit = norms.normalise(pull(cotangent)[0])
+        increments.append(_told(increment, cotangent, output))
+        cotangent = unit
+    return jnp.stack(increments[::-1])
+
+
+def _activations(
+    layers: Sequence[Callable], labels: Sequence[str], x: jax.Array, direction: None = None
+) -> jax.Array:
+    """Return the increments of the activations; they have no direction."""
+    sizes = [norms.normalise(x)[0]]
+    for layer, label in zip(layers, labels, strict=True):
+        with shapes.naming(label):
+            x = layer(x)
+        sizes.append(jnp.where(jnp.isneginf(sizes[-1]), -jnp.inf, norms.normalise(x)[0]))
+    before, after = jnp.stack(sizes[:-1]), jnp.stack(sizes[1:])
+    dead = jnp.isneginf(after)
+    return jnp.where(dead, -jnp.inf, after - jnp.where(dead, 0, before))
 
 
 def _told(increment: jax.Array, unit: jax.Array, output: jax.Array) -> jax.Array:
@@ -190,73 +185,51 @@ def _told(increment: jax.Array, unit: jax.Array, output: jax.Array) -> jax.Array
     return jnp.where(jnp.all(jnp.isfinite(output)), increment, jnp.nan)
 
 
-@contextlib.contextmanager
-def _naming(place: int, layer: Callable):
-    """Raise ``ValueError``, naming the layer, where it cannot be differentiated."""
-    try:
-        yield
-    except Exception as error:  # of any kind: it is the layer that raised it
-        raise ValueError(f"layers[{place}] ({_name(layer)}): {error}") from error
+def _unit(name: str, value: Any, like: Any) -> jax.Array:
+    """Return a vector of the shape and type of another, checked and divided by its norm."""
+    return jnp.asarray(norms.unit(checks.vector(name, value, like.shape))).astype(like.dtype)
 
 
-def _drawn(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], Any]:
-    """Return a first list of layers, and the shape that they reach; refuse what gives no lists."""
-    allowed = "a function key -> list of callables x -> x, or such a list"
-    instead = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
-    iterable = isinstance(layers, Iterable)
-    checks.require(callable(layers) or iterable, "layers", layers, allowed, instead)
-    if not callable(layers):
-        return list(layers), follow(list(layers), x)
-    try:
-        first, second = layers(key), layers(jax.random.fold_in(key, 1))
-    except Exception as error:  # of any kind: it is the function that raised it
-        raise ValueError(f"layers(key): {error}\nlayers must be {allowed}. {instead}") from error
-    checks.require(isinstance(first, Iterable), "layers(key)", first, "a list", instead)
-    first, second = list(first), list(second)
-    reached = follow(first, x)
-    one, other = x, x
-    for a, b in zip(first, second, strict=True):
-        one, other = a(one), b(other)
-    fresh = not bool(jnp.all(one == other)) or not bool(jnp.any(one))
-    allowed = "a fresh initialisation for each key"
-    instead = "It gives the same for all. For a model as it is give the list itself."
-    checks.require(fresh, "layers", layers, allowed, instead)
-    return first, reached
-
-
-def _name(layer: Callable) -> str:
-    """Return the name of a function, or that of the class of an object."""
-    return getattr(layer, "__name__", type(layer).__name__)
-
-
-def _started(layers: Any, x: Any) -> tuple[list[Callable], jax.Array]:
-    """Return the layers as a list and x as an array, each layer able to take what reaches it."""
+def _started(layers: Any, x: Any) -> tuple[list[Callable], jax.Array, jax.ShapeDtypeStruct]:
+    """Return the layers as a list, x as an array, and the shape that it reaches."""
     checks.require(isinstance(layers, Iterable), "layers", layers, "a sequence of callables x -> x")
-    layers = list(layers)
-    checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
     x = checks.vector("x", x, None, zero=True)
     x = checks.vector("x", jnp.asarray(x, checks.float_dtype(x)), None, zero=True)
-    follow(layers, x)
-    return layers, x
+    layers, reached = initialisations.followed(layers, x)
+    return layers, x, reached
 
 
-def follow(layers: Sequence[Callable], x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Return the shape of the output; raise ``ValueError``, naming the first layer that fails."""
-    reached = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    for i, layer in enumerate(layers):
-        checks.require(callable(layer), f"layers[{i}]", layer, "a callable x -> x")
-        name = _name(layer)
-        own = f" ({name})" if name != "<lambda>" else ""
-        before = f"layers[{i}]{own} for an input of shape {reached.shape}"
-        try:
-            reached = jax.eval_shape(layer, reached)
-        except Exception as error:  # of any kind: it is the layer that raised it
-            text = str(error).rstrip(". \n")
-            raise ValueError(
-                f"{before}: {text}. Each layer must take the output of the one before, for one "
-                "input, by itself: without a key, and without state that it changes."
-            ) from error
-        floating = hasattr(reached, "dtype") and jnp.issubdtype(reached.dtype, jnp.floating)
-        allowed = "one array of floating point, not empty"
-        checks.require(floating and reached.size > 0, f"output of {before}", reached, allowed)
-    return reached
+def _path(
+    draw: Callable,
+    kind: str,
+    direction: Any,
+    reached: jax.ShapeDtypeStruct,
+    labels: Sequence[str],
+    pieces: Sequence[shapes.Piece],
+) -> Callable[[jax.Array], jax.Array]:
+    """Return key -> the increments of the pieces, in one drawn direction."""
+    follow = {"jvp": _jvp, "vjp": _vjp, "activations": _activations}[kind]
+    of_pieces = [labels[piece.place] for piece in pieces]
+
+    def path(key):
+        layers, x, key_direction = draw(key)
+        along = None
+        if kind != "activations":
+            like = x if kind == "jvp" else reached
+            along = direction
+            if along is None:
+                along = jax.random.normal(key_direction, like.shape, x.dtype)
+            along = _unit("direction", along, like)
+        return follow(shapes.cut(layers, pieces), of_pieces, x, along)
+
+    return path
+
+
+def _refuse(bad: np.ndarray, outputs: np.ndarray, names: Sequence[str], backwards: bool) -> None:
+    """Raise ``ValueError`` for increments that are not finite, naming the layer they come from."""
+    places = np.flatnonzero((outputs if outputs.any() else bad).any(0))
+    place = places[-1 if backwards and not outputs.any() else 0]
+    raise ValueError(
+        f"layers[{place}] ({names[place]}): its output, or its derivative, is not finite, for "
+        f"{bad.any(1).mean():.1%} of the samples."
+    )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import blocks, probes
+from lognorm_jax import blocks, probes, shapes
 
 SHAPES = ((6, 5), (5, 5), (5, 4))
 WEIGHTS = [np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate(SHAPES)]
@@ -189,3 +189,171 @@ def test_exact_blocks_that_leave_something_out_are_told_from_the_model():
         blocks.same(layers[:1], lambda x: 2 * abs(x), -X)
     with pytest.raises(ValueError, match="shape of the last layer"):
         blocks.same(layers, lambda x: x[:2], X)
+    for name, arguments in (
+        ("layers", (None, abs, X)),
+        (r"layers\[1\]", ([abs, None], abs, X)),
+        ("model", (layers, None, X)),
+        (r"x\.dtype", (layers, abs, None)),
+        ("rtol", (layers, abs, X, None)),
+        ("rtol", (layers, abs, X, -1)),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} = "):
+            blocks.same(*arguments)
+
+
+def test_exact_chains_know_their_parts():
+    inner = blocks.chain([abs, jnp.sin])
+    outer = blocks.chain([inner, jnp.cos])
+    assert blocks.parts(outer) == (abs, jnp.sin, jnp.cos) and blocks.parts(abs) == (abs,)
+    assert blocks.name_of(outer) == "abs, sin, cos" and blocks.chain([abs]) is abs
+    assert outer(-2.0) == jnp.cos(jnp.sin(2.0))
+    equinox = pytest.importorskip("equinox")
+    linear = equinox.nn.Linear(2, 2, key=jax.random.key(0))
+    assert blocks.name_of(blocks.chain([linear, abs])) == "Linear, abs"
+
+
+def refused(layers, x, message):
+    """Fail unless a probe of the layers says what to do."""
+    with pytest.raises(ValueError, match=message):
+        probes.probe(layers, x, jax.random.key(0), num_samples=100)
+
+
+def test_exact_layers_of_nnx_in_training_mode_are_told_apart():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.linear = nnx.Linear(4, 4, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)
+            self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    x = np.ones((2, 1, 4), np.float32)
+    for name in ("dropout", "norm"):
+
+        def init(key, name=name, evaluate=False):
+            model = Model(nnx.Rngs(key))
+            if evaluate:
+                model.eval()
+            return blocks.blocks(model, ["linear", name])
+
+        refused(init, x, rf"layers\[1\] \({name}\) .*Set the model to evaluation, model\.eval\(\)")
+        evaluated = init(jax.random.key(0), evaluate=True)
+        assert np.all(np.isfinite(probes.jvp_increments(evaluated, x[0], x[0])))
+
+
+def test_exact_recurrent_layers_of_nnx_have_a_way_out():
+    nnx = pytest.importorskip("flax.nnx")
+    layer, x = nnx.RNN(nnx.LSTMCell(4, 3, rngs=nnx.Rngs(0))), np.ones((2, 5, 4), np.float32)
+    refused([layer], x, r"layers\[0\] \(RNN\) .*graph, state = nnx\.split\(layer\), .*nnx\.merge")
+    graph, state = nnx.split(layer)
+    anew = [lambda x: nnx.merge(graph, state, copy=True)(x)]
+    wanted = layer(x[0])
+    assert np.allclose(anew[0](x[0]), wanted)
+    assert np.isfinite(probes.jvp_increments(anew, x[0], x[0])[0])
+
+
+def test_exact_layers_of_linen_in_training_mode_are_told_apart():
+    nn = pytest.importorskip("flax.linen")
+
+    class Model(nn.Module):
+        train: bool = True
+
+        def setup(self):
+            self.norm = nn.BatchNorm(use_running_average=not self.train)
+            self.dropout = nn.Dropout(0.5, deterministic=not self.train)
+
+        def __call__(self, x):
+            return self.dropout(self.norm(x))
+
+    class Compact(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dropout(0.5)(nn.BatchNorm(use_running_average=False)(x))
+
+    x = np.ones((2, 1, 4), np.float32)
+    variables = Model(False).init(jax.random.key(0), x[0])
+    for name, way_out in (
+        ("norm", "use_running_average=True for batch normalisation"),
+        ("dropout", "deterministic=True for dropout"),
+    ):
+        refused(blocks.blocks(Model(), [name], variables), x, rf"\({name}\) .*{way_out}")
+        evaluated = blocks.blocks(Model(False), [name], variables)
+        assert np.isfinite(probes.jvp_increments(evaluated, x[0], x[0])[0])
+    whole = {"params": {"BatchNorm_0": variables["params"]["norm"]}}
+    whole["batch_stats"] = {"BatchNorm_0": variables["batch_stats"]["norm"]}
+    with pytest.raises(ValueError, match=r"example of shape \(1, 4\): .*use_running_average=True"):
+        blocks.blocks(Compact(), ["Dropout_0"], whole, example=x[0])
+
+
+def test_exact_layers_of_equinox_in_training_mode_are_told_apart():
+    eqx = pytest.importorskip("equinox")
+    x = np.ones((2, 4), np.float32)
+    refused([eqx.nn.Dropout(0.5)], x, r"\(Dropout\) .*eqx\.nn\.inference_mode\(model\)")
+    norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, axis_name="batch", mode="ema")
+    refused([norm], x, r"\(BatchNorm\) .*inference_mode.*lambda x: layer\(x, state\)\[0\]")
+    norm = eqx.nn.inference_mode(norm)
+    assert np.isfinite(probes.jvp_increments([lambda x: norm(x, state)[0]], x[0], x[0])[0])
+
+
+def test_exact_tokens_are_embedded_first():
+    nnx = pytest.importorskip("flax.nnx")
+    eqx = pytest.importorskip("equinox")
+    tokens, table = np.ones((2, 5), np.int32), jnp.ones((7, 4))
+    embed = nnx.Embed(7, 4, rngs=nnx.Rngs(0))
+    for layer in (
+        embed,
+        jax.vmap(eqx.nn.Embedding(7, 4, key=jax.random.key(0))),
+        lambda x: table[x],
+    ):
+        refused([layer], tokens, r"layers\[0\].* It takes integers.*give the embedded inputs")
+    refused([lambda x: x.no_such_thing], tokens, "Each layer must take the output")
+    report = probes.probe([jnp.sin], embed(jnp.asarray(tokens)), jax.random.key(0), num_samples=100)
+    assert report.dead_mass == 0
+
+
+class Torch:
+    """A stand-in for a module or tensor of PyTorch."""
+
+    def __call__(self, x):
+        raise TypeError("linear(): argument 'input' must be Tensor")
+
+
+Torch.__module__ = "torch.nn.modules.module"
+
+
+class Perceptron(Torch):
+    """A module of one's own."""
+
+
+def test_exact_pytorch_is_refused_with_a_way_out():
+    x, way_out = np.ones((2, 3), np.float32), r".* PyTorch's\. Write its layers as functions f\("
+    for layers, name in (
+        (Perceptron(), "layers"),
+        ([jnp.sin, Perceptron()], r"layers\[1\]"),
+        (lambda key: Perceptron(), r"layers\(key\)"),
+        (lambda key: [Perceptron()], r"layers\[0\]"),
+    ):
+        refused(layers, x, f"^{name} = {way_out}")
+    refused([jnp.sin], Torch(), f"^inputs = {way_out}")
+    with pytest.raises(ValueError, match=f"^model = {way_out}"):
+        blocks.blocks(Perceptron(), ["layers.0"])
+    with pytest.raises(ValueError, match=r"^layers\[0\] = "):
+        probes.jvp_increments([Torch()], x[0], x[0])
+
+
+def test_exact_pools_of_the_frameworks_are_fixed_changes_of_shape():
+    nn = pytest.importorskip("flax.linen")
+    eqx = pytest.importorskip("equinox")
+    image = jax.ShapeDtypeStruct((6, 6, 4), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):  # as the frameworks need it
+        for pool in (
+            lambda x: nn.avg_pool(x, (2, 2), (2, 2)),
+            lambda x: nn.avg_pool(x, (3, 3), (2, 2), "SAME", count_include_pad=False),
+            lambda x: nn.max_pool(x, (2, 2), (2, 2)),
+            eqx.nn.AvgPool2d(2, 2),
+            eqx.nn.MaxPool2d(2, 2),
+            eqx.nn.AdaptiveAvgPool2d(2),
+        ):
+            assert shapes.is_fixed(pool, image)
+    linear = eqx.nn.Linear(4, 3, key=jax.random.key(0))
+    assert not shapes.is_fixed(jax.vmap(jax.vmap(linear)), image)

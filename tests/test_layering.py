@@ -8,11 +8,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"checks", "distances", "records"},
-    {"bits", "datasets", "edgeworths", "losses", "norms", "runs", "summaries", "tables", "vanilla"},
-    {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals", "transports"},
-    {"activations", "ensembles", "increments", "reports"},
-    {"layers", "quadrature", "probes"},
-    {"convolutions", "grams", "inversion", "optimizers"},
+    {"bits", "datasets", "edgeworths", "frameworks", "losses", "norms", "runs", "summaries"}
+    | {"tables", "vanilla"},
+    {"blocks", "laws", "masks", "recording", "residuals", "sampling", "scans", "transports"}
+    | {"weights"},
+    {"activations", "ensembles", "increments", "reports", "shapes"},
+    {"initialisations", "layers", "quadrature"},
+    {"convolutions", "grams", "inversion", "optimizers", "probes"},
     {"exact", "moments"},
     {"paths"},
     {"jacobians", "martingales"},

@@ -168,11 +168,12 @@ def test_exact_erratic_and_fixed_models(key):
     assert probes.probe(init, np.ones((2, 3)), key, num_samples=200).verdict == "erratic"
     fixed = probes.probe([jnp.sin], np.zeros((2, 3)), key, num_samples=100)
     assert fixed.variance == pytest.approx(0, abs=1e-10) and fixed.verdict == "stable"
-    wide = probes.probe([lambda x: jnp.tile(x, 1000)], np.ones((2, 3)), key, num_samples=100)
+    inputs = np.ones((2, 3), np.float32)
+    copies = jnp.asarray(np.tile(np.eye(3), (1000, 1)), jnp.float32)
+    wide = probes.probe([lambda x: copies @ x], inputs, key, num_samples=100)
     assert wide.verdict == "stable"  # norms grow by √1000, coordinates do not
-    back = [lambda x: jnp.tile(x, 1000)]  # its transpose adds up 1000 coordinates
-    back = probes.probe(back, np.ones((2, 3)), key, num_samples=100, kind="vjp")
-    assert back.verdict == "exploding"
+    back = probes.probe([lambda x: copies @ x], inputs, key, num_samples=100, kind="vjp")
+    assert back.verdict == "exploding"  # its transpose adds up 1000 coordinates
 
 
 def test_exact_probe_names_what_fails(key):
