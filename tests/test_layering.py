@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks"},
-    {"bits", "datasets", "losses", "norms", "runs", "summaries", "tables", "transports"},
-    {"weights", "masks", "laws", "sampling", "scans", "blocks", "residuals"},
-    {"activations", "ensembles", "increments", "reports"},
+    {"checks", "files", "fingerprints", "programs"},
+    {"bits", "datasets", "losses", "norms", "specs", "summaries", "tables", "transports"},
+    {"weights", "masks", "laws", "runs", "scans", "blocks", "residuals"},
+    {"activations", "ensembles", "increments", "reports", "sampling"},
     {"layers", "quadrature", "probes"},
     {"convolutions", "grams", "inversion", "optimizers"},
     {"exact", "moments"},
