@@ -18,13 +18,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lognorm_jax import checks, fingerprints, programs, runs, summaries
+from lognorm_jax import checks, fingerprints, memory, programs, runs, summaries
 
 DRAWS = 3  # raise it when any path, weight or mask draws other numbers from the same key
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 _OUTSIDE = (
     "Sampling runs on the host: call it outside of jit, vmap and grad; to transform what is "
     "sampled, transform the path, which is a pure function: jax.vmap(path)(keys)."
+)
+_SMALLER = (
+    "Take fewer samples, or sampling.stream, which keeps only moments; or sample parts, each with "
+    "its own key."
 )
 
 
@@ -50,11 +54,12 @@ def sample(
 
     ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
     Raises ``ValueError`` for anything else, under ``jit`` or where the key or the path is traced,
-    and for a ``run`` of another path, key or
+    for a result that does not fit in the free memory, and for a ``run`` of another path, key or
     block size; ``OSError`` where its folder cannot be written.
     """
     options = block_size, blocks_per_call, devices, progress, run
     job = _checked(path, key, num_samples, *options, _keep)
+    _require_room(job)
     result = None
     for first, trace in _blocks(job):
         start = first * block_size
@@ -169,6 +174,17 @@ def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:
     alone = len(traced.jaxpr.in_avals) == 1  # what else is traced becomes another argument
     checks.require(alone, "path", path, "a function of its key alone, of known numbers", _OUTSIDE)
     return shapes, traced.jaxpr
+
+
+def _require_room(job: _Job) -> None:
+    """Raise ``ValueError`` for a result that the free memory does not hold."""
+    leaves = jax.tree.leaves(job.shapes)
+    needed = job.num_samples * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    free = memory.free()
+    if free is not None and needed > free:
+        gigabytes = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        allowed = f"so small that the result fits in memory: it would take {gigabytes}"
+        checks.require(False, "num_samples", job.num_samples, allowed, _SMALLER)
 
 
 def _blocks(job: _Job) -> Iterator[tuple[int, Any]]:

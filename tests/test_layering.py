@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks", "files", "fingerprints", "programs"},
+    {"checks", "files", "fingerprints", "memory", "programs"},
     {"bits", "datasets", "losses", "norms", "specs", "summaries", "tables", "transports"},
     {"weights", "masks", "laws", "runs", "scans", "blocks", "residuals"},
     {"activations", "ensembles", "increments", "reports", "sampling"},

@@ -1,15 +1,18 @@
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lognorm_jax import (
     ensembles,
     masks,
+    memory,
     networks,
     paths,
     programs,
@@ -221,6 +224,39 @@ def test_exact_refused_inside_transformations(engine, key):
             ValueError, match=rf"(?s)^{name} = .*outside of jit.*vmap\(path\)\(keys\)"
         ):
             inside()
+
+
+def test_exact_too_large_for_memory_is_refused_before_it_starts(monkeypatch):
+    needed = SAMPLES * 2 * 12 * jnp.result_type(float).itemsize
+
+    def never(*args):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(memory, "free", lambda: needed - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "compiled", never)
+        allowed = r"^num_samples = 700: .*would take 0\.\d GB, and 0\.\d GB are free.*stream"
+        with pytest.raises(ValueError, match=allowed):
+            sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
+    sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)  # which keeps little
+    for enough in (needed, None):
+        monkeypatch.setattr(memory, "free", lambda enough=enough: enough)
+        sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
+
+
+def test_oracle_free_memory(monkeypatch):
+    """Some of what the machine has, not all of it; where nobody tells, nothing is refused."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    unused, total = (page * os.sysconf(f"SC_{name}_PAGES") for name in ("AVPHYS", "PHYS"))
+    assert unused / 2 < memory.free() < total
+
+    def unknown(*args):
+        raise OSError
+
+    monkeypatch.setattr(pathlib.Path, "read_text", unknown)
+    assert unused / 2 < memory.free() < total
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert memory.free() is None
 
 
 PEAK = """
