@@ -48,8 +48,8 @@ def together() -> Iterator[None]:
         yield
     except BaseException as error:
         exiting = isinstance(error, SystemExit)
-        code = error.code if exiting else 1
-        if not jax.distributed.is_initialized() or (exiting and code in (0, 1)):
+        done = exiting and error.code in (None, 0, 1)
+        if done or not jax.distributed.is_initialized():
             raise
         if lost(error):
             reason = str(error).splitlines()[0]
@@ -58,7 +58,7 @@ def together() -> Iterator[None]:
             traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(error.code if exiting and isinstance(error.code, int) else 1)
 
 
 def lost(error: BaseException) -> bool:
