@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 import lognorm_jax
-from experiments import _check, _figure, _sampler
+from experiments import _check, _cluster, _figure, _sampler
 
 
 def names() -> list[str]:
@@ -108,22 +108,6 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     return 0 if verdict == "pass" else 1
 
 
-def join(processes: str) -> bool:
-    """Join the processes of "auto" or "HOST:PORT,COUNT,INDEX"; say so, and return False, if not."""
-    jax.config.update("jax_enable_preemption_service", False)  # it would make SIGTERM do nothing
-    try:
-        if processes == "auto":
-            jax.distributed.initialize()
-        else:
-            address, count, index = processes.split(",")
-            jax.distributed.initialize(address, int(count), int(index))
-    except (ValueError, IndexError, RuntimeError) as error:
-        usage = "auto (on a cluster that JAX knows), or HOST:PORT,COUNT,INDEX"
-        print(f"--distributed {processes}: must be {usage}. {error}", file=sys.stderr)
-        return False
-    return True
-
-
 def use_all_cores() -> None:
     """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need only one."""
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -152,7 +136,7 @@ def main() -> None:
                 ),
             ] = None,
         ) -> int:
-            if distributed is not None and not join(distributed):
+            if distributed is not None and not _cluster.join(distributed):
                 return 2
             return run(name, quick, out, seed)
 
@@ -164,14 +148,15 @@ def main() -> None:
 
     flags = (tyro.conf.FlagCreatePairsOff,)
     commands = {name: command(name) for name in names()}
-    try:
-        exit_code = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m experiments", description=__doc__, config=flags
-        )
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the finished blocks.", file=sys.stderr)
-        exit_code = 130
-    sys.exit(exit_code)
+    with _cluster.together():
+        try:
+            exit_code = tyro.extras.subcommand_cli_from_dict(
+                commands, prog="python -m experiments", description=__doc__, config=flags
+            )
+        except KeyboardInterrupt:
+            print("\nStopped. The same command goes on from the finished blocks.", file=sys.stderr)
+            exit_code = 130
+        sys.exit(exit_code)
 
 
 if __name__ == "__main__":

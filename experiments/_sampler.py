@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments import _cluster
 from lognorm_jax import runs, sampling
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,8 @@ def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = 
             run = runs.open_run(own, {**(spec or {}), "label": label})
             return engine(path, key, num_samples, progress=bar.update, run=run)
         except (ValueError, OSError) as error:
+            if _cluster.lost(error):
+                raise
             print(f"\n{error}\nAll blocks of this experiment are in {folder}.", file=sys.stderr)
             raise SystemExit(2) from error
 

@@ -1,16 +1,15 @@
 """Resumable runs: a folder of checked files, one for a few blocks each, to go on from.
 
 The folder holds ``spec.json``, what the caller says the run is; ``sampling.json``, what the engine
-says; and ``blocks-NUMBER-CHECKSUM.npz``, written whole or not at all. Nothing in it is pickled.
+says; and ``blocks-NUMBER-SAMPLES-CHECKSUM.npz``, written whole or not at all. Nothing in it is
+pickled. All files but the last are full, and the same in a longer run.
 """
 
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import re
-import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from lognorm_jax import checks
+from lognorm_jax import checks, files, specs
 
-_NAME = re.compile(r"blocks-\d{8}-[0-9a-f]{32}\.npz")
+_NAME = re.compile(r"blocks-(\d{8})-(\d+)-([0-9a-f]{32})\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,48 +29,63 @@ class Run:
     directory: Path
     blocks_per_file: int
     seal: str  # digest of what the run is; a part of every checksum
+    block_size: int = 1
+    num_samples: int | None = None  # how many are asked for; None: as many as fill all files
 
-    def bind(self, spec: Mapping[str, Any], writes: bool = True) -> "Run":
-        """Return the run sealed with ``spec``, the engine's own, as well.
+    def bind(
+        self, spec: Mapping[str, Any], block_size: int, num_samples: int, writes: bool = True
+    ) -> "Run":
+        """Return the run sealed with ``spec``, the engine's own, as well, and of so many samples.
 
-        It is written beside the caller's, unless another process does that, or refused if there is
-        another one.
+        The spec is written beside the caller's, unless another process does that, or refused if
+        there is another one. The number of samples is no part of it.
         """
         if writes:
-            _claim(self.directory / "sampling.json", spec)
-        return dataclasses.replace(self, seal=_digest({"caller": self.seal, "engine": spec}))
+            specs.claim(self.directory / "sampling.json", spec)
+        seal = specs.digest({"caller": self.seal, "engine": spec})
+        return dataclasses.replace(self, seal=seal, block_size=block_size, num_samples=num_samples)
 
     def missing(self, count: int) -> list[int]:
         """Return which of the files 0 … count − 1 are not there, whole.
 
-        A file that is damaged, or of another run, is named in a ``UserWarning``; it is missing, and
-        makes way when its blocks are written again. What a stopped process left unfinished is
-        removed: let one process at a time write.
+        What is damaged, of another run, or no file at all, is named in a ``UserWarning`` and passed
+        over; it makes way when its blocks are written again. What a stopped process left unfinished
+        is removed: let one process at a time write.
         """
         for path in self.directory.glob(".unfinished-*"):
-            path.unlink(missing_ok=True)
-        found = set()
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+        there = {}
         for path in self._files():
-            problem = self._damage(path)
-            if problem:
-                warnings.warn(f"{path}: {problem}. It is computed again.", stacklevel=2)
-            else:
-                found.add(int(path.name.split("-")[1]))
-        return [number for number in range(count) if number not in found]
+            there.setdefault(_number(path), []).append(path)
+        missing = []
+        for number in range(count):
+            content, problems = self._find(number, there.get(number, []))
+            outcome = "It is computed again" if content is None else "Another file is whole"
+            for problem in problems:
+                warnings.warn(f"{problem}. {outcome}.", stacklevel=2)
+            if content is None:
+                missing.append(number)
+        return missing
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the arrays of one file, whole or not at all.
 
-        Raises ``OSError``, on a full disk say; the files already written are not touched.
+        Damaged and shorter files of that number are removed then; the whole one of a longer run is
+        left. Raises ``OSError``, on a full disk say; the files already written are not touched.
         """
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         content = buffer.getvalue()
-        name = f"blocks-{number:08d}-{self._checksum(number, content)}.npz"
-        _write(self.directory / name, content)
+        samples = self._needed(number)
+        checksum = self._checksum(number, samples, content)
+        target = self.directory / f"blocks-{number:08d}-{samples}-{checksum}.npz"
+        if target.is_dir():
+            files.make_way(target)
+        files.write(target, content)
         for path in self._files(number):
-            if path.name != name:
-                path.unlink()
+            if path != target and not self._longer(path, samples):
+                files.make_way(path)
 
     def fill(self, missing: Sequence[int], num_blocks: int, calls: Callable, writes: bool) -> None:
         """Compute the missing files of a run of ``num_blocks``, and write those that are complete.
@@ -79,7 +93,8 @@ class Run:
         calls: (first block, one past the last) -> iterator of {name: stacked blocks}, in order.
         """
         for first, last in _stretches(missing):
-            kept, number = {}, first
+            kept = {}
+            number = first
             end = min(last * self.blocks_per_file, num_blocks)
             for blocks in calls(first * self.blocks_per_file, end):
                 for name, values in blocks.items():
@@ -90,20 +105,26 @@ class Run:
                         break
                     if writes:
                         self.write(number, {n: np.stack(v[:room]) for n, v in kept.items()})
-                    kept, number = {n: v[room:] for n, v in kept.items()}, number + 1
+                    kept = {n: v[room:] for n, v in kept.items()}
+                    number += 1
 
     def read(self, number: int) -> dict[str, np.ndarray]:
-        """Return the arrays of one file. Raises ``OSError`` if it is not there, whole."""
-        for path in self._files(number):
-            problem = self._damage(path)
-            if problem:
-                raise OSError(f"{path}: {problem}. Start the run again: it is computed again.")
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        raise OSError(
-            f"{self.directory}: file {number} is missing. Several processes must share the folder; "
-            "if it was removed, start the run again."
-        )
+        """Return the arrays of one file: of the blocks that the run has, though it was longer once.
+
+        Raises ``OSError`` if it is not there, whole.
+        """
+        content, problems = self._find(number, self._files(number))
+        if content is None and problems:
+            again = "Start the run again: it is computed again."
+            raise OSError(f"{'; '.join(problems)}. {again}")
+        if content is None:
+            raise OSError(
+                f"{self.directory}: file {number} is missing. Several processes must share the "
+                "folder; if it was removed, start the run again."
+            )
+        blocks = -(-self._needed(number) // self.block_size)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: values[:blocks] for name, values in arrays.items()}
 
     def _files(self, number: int | None = None) -> list[Path]:
         """Return the files of blocks, all or of one number, in order; no other files."""
@@ -111,18 +132,55 @@ class Run:
         found = self.directory.glob(f"{start}*.npz")
         return sorted(path for path in found if _NAME.fullmatch(path.name))
 
-    def _checksum(self, number: int, content: bytes) -> str:
-        """Return a checksum of a file that another run, or another number, does not share."""
-        head = f"{self.seal} {number} ".encode()
-        return hashlib.sha256(head + content).hexdigest()[:32]
+    def _needed(self, number: int) -> int:
+        """Return how many samples the run has in one file."""
+        full = self.blocks_per_file * self.block_size
+        if self.num_samples is None:
+            return full
+        return min(full, self.num_samples - number * full)
 
-    def _damage(self, path: Path) -> str:
-        """Return what is wrong with a file of blocks, "" if nothing is."""
+    def _find(self, number: int, paths: Sequence[Path]) -> tuple[bytes | None, list[str]]:
+        """Return what the first whole file holds that has the samples, and what ails the others.
+
+        The last block of a longer run has them only if it has no more: it may be summed up.
+        """
+        needed = self._needed(number)
+        found = None
+        problems = []
+        for path in paths:
+            samples = _samples(path)
+            try:
+                content = self._content(path)
+            except OSError as error:
+                problems.append(f"{path}: {error}")
+                continue
+            serves = samples > needed and needed % self.block_size == 0
+            if found is None and (serves or samples == needed):
+                found = content
+        return found, problems
+
+    def _content(self, path: Path) -> bytes:
+        """Return what a file of blocks holds. Raises ``OSError`` if it is not whole."""
+        if not path.is_file():  # a pipe, say, would be waited for
+            raise OSError("not a file")
         content = path.read_bytes()
-        _, number, checksum = path.stem.split("-")
-        if self._checksum(int(number), content) != checksum:
-            return f"damaged, or of another run: {len(content)} bytes that do not fit its name"
-        return ""
+        if path.stem.split("-")[-1] != self._checksum(_number(path), _samples(path), content):
+            found = f"{len(content)} bytes that do not fit its name"
+            raise OSError(f"damaged, or of another run: {found}")
+        return content
+
+    def _longer(self, path: Path, samples: int) -> bool:
+        """Return whether a file is whole and has more samples."""
+        try:
+            self._content(path)
+        except OSError:
+            return False
+        return _samples(path) > samples
+
+    def _checksum(self, number: int, samples: int, content: bytes) -> str:
+        """Return a checksum of a file that another run, or another number, does not share."""
+        head = f"{self.seal} {number} {samples} ".encode()
+        return hashlib.sha256(head + content).hexdigest()[:32]
 
 
 def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 16) -> Run:
@@ -130,9 +188,12 @@ def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 
 
     spec: what the run is, a dictionary that JSON can hold: say the ensemble, by
     ``ensembles.describe``, the kind of path, and whatever else a result depends on; the engine adds
-    the key, the counts, the platform and the version of JAX. blocks_per_file: ≥ 1; so much is lost
-    when a run is stopped. Starting it again with the same arguments goes on where it stopped, and
-    gives bit for bit what an uninterrupted run gives, on any number of devices.
+    the key, the size of a block, the fingerprint of what the path computes, the platform and the
+    version of JAX. blocks_per_file: ≥ 1; so much is lost when a run is stopped.
+
+    Starting it again with the same arguments goes on where it stopped, and gives bit for bit what
+    an uninterrupted run gives, on any number of devices. With more samples it goes on after those
+    it has; with fewer it gives the first of them, and the longer run stays.
 
     Raises ``ValueError`` for a folder that holds the run of another spec, naming what differs, and
     for a spec that JSON cannot hold; ``OSError`` where the folder cannot be written.
@@ -148,90 +209,18 @@ def open_run(directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 
     blocks_per_file = checks.integer("blocks_per_file", blocks_per_file, 1)
     checks.require(isinstance(spec, Mapping), "spec", spec, "a dictionary")
     directory = Path(directory)
-    text = _canonical(spec)
+    seal = specs.digest(spec)  # it also refuses a spec that JSON cannot hold, before any folder
     directory.mkdir(parents=True, exist_ok=True)
-    _claim(directory / "spec.json", json.loads(text))
-    return Run(directory, blocks_per_file, _digest(json.loads(text)))
+    specs.claim(directory / "spec.json", spec)
+    return Run(directory, blocks_per_file, seal)
 
 
-def _canonical(spec: Mapping[str, Any]) -> str:
-    try:
-        _string_keys(spec)
-        text = json.dumps(dict(spec), sort_keys=True, allow_nan=False, ensure_ascii=False)
-        text.encode()  # lone surrogates are no text
-        return text
-    except (TypeError, ValueError) as error:
-        allowed = f"made of strings, finite numbers, lists and dictionaries ({error})"
-        checks.require(False, "spec", spec, allowed)
+def _number(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
-def _string_keys(value: Any) -> None:
-    """Raise ``TypeError`` for a dictionary, at any depth, with keys that JSON would change."""
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"the key {key!r} is not a string")
-            _string_keys(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            _string_keys(entry)
-
-
-def _digest(spec: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(spec).encode()).hexdigest()[:32]
-
-
-def _claim(path: Path, spec: Mapping[str, Any]) -> None:
-    """Write a spec with its digest, or require that it is the one already there."""
-    spec = json.loads(_canonical(spec))
-    digest = _digest(spec)
-    if not path.exists():
-        record = {"digest": digest, "spec": spec}
-        try:
-            _write(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-            return
-        except FileNotFoundError:  # another process of the run was first, and tidied up
-            if not path.exists():
-                raise
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        known, there = record["spec"], record["digest"]
-        whole = there == _digest(known)
-    except (ValueError, TypeError, KeyError):
-        whole = False
-    way_out = "Take another directory, or remove this one to start afresh."
-    checks.require(whole, "directory", str(path.parent), f"one whose {path.name} is whole", way_out)
-    differing = []
-    for name in sorted({*known, *spec}):
-        before, now = (json.dumps(s[name]) if name in s else "none" for s in (known, spec))
-        if before != now:
-            differing.append(f"{name}: {before} there, {now} now")
-    allowed = f"that of the same run, but {path.name} differs in {'; '.join(differing)}"
-    checks.require(there == digest, "directory", str(path.parent), allowed, way_out)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the power fails."""
-    unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex}")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: {path.name} could not be written, all files before it are kept. "
-            "Mend that, then start the same run again: it goes on from there",
-            str(path.parent),
-        ) from error
+def _samples(path: Path) -> int:
+    return int(path.name.split("-")[2])
 
 
 def _stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:

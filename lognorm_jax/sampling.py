@@ -11,23 +11,25 @@ the default devices are those of all processes, and each process gets the whole 
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lognorm_jax import checks, runs, summaries
+from lognorm_jax import checks, fingerprints, memory, programs, runs, summaries
 
-LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
-MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 DRAWS = 3  # raise it when any path, weight or mask draws other numbers from the same key
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
+_OUTSIDE = (
+    "Sampling runs on the host: call it outside of jit, vmap and grad; to transform what is "
+    "sampled, transform the path, which is a pure function: jax.vmap(path)(keys)."
+)
+_SMALLER = (
+    "Take fewer samples, or sampling.stream, which keeps only moments; or sample parts, each with "
+    "its own key."
+)
 
 
 def sample(
@@ -51,12 +53,15 @@ def sample(
     are there already are not computed again. Several processes must share the folder.
 
     ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
-    Raises ``ValueError`` for anything else, and for a ``run`` that is of other samples; ``OSError``
-    where its folder cannot be written.
+    Raises ``ValueError`` for anything else, under ``jit`` or where the key or the path is traced,
+    for a result that does not fit in the free memory, and for a ``run`` of another path, key or
+    block size; ``OSError`` where its folder cannot be written.
     """
-    job = _Job(path, key, num_samples, block_size, blocks_per_call, devices, progress, run)
+    options = block_size, blocks_per_call, devices, progress, run
+    job = _checked(path, key, num_samples, *options, _keep)
+    _require_room(job)
     result = None
-    for first, trace in job.blocks(_keep):
+    for first, trace in _blocks(job):
         start = first * block_size
         chunk = jax.tree.map(
             lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), trace
@@ -86,9 +91,10 @@ def stream(
     in float32 or, for a float64 path, in float64: log_norm is summed in that. Blocks are merged in
     their order, in float64, on the host.
     """
-    job = _Job(path, key, num_samples, block_size, blocks_per_call, devices, progress, run)
+    options = block_size, blocks_per_call, devices, progress, run
+    job = _checked(path, key, num_samples, *options, summaries.block_sums)
     total = None
-    for _, sums in job.blocks(summaries.block_sums):
+    for _, sums in _blocks(job):
         for block in zip(*sums, strict=True):
             part = summaries.central(*block)
             total = part if total is None else summaries.merge(total, part)
@@ -97,192 +103,193 @@ def stream(
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """The arguments of ``sample`` and ``stream``, and the loop over blocks that both are."""
+    """What ``sample`` or ``stream`` was asked for, checked."""
 
-    path: Any
-    key: Any
+    path: Callable
+    key: np.ndarray  # its data
     num_samples: int
     block_size: int
-    blocks_per_call: int | None
-    devices: Any
-    progress: Any
-    run: Any
+    local: int  # blocks that each device runs a call
+    devices: tuple[jax.Device, ...]
+    progress: Callable[[int], Any] | None
+    run: runs.Run | None
+    reduce: Callable  # (a block's trace, how many of its samples count) -> what is kept of it
+    shapes: Any  # of path(key)
+    jaxpr: Any  # of path
 
-    def blocks(self, reduce: Callable) -> Iterator[tuple[int, Any]]:
-        """Yield (first block, reduced blocks, stacked) in order, until all are done."""
-        usable = callable(self.path) and isinstance(self.path, Hashable)
-        checks.require(usable, "path", self.path, "a hashable function key -> Trace")
-        checks.typed_key(self.key)
-        num_samples = checks.integer("num_samples", self.num_samples, 1)
-        size = checks.integer("block_size", self.block_size, 1)
-        devices = jax.devices() if self.devices is None else self.devices
-        devices = tuple(devices) if isinstance(devices, Sequence) else ()
-        real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
-        allowed = "a sequence of at least one jax.Device, all different"
-        checks.require(real and len(set(devices)) == len(devices), "devices", self.devices, allowed)
-        usable = self.progress is None or callable(self.progress)
-        checks.require(usable, "progress", self.progress, "None, or a function of the new samples")
-        if self.run is not None:
-            checks.instance("run", self.run, runs.Run)
-        shapes = jax.eval_shape(self.path, self.key)
-        leaves = jax.tree.leaves(shapes)
-        numbers = not any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves)
-        some = numbers and any(leaf.size for leaf in leaves)
-        checks.require(some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty")
-        followed = reduce is _keep or getattr(getattr(shapes, "increment", None), "ndim", 0) == 1
-        checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
-        num_blocks = -(-num_samples // size)
-        if self.blocks_per_call is None:
-            floats = size * sum(leaf.size for leaf in leaves)
-            local = min(max(CALL_FLOATS // floats, 1), 16)
-        else:
-            local = checks.integer("blocks_per_call", self.blocks_per_call, 1)
-        local = max(local, 2)  # one block would be compiled in another way
-        compiled = _compiled(self.path, size, devices, reduce)
-        call = functools.partial(self._calls, compiled, local, len(devices))
-        if self.run is None:
-            yield from call(0, num_blocks)
-        else:
-            yield from self._stored(call, reduce, shapes, devices, num_blocks)
-
-    def _calls(self, compiled, local, shards, start, stop) -> Iterator[tuple[int, Any]]:
-        """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader.
-
-        Blocks are dealt to the devices in turn, so that all have work however few there are.
-        """
-        key = np.asarray(jax.random.key_data(self.key))
-        waiting, per_call = None, local * shards
-
-        def in_order(leaf, count):
-            leaf = np.asarray(leaf).reshape(shards, local, *leaf.shape[1:]).swapaxes(0, 1)
-            return leaf.reshape(per_call, *leaf.shape[2:])[:count]
-
-        for first in itertools.chain(range(start, stop, per_call), [None]):
-            ahead = None
-            if first is not None:
-                blocks = first + np.arange(per_call).reshape(local, shards).T.ravel()
-                valid = np.clip(self.num_samples - blocks * self.block_size, 0, self.block_size)
-                valid = np.where(blocks < stop, valid, 0).astype(np.int32)
-                ahead = first, compiled(key, blocks.astype(np.uint32), valid)
-            if waiting is not None:
-                done, result = waiting
-                count = min(per_call, stop - done)
-                result = jax.tree.map(functools.partial(in_order, count=count), result)
-                self._report(done, done + count)
-                yield done, result
-            waiting = ahead
-
-    def _report(self, start: int, stop: int) -> None:
-        """Tell how many samples these blocks hold."""
-        first, last = (min(block * self.block_size, self.num_samples) for block in (start, stop))
-        if self.progress is not None and last > first:
-            self.progress(last - first)
-
-    def _stored(self, call, reduce, shapes, devices, num_blocks: int) -> Iterator[tuple[int, Any]]:
-        """Compute and write what is missing of the run, then read it, file after file."""
-        batch = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((self.block_size, *leaf.shape), leaf.dtype), shapes
-        )
-        block = jax.eval_shape(reduce, batch, jax.ShapeDtypeStruct((), np.int32))
-        leaves, structure = jax.tree_util.tree_flatten_with_path(block)
-        named = {f"block{jax.tree_util.keystr(place)}": leaf for place, leaf in leaves}
-        several, per_file = _several(devices), self.run.blocks_per_file
-        writes = jax.process_index() == min(device.process_index for device in devices)
-        count = -(-num_blocks // per_file)
-        spec = {
-            "reduction": "sample" if reduce is _keep else "stream",
-            "key": np.asarray(jax.random.key_data(self.key)).tolist(),
-            "num_samples": int(self.num_samples),
-            "block_size": int(self.block_size),
-            "blocks_per_file": per_file,
-            "leaves": {name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()},
-            "platform": devices[0].platform,
-            "jax": jax.__version__,
-            "draws": DRAWS,
-        }
-        run = self.run.bind(spec, writes)
-        missing = np.ones(count, bool)
-        if writes:
-            missing = np.isin(np.arange(count), run.missing(count))
-        if several:
-            missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
-        for number in np.flatnonzero(~missing).tolist():
-            self._report(number * per_file, (number + 1) * per_file)
-
-        def calls(start, stop):
-            for _, result in call(start, stop):
-                yield dict(zip(named, jax.tree.leaves(result), strict=True))
-
-        run.fill(np.flatnonzero(missing).tolist(), num_blocks, calls, writes)
-        if several:
-            multihost_utils.sync_global_devices("the run is written")
-        for number in range(count):
-            arrays = run.read(number)  # NumPy files do not know bfloat16, but keep its bits
-            block = [arrays[name].view(leaf.dtype) for name, leaf in named.items()]
-            yield number * per_file, jax.tree.unflatten(structure, block)
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num_samples // self.block_size)
 
 
-@functools.lru_cache(maxsize=64)
-def _compiled(path, block_size, devices, reduce) -> Callable:
-    """Return the call (key data, blocks, valid) -> reduced blocks, zeros where no sample is valid.
+def _checked(
+    path, key, num_samples, block_size, blocks_per_call, devices, progress, run, reduce
+) -> _Job:
+    """Return the arguments of ``sample`` and ``stream``, or raise ``ValueError``."""
+    usable = callable(path) and isinstance(path, Hashable)
+    checks.require(usable, "path", path, "a hashable function key -> Trace")
+    data = _key_data(key)
+    num_samples = checks.integer("num_samples", num_samples, 1)
+    block_size = checks.integer("block_size", block_size, 1)
+    given, devices = devices, jax.devices() if devices is None else devices
+    devices = tuple(devices) if isinstance(devices, Sequence) else ()
+    real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
+    allowed = "a sequence of at least one jax.Device, all different"
+    checks.require(real and len(set(devices)) == len(devices), "devices", given, allowed)
+    usable = progress is None or callable(progress)
+    checks.require(usable, "progress", progress, "None, or a function of the new samples")
+    if run is not None:
+        checks.instance("run", run, runs.Run)
+    shapes, jaxpr = _traced(path, key)
+    followed = reduce is _keep or getattr(getattr(shapes, "increment", None), "ndim", 0) == 1
+    checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
+    if blocks_per_call is None:
+        floats = block_size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        local = min(max(CALL_FLOATS // floats, 1), 16)
+    else:
+        local = checks.integer("blocks_per_call", blocks_per_call, 1)
+    local = max(local, 2)  # one block would be compiled in another way
+    return _Job(
+        path, data, num_samples, block_size, local, devices, progress, run, reduce, shapes, jaxpr
+    )
 
-    Cached, so that sampling the same path again does not compile again. The number of blocks that
-    a device runs is an argument, unknown to the compiler: else it would unroll a loop over one
-    block, and that block could differ from the others in its last bits.
+
+def _key_data(key: Any) -> np.ndarray:
+    """Return the numbers of a key, where there are any: not under ``jit``, or if it is traced."""
+    checks.typed_key(key)
+    try:
+        return np.asarray(jax.random.key_data(key))
+    except jax.errors.TracerArrayConversionError:
+        checks.require(False, "key", key, "a key that is known, outside of jit", _OUTSIDE)
+
+
+def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:
+    """Return the shapes of path(key), and the jaxpr of the path; JAX keeps both with the path."""
+    traced = jax.jit(path).trace(key)
+    shapes = traced.out_info
+    leaves = jax.tree.leaves(shapes)
+    numbers = not any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves)
+    some = numbers and any(leaf.size for leaf in leaves)
+    checks.require(some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty")
+    alone = len(traced.jaxpr.in_avals) == 1  # what else is traced becomes another argument
+    checks.require(alone, "path", path, "a function of its key alone, of known numbers", _OUTSIDE)
+    return shapes, traced.jaxpr
+
+
+def _require_room(job: _Job) -> None:
+    """Raise ``ValueError`` for a result that the free memory does not hold."""
+    leaves = jax.tree.leaves(job.shapes)
+    needed = job.num_samples * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    free = memory.free()
+    if free is not None and needed > free:
+        gigabytes = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        allowed = f"so small that the result fits in memory: it would take {gigabytes}"
+        checks.require(False, "num_samples", job.num_samples, allowed, _SMALLER)
+
+
+def _blocks(job: _Job) -> Iterator[tuple[int, Any]]:
+    """Yield (first block, reduced blocks, stacked) in order, until all are done."""
+    if job.run is None:
+        yield from _computed(job, 0, job.num_blocks)
+    else:
+        yield from _stored(job)
+
+
+def _computed(job: _Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+    """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader.
+
+    Blocks are dealt to the devices in turn, so that all have work however few there are.
     """
-    live = LIVE_FLOATS.get(devices[0].platform, MOST_LIVE_FLOATS)
-    fitting = max(1, live // getattr(path, "footprint", 1))
-    # a divisor, so that no remainder has to be compiled as well
-    batch = next(b for b in range(min(fitting, block_size), 0, -1) if block_size % b == 0)
+    shards = len(job.devices)
+    per_call = job.local * shards
+    call = programs.compiled(job.path, job.block_size, job.devices, job.reduce)
 
-    def run_block(block):
-        keys, valid = block
-        one_batch = batch == block_size
-        trace = jax.vmap(path)(keys) if one_batch else lax.map(path, keys, batch_size=batch)
-        return reduce(trace, valid)
+    def begin(first):
+        blocks = first + np.arange(per_call).reshape(job.local, shards).T.ravel()
+        valid = np.clip(job.num_samples - blocks * job.block_size, 0, job.block_size)
+        valid = np.where(blocks < stop, valid, 0).astype(np.int32)
+        return first, call(job.key, blocks.astype(np.uint32), valid)
 
-    def run_blocks(keys, valid):
-        shapes = jax.eval_shape(run_block, (keys[0], valid[0]))
-        empty = jax.tree.map(lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes)
+    def end(first, result):
+        count = min(per_call, stop - first)
+        _report(job, first, first + count)
+        return first, jax.tree.map(functools.partial(in_order, count=count), result)
 
-        def put(whole, part, i):
-            return lax.dynamic_update_index_in_dim(whole, part, i, 0)
+    def in_order(leaf, count):
+        leaf = np.asarray(leaf).reshape(shards, job.local, *leaf.shape[1:]).swapaxes(0, 1)
+        return leaf.reshape(per_call, *leaf.shape[2:])[:count]
 
-        def block_step(i, results):
-            result = lax.optimization_barrier(run_block((keys[i], valid[i])))
-            return jax.tree.map(lambda whole, part: put(whole, part, i), results, result)
-
-        return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
-
-    mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
-    sharded = jax.shard_map(run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
-    # to read what other processes computed, each process needs all of it
-    spread = NamedSharding(mesh, PartitionSpec() if _several(devices) else split)
-    run, block_keys = jax.jit(sharded, out_shardings=spread), _block_keys(block_size, devices)
-    return lambda key, blocks, valid: run(*block_keys(key, blocks, valid))
+    waiting = None
+    for first in range(start, stop, per_call):
+        ahead = begin(first)
+        if waiting is not None:
+            yield end(*waiting)
+        waiting = ahead
+    if waiting is not None:
+        yield end(*waiting)
 
 
-@functools.lru_cache(maxsize=64)
-def _block_keys(block_size, devices) -> Callable:
-    """Return the jitted call (key data, blocks, valid) -> keys (blocks, block_size), valid.
-
-    Apart from any path: all paths share it, which leaves less to compile for each.
-    """
-
-    def keys(key, blocks, valid):
-        key = jax.random.wrap_key_data(key, impl="threefry2x32")
-        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return jax.vmap(functools.partial(jax.random.split, num=block_size))(
-            fold(key, blocks)
-        ), valid
-
-    mesh = Mesh(np.array(devices), ("block",))
-    return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
+def _report(job: _Job, start: int, stop: int) -> None:
+    """Tell how many samples these blocks hold."""
+    first, last = (min(block * job.block_size, job.num_samples) for block in (start, stop))
+    if job.progress is not None and last > first:
+        job.progress(last - first)
 
 
-def _several(devices) -> bool:
-    """Return whether the devices are those of several processes."""
-    return len({device.process_index for device in devices}) > 1
+def _stored(job: _Job) -> Iterator[tuple[int, Any]]:
+    """Compute and write what is missing of the run, then read it, file after file."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(_kept(job))
+    named = {f"block{jax.tree_util.keystr(place)}": leaf for place, leaf in leaves}
+    several = programs.several(job.devices)
+    per_file = job.run.blocks_per_file
+    count = -(-job.num_blocks // per_file)
+    writes = jax.process_index() == min(device.process_index for device in job.devices)
+
+    # all samples of a block are kept, or only what those that count sum up to
+    samples = job.num_blocks * job.block_size if job.reduce is _keep else job.num_samples
+    run = job.run.bind(_spec(job, named), job.block_size, samples, writes)
+    missing = np.ones(count, bool)
+    if writes:
+        missing = np.isin(np.arange(count), run.missing(count))
+    if several:
+        missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
+    for number in np.flatnonzero(~missing).tolist():
+        _report(job, number * per_file, (number + 1) * per_file)
+
+    def calls(start, stop):
+        for _, result in _computed(job, start, stop):
+            yield dict(zip(named, jax.tree.leaves(result), strict=True))
+
+    run.fill(np.flatnonzero(missing).tolist(), job.num_blocks, calls, writes)
+    if several:
+        multihost_utils.sync_global_devices("the run is written")
+    for number in range(count):
+        arrays = run.read(number)  # NumPy files do not know bfloat16, but keep its bits
+        block = [arrays[name].view(leaf.dtype) for name, leaf in named.items()]
+        yield number * per_file, jax.tree.unflatten(structure, block)
+
+
+def _kept(job: _Job) -> Any:
+    """Return the shapes of what is kept of one block."""
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((job.block_size, *leaf.shape), leaf.dtype), job.shapes
+    )
+    return jax.eval_shape(job.reduce, batch, jax.ShapeDtypeStruct((), np.int32))
+
+
+def _spec(job: _Job, named: dict[str, Any]) -> dict[str, Any]:
+    """Return what the blocks of a run depend on, besides what its caller says."""
+    return {
+        "path": fingerprints.fingerprint(job.jaxpr),
+        "reduction": "sample" if job.reduce is _keep else "stream",
+        "key": job.key.tolist(),
+        "block_size": job.block_size,
+        "blocks_per_file": job.run.blocks_per_file,
+        "leaves": {name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()},
+        "platform": job.devices[0].platform,
+        "jax": jax.__version__,
+        "draws": DRAWS,
+    }
 
 
 def _keep(trace, valid):

@@ -333,9 +333,3 @@ def test_exact_interrupted_by_the_keyboard(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         runner.main()
     assert stopped.value.code == 130 and "goes on" in capsys.readouterr().err
-
-
-def test_exact_distributed_refuses_nonsense(capsys):
-    for bad in ("", "localhost", "localhost:1,2", "localhost:1,two,0", "localhost:1,2,3,4"):
-        assert not runner.join(bad)
-        assert f"--distributed {bad}: must be auto" in capsys.readouterr().err

@@ -7,12 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"checks", "distances", "records"},
-    {"bits", "datasets", "edgeworths", "frameworks", "losses", "norms", "runs", "summaries"}
+    {"checks", "distances", "files", "fingerprints", "memory", "programs", "records"},
+    {"bits", "datasets", "edgeworths", "frameworks", "losses", "norms", "specs", "summaries"}
     | {"tables", "vanilla"},
-    {"blocks", "laws", "masks", "recording", "residuals", "sampling", "scans", "transports"}
+    {"blocks", "laws", "masks", "recording", "residuals", "runs", "scans", "transports"}
     | {"weights"},
-    {"activations", "ensembles", "increments", "reports", "shapes"},
+    {"activations", "ensembles", "increments", "reports", "sampling", "shapes"},
     {"initialisations", "layers", "quadrature"},
     {"convolutions", "grams", "inversion", "optimizers", "probes"},
     {"exact", "moments"},

@@ -88,7 +88,7 @@ def test_exact_damage_is_found_named_and_recomputed(tmp_path):
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     before = files(tmp_path)
-    sealed = run.bind(json.loads(before["sampling.json"])["spec"])
+    sealed = run.bind(json.loads(before["sampling.json"])["spec"], 16, 63 * 16)
     names = sorted(name for name in before if name.endswith(".npz"))
     for i, damage in enumerate(
         [
@@ -120,11 +120,10 @@ def test_exact_another_run_is_refused(tmp_path):
     ):
         runs.open_run(tmp_path, {**SPEC, "widths": [9]})
     with pytest.raises(
-        ValueError, match=r"differs in num_samples: 100 there, 101 now.*start afresh"
+        ValueError, match=r"differs in key: \[0, 3\] there, \[0, 4\] now.*start afresh"
     ):
-        sampling.stream(PATH, KEY, 101, run=run, **OPTIONS)
+        sampling.stream(PATH, jax.random.key(4), 100, run=run, **OPTIONS)
     for wrong in (
-        lambda: sampling.stream(PATH, jax.random.key(4), 100, run=run, **OPTIONS),
         lambda: sampling.stream(PATH, KEY, 100, run=run, block_size=8),
         lambda: sampling.sample(PATH, KEY, 100, run=run, **OPTIONS),
         lambda: sampling.stream(
@@ -173,7 +172,7 @@ def test_exact_nothing_is_pickled(tmp_path):
                 "block['a']": (1, 256),
                 "block['b'][0]": (1, 256),
             }
-    assert json.loads((tmp_path / "sampling.json").read_text())["spec"]["num_samples"] == 9
+    assert json.loads((tmp_path / "sampling.json").read_text())["spec"]["block_size"] == 256
 
 
 def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
@@ -198,6 +197,56 @@ def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
     with pytest.warns(UserWarning, match=r"of another run"):
         result = sampling.sample(PATH, jax.random.key(4), 1000, run=run, **OPTIONS)
     assert same(result, sampling.sample(PATH, jax.random.key(4), 1000, **OPTIONS))
+
+
+def test_exact_what_is_bad_beside_a_whole_file_is_passed_over(tmp_path):
+    """A damaged or foreign file, a folder, a broken link, a pipe: each before and after it."""
+    run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
+    expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    before = {name: content for name, content in files(tmp_path).items() if "blocks" in name}
+    for i, make in enumerate(
+        [
+            lambda path: path.write_bytes(b"of another run"),
+            lambda path: path.mkdir(),
+            lambda path: path.symlink_to(tmp_path / "nowhere"),
+            os.mkfifo,
+        ]
+    ):
+        own = next(tmp_path.glob(f"blocks-{i:08d}-*"))
+        for digit in "0f":
+            make(own.with_name(own.name[:-36] + digit * 32 + ".npz"))
+    sealed = run.bind(json.loads((tmp_path / "sampling.json").read_text())["spec"], 16, 63 * 16)
+    with pytest.warns(UserWarning, match=r"Another file is whole") as found:
+        assert sealed.missing(8) == []
+    assert len(found) == 8
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"(not a file|damaged).*Another file is whole"):
+            assert same(sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS), expected)
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+
+
+def test_exact_what_is_no_file_makes_way(tmp_path):
+    """In the very place of a file: it is computed again, and what is in the folder stays."""
+    run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
+    expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
+    before = files(tmp_path)
+    first, second, *_ = (tmp_path / name for name in sorted(before) if "blocks" in name)
+    first.unlink()
+    first.mkdir()
+    (first / "mine").write_text("to keep")
+    second.unlink()
+    second.symlink_to(tmp_path / "nowhere")
+    (tmp_path / ".unfinished-folder").mkdir()
+    with pytest.warns(UserWarning, match=r"not a file. It is computed again") as found:
+        assert same(sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS), expected)
+    assert len(found) == 2
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert next(tmp_path.glob(f"folder-*-{first.name}/mine")).read_text() == "to keep"
+    for name in ("sampling.json", "spec.json"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=rf"one whose {name} is whole"):
+            sampling.sample(PATH, KEY, 1000, run=runs.open_run(tmp_path, SPEC, blocks_per_file=8))
 
 
 def test_exact_any_names_types_and_sizes_are_stored(tmp_path):

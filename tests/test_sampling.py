@@ -1,13 +1,25 @@
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import ensembles, masks, networks, paths, sampling, summaries, weights
+from lognorm_jax import (
+    ensembles,
+    masks,
+    memory,
+    networks,
+    paths,
+    programs,
+    sampling,
+    summaries,
+    weights,
+)
 
 ENSEMBLE = ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu())
 PATH = paths.dense(ENSEMBLE)
@@ -77,7 +89,7 @@ def test_oracle_batches_within_a_block(monkeypatch):
     """Blocks larger than the cache are run in batches; the draws are the same."""
     wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
     whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
-    monkeypatch.setattr(sampling, "LIVE_FLOATS", {"cpu": 8 * 1600})
+    monkeypatch.setattr(programs, "LIVE_FLOATS", {"cpu": 8 * 1600})
     other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
     parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
     assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
@@ -186,6 +198,65 @@ def test_invariance_wide_first_layers_that_are_not_scanned(key):
         )
         assert np.array_equal(one.increment, two.increment)
         assert np.array_equal(one.quartic, two.quartic)
+
+
+@pytest.mark.parametrize("engine", [sampling.sample, sampling.stream])
+def test_exact_refused_inside_transformations(engine, key):
+    """Whether the key, the path or nothing is traced: it says how to go on."""
+
+    def scaled(scale):
+        path = lambda key: paths.Trace(scale * jax.random.normal(key, (2,)), None)  # noqa: E731
+        return engine(path, key, 10, block_size=5)
+
+    def of_key(key):
+        return engine(PATH, key, 10, block_size=5)
+
+    one = np.float32(1)
+    for name, inside in (
+        ("key", lambda: jax.jit(of_key)(key)),
+        ("key", lambda: jax.vmap(of_key)(jax.random.split(key, 2))),
+        ("key", lambda: jax.jit(lambda: of_key(key))()),
+        ("key", lambda: jax.jit(scaled)(one)),
+        ("path", lambda: jax.vmap(scaled)(np.ones(2, np.float32))),
+        ("path", lambda: jax.grad(lambda scale: scaled(scale)[0].sum())(one)),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"(?s)^{name} = .*outside of jit.*vmap\(path\)\(keys\)"
+        ):
+            inside()
+
+
+def test_exact_too_large_for_memory_is_refused_before_it_starts(monkeypatch):
+    needed = SAMPLES * 2 * 12 * jnp.result_type(float).itemsize
+
+    def never(*args):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(memory, "free", lambda: needed - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "compiled", never)
+        allowed = r"^num_samples = 700: .*would take 0\.\d GB, and 0\.\d GB are free.*stream"
+        with pytest.raises(ValueError, match=allowed):
+            sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
+    sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)  # which keeps little
+    for enough in (needed, None):
+        monkeypatch.setattr(memory, "free", lambda enough=enough: enough)
+        sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
+
+
+def test_oracle_free_memory(monkeypatch):
+    """Some of what the machine has, not all of it; where nobody tells, nothing is refused."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    unused, total = (page * os.sysconf(f"SC_{name}_PAGES") for name in ("AVPHYS", "PHYS"))
+    assert unused / 2 < memory.free() < total
+
+    def unknown(*args):
+        raise OSError
+
+    monkeypatch.setattr(pathlib.Path, "read_text", unknown)
+    assert unused / 2 < memory.free() < total
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert memory.free() is None
 
 
 PEAK = """
