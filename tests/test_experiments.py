@@ -1,5 +1,7 @@
 """Every experiment computes, checks and draws; its checks fail on a wrong theory."""
 
+import dataclasses
+import functools
 import importlib
 import json
 
@@ -14,6 +16,7 @@ from experiments import (
     _check,
     _contenders,
     _figure,
+    _machine,
     _sampler,
     exact_vs_limit,
     lognormal_law,
@@ -33,25 +36,22 @@ def computed(experiment, **options):
         )
 
 
-def four_beta(ensemble, direction=None):
-    """A wrong theory: 4β in place of 5β."""
-    return 0.8 * _log_variance(ensemble, direction)
-
-
 _log_variance = ensembles.log_variance
+law_of = functools.cache(exact.law)
 
 
-@pytest.fixture(scope="module")
-def ideal_log_norms():
-    """Samples that follow the finite-width theory of each architecture, without simulation."""
+def times_beta(factor):
+    """Return a theory of the limit with so many β for the variance, in place of 5β."""
+    return lambda ensemble, direction=None: factor / 5 * _log_variance(ensemble, direction)
+
+
+def ideal_log_norms(size):
+    """Samples that follow the exact law of each architecture, without simulation."""
     rng, results = np.random.default_rng(0), {}
-    for label, widths in lognormal_law.ARCHITECTURES.items():
-        law = ensembles.limit_law(lognormal_law.ensemble(label))
-        second = np.sum(np.array(widths[1:], dtype=float) ** -2)
-        scale = np.sqrt(law.variance + 18.5 * second)
+    for label in lognormal_law.ARCHITECTURES:
+        law = law_of(lognormal_law.ensemble(label))
         for model in lognormal_law.MODELS:
-            mean = law.mean - 49 / 12 * second
-            results[f"{label}, {model}"] = rng.normal(mean, scale, size=lognormal_law.QUICK_SAMPLES)
+            results[f"{label}, {model}"] = law.quantile(rng.random(size))
     return results
 
 
@@ -60,16 +60,61 @@ def verdicts(rows):
     return {case: _check.overall([row for row in rows if row.case == case]) for case in cases}
 
 
-def test_exact_lognormal_law_passes_with_five_beta_and_fails_with_four(
-    ideal_log_norms, monkeypatch
+def failing(rows):
+    return {(row.case, row.quantity) for row in rows if row.verdict == "fail"}
+
+
+@pytest.mark.parametrize("size", [lognormal_law.NUM_SAMPLES, lognormal_law.QUICK_SAMPLES])
+def test_statistical_lognormal_law_sees_a_mean_wrong_by_5_percent_and_a_variance_by_4(
+    size, monkeypatch
 ):
-    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"pass"}
-    monkeypatch.setattr(ensembles, "log_variance", four_beta)
-    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"fail"}
+    """Whether the paths are wrong or the theory, and with the counts of the quick form too."""
+    monkeypatch.setattr(exact, "law", law_of)
+    results = ideal_log_norms(size)
+    assert set(verdicts(lognormal_law.check(results)).values()) == {"pass"}
+    for name, factor in (("mean", 0.95), ("variance", 1.04)):
+
+        def wrong(ensemble, name=name, factor=factor):
+            law = law_of(ensemble)
+            return dataclasses.replace(law, **{name: factor * getattr(law, name)})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(exact, "law", wrong)
+            assert ("all, over exact", name) in failing(lognormal_law.check(results))
+    wide = {}
+    for case, log_norms in results.items():
+        law = law_of(lognormal_law.ensemble(case.split(",")[0]))
+        wide[case] = law.mean + 0.96**0.5 * (log_norms - law.mean)
+    assert ("all, over exact", "variance") in failing(lognormal_law.check(wide))
 
 
-def test_exact_lognormal_law_figure(ideal_log_norms, tmp_path):
-    _figure.save(lognormal_law.draw(ideal_log_norms), tmp_path / "figure.png")
+def test_statistical_lognormal_law_sees_one_wrong_architecture(monkeypatch):
+    """A variance 22% low at 16 × 16 fails, in its own rows."""
+    label = "64→16×16"
+    some = {label: lognormal_law.ARCHITECTURES[label], "64→64×4": (64,) * 5}
+    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", some)
+    results = ideal_log_norms(lognormal_law.NUM_SAMPLES)
+    law = exact.law(lognormal_law.ensemble(label))
+    for model in lognormal_law.MODELS:
+        case = f"{label}, {model}"
+        low = law.mean + 0.78**0.5 * (results[case] - law.mean)
+        found = failing(lognormal_law.check(results | {case: low}))
+        assert {(case, "variance"), (case, "KS to exact law")} <= found
+        assert {other.split(",")[0] for other, _ in found} <= {label, "all"}
+
+
+@pytest.mark.parametrize("beta", [4, 4.8])
+def test_exact_lognormal_law_fails_with_another_multiple_of_beta(beta, monkeypatch):
+    """For every architecture, and without any sampling error."""
+    results = ideal_log_norms(lognormal_law.QUICK_SAMPLES)
+    monkeypatch.setattr(exact, "law", law_of)
+    monkeypatch.setattr(ensembles, "log_variance", times_beta(beta))
+    found = {case for case, _ in failing(lognormal_law.check(results))}
+    assert found == {f"{label}, limit law" for label in lognormal_law.ARCHITECTURES}
+
+
+def test_exact_lognormal_law_figure(tmp_path):
+    _figure.save(lognormal_law.draw(ideal_log_norms(4_096)), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
@@ -80,13 +125,13 @@ def test_exact_architectures_span_beta():
 
 
 def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
-    """The real simulation: exit 0 with the true law, 1 with 4β; all files written, and in order."""
+    """The real simulation: exit 0 with 5β, 1 with 4.8β; all files written, and in order."""
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
     monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
     (tmp_path / "file").touch()
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "file") == 2
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "good") == 0
-    monkeypatch.setattr(ensembles, "log_variance", four_beta)
+    monkeypatch.setattr(ensembles, "log_variance", times_beta(4.8))
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "bad") == 1
     printed = capsys.readouterr().out
     assert "lognormal_law: pass" in printed and "lognormal_law: fail" in printed and "✗" in printed
@@ -94,6 +139,7 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     assert all((good / f"lognormal_law.{suffix}").exists() for suffix in ("npz", "json", "png"))
     record = json.loads((good / "lognormal_law.json").read_text())
     assert record["quick"] and record["seed"] == 0 and record["versions"]["jax"] == jax.__version__
+    assert record["machine"] == _machine.record() and _machine.sentence() in printed
     stored = [dict(np.load(folder / "lognormal_law.npz")) for folder in (good, bad)]
     assert all(np.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
 
