@@ -284,6 +284,33 @@ def test_exact_throughput(monkeypatch, tmp_path):
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
 
 
+def test_exact_runs_that_are_timed_keep_all_devices_busy(monkeypatch, key):
+    """Each device gets four blocks or more, and as many as any other, however long a run takes."""
+    monkeypatch.setattr(_contenders.importlib.util, "find_spec", lambda name: None)  # no PyTorch
+    ways = _contenders.products(8, 4, key) | _contenders.trainings(8, 3, key)
+    blocks = {name: run.keywords.get("block_size") for name, (run, _) in ways.items()}
+    assert [name for name, block in blocks.items() if block is None] == ["NumPy loop"]
+    counts = {name: [] for name in ways}
+    fakes = {
+        name: (functools.partial(lambda name, count: counts[name].append(count), name), smallest)
+        for name, (_, smallest) in ways.items()
+    }
+
+    def timed(run):  # seven paths a second
+        run()
+        return max(seen[-1] for seen in counts.values() if seen) / 7
+
+    monkeypatch.setattr(_contenders, "timed", timed)
+    throughput.measure(fakes, 1e3, 2)
+    devices = len(jax.devices())
+    assert devices == 4
+    for name, block in blocks.items():
+        assert len(counts[name]) >= 4
+        if block is not None:
+            assert all(count % (devices * block) == 0 for count in counts[name])
+            assert min(counts[name]) >= 4 * devices * block
+
+
 @pytest.mark.parametrize("loop", ["NumPy", "PyTorch"])
 def test_oracle_loops_of_the_benchmark_are_the_same_product(loop):
     if loop == "NumPy":
