@@ -76,8 +76,8 @@ def resolve(
     """
     row = agree(case, quantity, measured, error, expected, allowance)
     term = max(abs(row.expected - without), abs(row.measured - without))
-    seen = (SIGMAS + 2) * row.error + row.allowance <= SEEN * term
-    return row if seen else row._replace(verdict="")
+    unseen = (SIGMAS + 2) * row.error + row.allowance > SEEN * term  # never of NaN, which fails
+    return row._replace(verdict="") if unseen else row
 
 
 def controlled(samples: np.ndarray, *controls: np.ndarray) -> tuple[float, float]:
