@@ -75,7 +75,7 @@ def resolve(
     which the measured number may happen to lie on the wrong theory's side.
     """
     row = agree(case, quantity, measured, error, expected, allowance)
-    term = max(abs(row.expected - without), abs(row.measured - without))
+    term = np.maximum(abs(row.expected - without), abs(row.measured - without))
     unseen = (SIGMAS + 2) * row.error + row.allowance > SEEN * term  # never of NaN, which fails
     return row._replace(verdict="") if unseen else row
 
