@@ -1,7 +1,8 @@
 """Run an experiment: ``python -m experiments NAME [--quick] [--out DIR] [--seed N]``.
 
-Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, device, wall time, and
-the checks) and NAME.png, and prints the table of checks. Exits 1 if a check fails, 2 on bad usage.
+Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, machine, wall time,
+and the checks) and NAME.png, and prints the table of checks. Exits 1 if a check fails, 2 on bad
+usage.
 
 Until it is done, finished blocks of samples are kept in NAME.blocks: if it is stopped, the same
 command goes on from there. With --distributed it runs on all devices of a cluster.
@@ -28,7 +29,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 import lognorm_jax
-from experiments import _check, _cluster, _figure, _sampler
+from experiments import _check, _cluster, _figure, _machine, _sampler
 
 
 def names() -> list[str]:
@@ -87,13 +88,12 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     if not first:
         return 0 if verdict == "pass" else 1
     np.savez_compressed(folder / f"{name}.npz", **results)
-    device = jax.devices()[0]
     record = {
         "experiment": name,
         "quick": quick,
         "seed": seed,
         "seconds": round(seconds, 1),
-        "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
+        "machine": _machine.record(),
         "versions": versions(),
         "arrays": {array: np.shape(value) for array, value in results.items()},
         "checks": [row._asdict() for row in rows],
@@ -104,15 +104,15 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
 
     print(_check.LEGEND)
     print(_check.table(rows))
-    print(f"\n{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png")
+    print(f"\nMachine: {_machine.sentence()}.")
+    print(f"{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png")
     return 0 if verdict == "pass" else 1
 
 
 def use_all_cores() -> None:
     """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need only one."""
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        mine = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
-        jax.config.update("jax_num_cpu_devices", len(mine(0)))
+        jax.config.update("jax_num_cpu_devices", _machine.cores())
 
 
 def main() -> None:

@@ -8,12 +8,14 @@ import numpy as np
 from lognorm_jax import laws
 
 SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of what is expected
+SEEN = 0.2  # the relative error of a term that a row about it must be able to see
 
 LEGEND = """\
 A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
 and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
 lies above what is allowed; or number ≤ bound; or number [its 95% interval] > bound or ± bound, and
-passes if all of the interval is above or between. ✗ marks what fails.
+passes if all of the interval is above or between. ✗ marks what fails; ~ what is only shown, since
+an error of a fifth of the very term would not be seen.
 """
 
 
@@ -54,6 +56,43 @@ def agree(
     return Row(
         case, quantity, measured, error, expected, allowance, verdict="pass" if near else "fail"
     )
+
+
+def resolve(
+    case: str,
+    quantity: str,
+    measured: float,
+    error: float,
+    expected: float,
+    allowance: float = 0.0,
+    without: float = 0.0,
+) -> Row:
+    """Return the row of ``agree`` if it would fail were its term wrong by a fifth; else show it.
+
+    The term is what the expected, or the measured, number is away from ``without``, whichever is
+    more: a theory that denies the term is held against it all the same. A fifth of it must exceed
+    the 5 standard errors and the allowance that the row forgives, and 2 more standard errors, by
+    which the measured number may happen to lie on the wrong theory's side.
+    """
+    row = agree(case, quantity, measured, error, expected, allowance)
+    term = np.maximum(abs(row.expected - without), abs(row.measured - without))
+    unseen = (SIGMAS + 2) * row.error + row.allowance > SEEN * term  # never of NaN, which fails
+    return row._replace(verdict="") if unseen else row
+
+
+def controlled(samples: np.ndarray, *controls: np.ndarray) -> tuple[float, float]:
+    """Return a mean and its standard error, less what controls of mean zero explain.
+
+    samples: (count,), finite. controls: (count,) each, with expectation exactly 0, so that taking
+    off any multiple leaves the mean as it is; the multiples are fitted by least squares.
+    """
+    ones = np.ones(len(samples))
+    design = np.stack([ones, *(np.asarray(c, np.float64) for c in controls)], axis=1)
+    samples = np.asarray(samples, np.float64)
+    fitted, *_ = np.linalg.lstsq(design, samples, rcond=None)
+    rest = samples - design @ fitted
+    freedom = len(samples) - design.shape[1]
+    return float(fitted[0]), float(np.sqrt(rest @ rest / freedom / len(samples)))
 
 
 def below(case: str, quantity: str, measured: float, bound: float) -> Row:
@@ -119,7 +158,8 @@ def _cell(row: Row) -> str:
         text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"
         allowed = f" ± {row.allowance:.{digits}f}" if row.allowance > 0.5 * 10**-digits else ""
         text += "" if row.expected is None else f" ({row.expected:.{digits}f}{allowed})"
-    return text + (" ✗" if row.verdict == "fail" else "")
+    only_shown = row.expected is not None and not row.verdict
+    return text + (" ✗" if row.verdict == "fail" else " ~" if only_shown else "")
 
 
 def table(rows: list[Row]) -> str:

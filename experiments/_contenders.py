@@ -26,6 +26,7 @@ from lognorm_jax import (
 
 LIVE = 1 << 16  # increments in a block of transport paths, roughly
 STEPS, BATCH, INPUTS, CLASSES = 20, 64, 64, 10  # of each training
+BLOCKS = 4  # of each device, in a run, at the least: else some devices would stand idle
 
 
 def timed(function) -> float:
@@ -33,6 +34,14 @@ def timed(function) -> float:
     started = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - started
+
+
+def least(block: int) -> int:
+    """Return the least number of paths of a run in blocks: every multiple keeps all devices busy.
+
+    Each device gets BLOCKS of them, and as many as any other.
+    """
+    return BLOCKS * len(jax.devices()) * block
 
 
 def numpy_loop(rng, width, depth, num_samples):
@@ -80,17 +89,17 @@ def products(width, depth, key) -> dict[str, tuple]:
         "transport": (sampling.stream, transport, block),
         "transport, kept": (sampling.sample, transport, block),
     }
-    block = 256 if width < 500 else 16
+    block = 64 if width < 500 else 4
     made |= {
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
         "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
-        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 4 * block),
+        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 16 * block),
     }
 
     ways = {}
     for name, (engine, path, block) in made.items():
-        ways[name] = functools.partial(engine, path, key, block_size=block), block
+        ways[name] = functools.partial(engine, path, key, block_size=block), least(block)
     ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
     if importlib.util.find_spec("torch"):
         fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
@@ -200,7 +209,7 @@ def trainings(width, depth, key) -> dict[str, tuple]:
     for name, path in made.items():
         path.footprint = whole.footprint
         run = functools.partial(sampling.sample, path, key, block_size=block)
-        ways[name] = run, block
+        ways[name] = run, least(block)
     if importlib.util.find_spec("torch"):
         import torch
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 THEORY = "#1a1a1a"  # lines that theory draws
+LIMIT = "0.55"  # of the limit law, where the exact one is drawn as well
 MASK_MODEL = "#0072b2"
 NETWORK = "#d55e00"
 PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe & Ito

@@ -5,11 +5,14 @@ than a ReLU or far more, for it depends on the size of its activations, and so o
 Expected, at width 100: ReLU and shaped ReLU follow the exact law of their mask at every depth; the
 exact law of the shaped one is within a KS distance of 2.5/n of N(−T, 2T), and four times nearer at
 width 4n, where a ReLU is at N(−5T/2, 5T); the cosine of two inputs follows
-dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, its mean to 2/n and its variance to 1/n. No law is known
-for tanh and gelu: their numbers are shown without verdict. They are of the network followed in law,
-which is held against the network drawn whole. GELU is shown at gain 2 without biases, where its
-activations fade, and at the gain and bias for which they do not (Roberts, Yaida & Hanin, "The
-principles of deep learning theory", 2022, section 5.3; checked by quadrature).
+dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB: over all layers its steps have that drift to a relative
+5/n, and that variance to 3/n. Its mean and variance at single depths are shown beside those of the
+diffusion; these, and the mean over a few layers, would not show an error of a fifth (~).
+
+No law is known for tanh and gelu: their numbers are shown without verdict. They are of the network
+followed in law, which is held against the network drawn whole. GELU is shown at gain 2 without
+biases, where its activations fade, and at the gain and bias for which they do not (Roberts, Yaida &
+Hanin, "The principles of deep learning theory", 2022, section 5.3; checked by quadrature).
 
 Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments activations
 """
@@ -27,6 +30,8 @@ DEPTHS = (1, 5, 10, 20, 40, 60, 80, 100)
 SLOPES = 1.0, -1.0  # c_+ and c_−; if they did not cancel, the limit would be √n slower
 START = 0.3  # cosine of the two inputs
 NUM_SAMPLES, QUICK_SAMPLES = 20_000, 3_000
+PAIRS, QUICK_PAIRS = 40_000, 12_000  # of inputs
+REMAINDER = {"drift": 5, "noise": 3}  # what the diffusion leaves out, relative, times n
 WHOLE, QUICK_WHOLE = 8_000, 4_096  # networks drawn whole, of a tenth of the depth
 CASES = {  # activation, bias_scale, gain
     "relu": (activations.relu(), 0.0, None),
@@ -74,8 +79,8 @@ def inputs() -> np.ndarray:  # (2, WIDTH)
 def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
     """Sample log-norms of Jacobians at several depths, and the cosine of two inputs."""
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    whole = QUICK_WHOLE if quick else WHOLE
-    bar.reset(total=num_samples * (len(CASES) + 1) + 2 * whole * len(SHOWN))
+    whole, pairs = (QUICK_WHOLE, QUICK_PAIRS) if quick else (WHOLE, PAIRS)
+    bar.reset(total=num_samples * len(CASES) + pairs + 2 * whole * len(SHOWN))
     x, u = inputs()[0], np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTH,)))
     results = {}
     for i, name in enumerate(CASES):
@@ -84,8 +89,8 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         total = np.cumsum(trace.increment, axis=1, dtype=np.float64)
         results[f"{name}/log_norm"] = total[:, np.array(DEPTHS) - 1].astype(np.float32)
     path = paths.gram(network("shaped relu", DEPTH + 1), inputs(), observe=_cosine)
-    _, cosine = sample("two inputs", path, jax.random.fold_in(key, 10), num_samples)
-    results["cosine"] = cosine[:, np.array((0, *DEPTHS))]
+    _, cosine = sample("two inputs", path, jax.random.fold_in(key, 10), pairs)
+    results["cosine"] = cosine  # at the input, and after each layer but the last
     for i, name in enumerate(SHOWN):
         short = network(name, DEPTH // 10)
         both = {
@@ -96,6 +101,29 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
             own = jax.random.fold_in(key, 20 + 2 * i + j)
             results[f"{name}/{label}"] = sample(f"{name}, {label}", path, own, whole).log_norm
     return results
+
+
+def step_ratios(cosine: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Return drift and noise of the steps over those of the diffusion, with standard errors.
+
+    cosine: (count, layers). The drift is weighted by the drift itself over the variance of a step,
+    to which 0.01 is added where that vanishes, at ±1; the noise is what steps differ by from the
+    drift, squared.
+    """
+    now, steps = cosine[:, :-1].astype(np.float64), np.diff(cosine.astype(np.float64), axis=1)
+    drift = np.asarray(activations.cosine_drift(now, *SLOPES), np.float64) / WIDTH
+    weight = drift / (1 - now**2 + 0.01) ** 2
+    pairs = {
+        "drift": (weight * steps, weight * drift),
+        "noise": ((steps - drift) ** 2, (1 - now**2) ** 2 / WIDTH),
+    }
+    found = {}
+    for name, (seen, expected) in pairs.items():
+        seen, expected = seen.sum(1), expected.sum(1)  # over the layers of a path
+        ratio = seen.mean() / expected.mean()
+        rest = seen - ratio * expected
+        found[name] = ratio, rest.std() / expected.mean() / np.sqrt(len(rest))
+    return found
 
 
 @functools.cache
@@ -115,40 +143,53 @@ def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:  # (times
 def check(results) -> list[_check.Row]:
     """Hold masks against exact laws, the shaped ReLU against its limits, gram against networks."""
     rows = []
-    for name, (phi, *_) in CASES.items():
+    for name in CASES:
         for log_norm, depth in zip(results[f"{name}/log_norm"].T, DEPTHS, strict=True):
-            case, T = f"{name}, d = {depth}", depth / WIDTH
-            mean, mean_error, variance, variance_error = _check.moments(log_norm)
-            if phi.mask is None:
-                rows.append(_check.show(case, "mean", mean, mean_error))
-                rows.append(_check.show(case, "variance", variance, variance_error))
-                continue
-            true = law_of(name, depth)
-            rows += [
-                _check.agree(case, "mean", mean, mean_error, true.mean),
-                _check.agree(case, "variance", variance, variance_error, true.variance),
-            ]
-            if name == "shaped relu" and depth >= 20:
-                limit, slack = laws.normal(-T, 2 * T), 2.5 / WIDTH
-                rows.append(
-                    _check.distance(
-                        case, "KS to N(−T, 2T)", laws.compare(log_norm, limit, slack), slack
-                    )
-                )
-                near, far = (laws.ks_distance(law, limit) for law in (wide_law(depth), true))
-                rows.append(_check.below(case, "KS of exact law", far, slack))
-                rows.append(_check.below(case, "that at 4n", near, 0.3 * far))
-    times = tuple(depth / WIDTH for depth in DEPTHS)
-    for depth, seen, expected in zip(
-        DEPTHS, results["cosine"].T[1:], diffusion(times), strict=True
-    ):
-        case, ours, theirs = f"cosine, d = {depth}", _check.moments(seen), _check.moments(expected)
-        errors = [np.hypot(ours[i], theirs[i]) for i in (1, 3)]
-        rows.append(_check.agree(case, "mean", ours[0], errors[0], theirs[0], 2 / WIDTH))
-        rows.append(_check.agree(case, "variance", ours[2], errors[1], theirs[2], 1 / WIDTH))
+            rows += _depth_rows(name, depth, log_norm)
+    rows += _cosine_rows(results["cosine"])
     for name in SHOWN:
         same = laws.compare(results[f"{name}/in law"], laws.empirical(results[f"{name}/whole"]))
         rows.append(_check.distance(f"{name}, d = {DEPTH // 10}", "KS to network", same))
+    return rows
+
+
+def _depth_rows(name, depth, log_norm) -> list[_check.Row]:
+    """Hold one case at one depth against the exact law of its mask, where it has one."""
+    case, T = f"{name}, d = {depth}", depth / WIDTH
+    mean, mean_error, variance, variance_error = _check.moments(log_norm)
+    if CASES[name][0].mask is None:
+        return [
+            _check.show(case, "mean", mean, mean_error),
+            _check.show(case, "variance", variance, variance_error),
+        ]
+    true = law_of(name, depth)
+    rows = [
+        _check.resolve(case, "mean", mean, mean_error, true.mean),
+        _check.resolve(case, "variance", variance, variance_error, true.variance),
+        _check.distance(case, "KS to exact law", laws.compare(log_norm, true)),
+    ]
+    if name == "shaped relu" and depth >= 20:
+        limit = laws.normal(-T, 2 * T)
+        near, far = (laws.ks_distance(law, limit) for law in (wide_law(depth), true))
+        rows.append(_check.below(case, "KS of N(−T, 2T) to exact", far, 2.5 / WIDTH))
+        rows.append(_check.below(case, "that at 4n", near, 0.3 * far))
+    return rows
+
+
+def _cosine_rows(cosine) -> list[_check.Row]:
+    """Hold the steps of the cosine of two inputs against a diffusion, and show where they lead."""
+    rows = []
+    for name, (ratio, error) in step_ratios(cosine[:, : DEPTH + 1]).items():
+        slack = REMAINDER[name] / WIDTH
+        rows.append(_check.resolve("cosine, all layers", f"{name}/theory", ratio, error, 1, slack))
+    times = tuple(depth / WIDTH for depth in DEPTHS)
+    for depth, expected in zip(DEPTHS, diffusion(times), strict=True):
+        case, ours = f"cosine, d = {depth}", _check.moments(cosine[:, depth])
+        theirs = _check.moments(expected)
+        for i, name in ((0, "mean"), (2, "variance")):
+            error = np.hypot(ours[i + 1], theirs[i + 1])
+            row = _check.agree(case, name, ours[i], error, theirs[i])
+            rows.append(row._replace(verdict=""))
     return rows
 
 
@@ -206,11 +247,11 @@ def draw(results):
             label=f"diffusion, middle {1 - 2 * q:.0%}",
         )
     axes["cosine"].plot(times, np.median(rho, axis=1), color=_figure.THEORY, label="its median")
-    seen = np.quantile(results["cosine"], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
-    place = np.array((0, *DEPTHS)) / WIDTH
+    place = np.array((0, *DEPTHS))
+    seen = np.quantile(results["cosine"][:, place], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     for i, line in enumerate(seen):
         axes["cosine"].plot(
-            place,
+            place / WIDTH,
             line,
             "o",
             ms=4,

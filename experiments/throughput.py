@@ -16,8 +16,10 @@ Training (ReLU networks, batches of 64, plain gradient descent, 20 steps, a Hist
 alone. log_norms adds less than a tenth to a step at 64 × 32, with one seed.
 
 Speeds are medians of repeated runs after warm-up, in which the ways take turns, and have no
-verdict. Peak memory is that of the whole process. Exact laws are timed from an ensemble never seen
-before to the Law, and for 4,096 values of its cdf. PyTorch is timed where it is installed.
+verdict. Every run of the engine has four blocks or more for each device, and as many for each, so
+that none stands idle. The machine is told in the record, under the table and over the figure. Peak
+memory is that of the whole process. Exact laws are timed from an ensemble never seen before to the
+Law, and for 4,096 values of its cdf. PyTorch is timed where it is installed.
 
 Time: 4 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments throughput
 """
@@ -30,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _check, _contenders, _figure
+from experiments import _check, _contenders, _figure, _machine
 from lognorm_jax import ensembles, exact, increments, masks, quadrature, weights
 
 SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
@@ -177,6 +179,7 @@ def check(results) -> list[_check.Row]:
         raw = words * 32 if "Rademacher" in name else normal  # a sign is one bit of a word
         unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
         rows += [
+            _check.show(case, "a run", results[f"{name}/{shape}"][0]),
             _check.show(case, "paths/s", rate),
             _check.show(case, "10⁶ layers/s", rate * depth / 1e6),
             _check.show(case, "10⁶ weights/s", rate * depth * width**2 / 1e6),
@@ -219,6 +222,7 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
         return rows if name == "step" else [*rows, _check.show(case, "of a step", beyond("step"))]
     unit = rate * _contenders.STEPS * _contenders.operations(*map(int, shape.split(" × "))) / 1e9
     rows = [
+        _check.show(case, "a run", results[f"{name}/{shape}"][0]),
         _check.show(case, "seed-steps/s", rate * _contenders.STEPS),
         _check.show(case, "10⁹ operations/s", unit),
         _check.show(case, "of products", rate / speed["training, products", shape]),
@@ -237,8 +241,8 @@ def draw(results):
     figure, axes = _figure.grid([["paths", "training"]], (16, 5.5))
     _bars(axes["paths"], results, "transport")
     _bars(axes["training"], results, "training", _contenders.STEPS)
-    machine = f"{jax.devices()[0].device_kind}, {jax.default_backend()}"
-    axes["paths"].set(ylabel="paths per second", title=f"One machine, one process ({machine})")
+    figure.suptitle(_machine.sentence(), fontsize=10)
+    axes["paths"].set(ylabel="paths per second", title="sampling, in one process")
     batch = f"ReLU networks, batches of {_contenders.BATCH}, plain gradient descent"
     axes["training"].set(ylabel="seeds × steps per second", title=batch)
     return figure

@@ -1,5 +1,7 @@
 """Every experiment computes, checks and draws; its checks fail on a wrong theory."""
 
+import dataclasses
+import functools
 import importlib
 import json
 
@@ -7,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import statistical
+from scipy import stats
 from tqdm import tqdm
 
 from experiments import __main__ as runner
@@ -14,6 +17,7 @@ from experiments import (
     _check,
     _contenders,
     _figure,
+    _machine,
     _sampler,
     exact_vs_limit,
     lognormal_law,
@@ -22,7 +26,7 @@ from experiments import (
     throughput,
     universality,
 )
-from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, weights
+from lognorm_jax import ensembles, exact, laws, martingales, masks, paths, sampling, weights
 
 
 def computed(experiment, **options):
@@ -33,25 +37,22 @@ def computed(experiment, **options):
         )
 
 
-def four_beta(ensemble, direction=None):
-    """A wrong theory: 4β in place of 5β."""
-    return 0.8 * _log_variance(ensemble, direction)
-
-
 _log_variance = ensembles.log_variance
+law_of = functools.cache(exact.law)
 
 
-@pytest.fixture(scope="module")
-def ideal_log_norms():
-    """Samples that follow the finite-width theory of each architecture, without simulation."""
+def times_beta(factor):
+    """Return a theory of the limit with so many β for the variance, in place of 5β."""
+    return lambda ensemble, direction=None: factor / 5 * _log_variance(ensemble, direction)
+
+
+def ideal_log_norms(size):
+    """Samples that follow the exact law of each architecture, without simulation."""
     rng, results = np.random.default_rng(0), {}
-    for label, widths in lognormal_law.ARCHITECTURES.items():
-        law = ensembles.limit_law(lognormal_law.ensemble(label))
-        second = np.sum(np.array(widths[1:], dtype=float) ** -2)
-        scale = np.sqrt(law.variance + 18.5 * second)
+    for label in lognormal_law.ARCHITECTURES:
+        law = law_of(lognormal_law.ensemble(label))
         for model in lognormal_law.MODELS:
-            mean = law.mean - 49 / 12 * second
-            results[f"{label}, {model}"] = rng.normal(mean, scale, size=lognormal_law.QUICK_SAMPLES)
+            results[f"{label}, {model}"] = law.quantile(rng.random(size))
     return results
 
 
@@ -60,16 +61,61 @@ def verdicts(rows):
     return {case: _check.overall([row for row in rows if row.case == case]) for case in cases}
 
 
-def test_exact_lognormal_law_passes_with_five_beta_and_fails_with_four(
-    ideal_log_norms, monkeypatch
+def failing(rows):
+    return {(row.case, row.quantity) for row in rows if row.verdict == "fail"}
+
+
+@pytest.mark.parametrize("size", [lognormal_law.NUM_SAMPLES, lognormal_law.QUICK_SAMPLES])
+def test_statistical_lognormal_law_sees_a_mean_wrong_by_5_percent_and_a_variance_by_4(
+    size, monkeypatch
 ):
-    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"pass"}
-    monkeypatch.setattr(ensembles, "log_variance", four_beta)
-    assert set(verdicts(lognormal_law.check(ideal_log_norms)).values()) == {"fail"}
+    """Whether the paths are wrong or the theory, and with the counts of the quick form too."""
+    monkeypatch.setattr(exact, "law", law_of)
+    results = ideal_log_norms(size)
+    assert set(verdicts(lognormal_law.check(results)).values()) == {"pass"}
+    for name, factor in (("mean", 0.95), ("variance", 1.04)):
+
+        def wrong(ensemble, name=name, factor=factor):
+            law = law_of(ensemble)
+            return dataclasses.replace(law, **{name: factor * getattr(law, name)})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(exact, "law", wrong)
+            assert ("all, over exact", name) in failing(lognormal_law.check(results))
+    wide = {}
+    for case, log_norms in results.items():
+        law = law_of(lognormal_law.ensemble(case.split(",")[0]))
+        wide[case] = law.mean + 0.96**0.5 * (log_norms - law.mean)
+    assert ("all, over exact", "variance") in failing(lognormal_law.check(wide))
 
 
-def test_exact_lognormal_law_figure(ideal_log_norms, tmp_path):
-    _figure.save(lognormal_law.draw(ideal_log_norms), tmp_path / "figure.png")
+def test_statistical_lognormal_law_sees_one_wrong_architecture(monkeypatch):
+    """A variance 22% low at 16 × 16 fails, in its own rows."""
+    label = "64→16×16"
+    some = {label: lognormal_law.ARCHITECTURES[label], "64→64×4": (64,) * 5}
+    monkeypatch.setattr(lognormal_law, "ARCHITECTURES", some)
+    results = ideal_log_norms(lognormal_law.NUM_SAMPLES)
+    law = exact.law(lognormal_law.ensemble(label))
+    for model in lognormal_law.MODELS:
+        case = f"{label}, {model}"
+        low = law.mean + 0.78**0.5 * (results[case] - law.mean)
+        found = failing(lognormal_law.check(results | {case: low}))
+        assert {(case, "variance"), (case, "KS to exact law")} <= found
+        assert {other.split(",")[0] for other, _ in found} <= {label, "all"}
+
+
+@pytest.mark.parametrize("beta", [4, 4.8])
+def test_exact_lognormal_law_fails_with_another_multiple_of_beta(beta, monkeypatch):
+    """For every architecture, and without any sampling error."""
+    results = ideal_log_norms(lognormal_law.QUICK_SAMPLES)
+    monkeypatch.setattr(exact, "law", law_of)
+    monkeypatch.setattr(ensembles, "log_variance", times_beta(beta))
+    found = {case for case, _ in failing(lognormal_law.check(results))}
+    assert found == {f"{label}, limit law" for label in lognormal_law.ARCHITECTURES}
+
+
+def test_exact_lognormal_law_figure(tmp_path):
+    _figure.save(lognormal_law.draw(ideal_log_norms(4_096)), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
@@ -80,13 +126,13 @@ def test_exact_architectures_span_beta():
 
 
 def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
-    """The real simulation: exit 0 with the true law, 1 with 4β; all files written, and in order."""
+    """The real simulation: exit 0 with 5β, 1 with 4.8β; all files written, and in order."""
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
     monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
     (tmp_path / "file").touch()
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "file") == 2
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "good") == 0
-    monkeypatch.setattr(ensembles, "log_variance", four_beta)
+    monkeypatch.setattr(ensembles, "log_variance", times_beta(4.8))
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "bad") == 1
     printed = capsys.readouterr().out
     assert "lognormal_law: pass" in printed and "lognormal_law: fail" in printed and "✗" in printed
@@ -94,51 +140,87 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     assert all((good / f"lognormal_law.{suffix}").exists() for suffix in ("npz", "json", "png"))
     record = json.loads((good / "lognormal_law.json").read_text())
     assert record["quick"] and record["seed"] == 0 and record["versions"]["jax"] == jax.__version__
+    assert record["machine"] == _machine.record() and _machine.sentence() in printed
     stored = [dict(np.load(folder / "lognormal_law.npz")) for folder in (good, bad)]
     assert all(np.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
 
 
-@pytest.mark.slow
-def test_statistical_martingale_paths(monkeypatch):
-    monkeypatch.setattr(martingale_paths, "LAWS", (weights.normal(), weights.laplace()))
-    results = computed(martingale_paths, num_samples=600)
-    assert _check.overall(martingale_paths.check(results)) == "pass"
-    case = "laplace, coordinate"
-    doubled = {
-        f"{case}/{part}": 2 * results[f"{case}/{part}"]
-        for part in ("bracket", "second-order variance")
-    }
-    wrong = results | doubled
-    assert verdicts(martingale_paths.check(wrong))[case] == "fail"
-    wrong = {**results, f"{case}/first ratio": 1 + 0.5 * (results[f"{case}/first ratio"] - 1)}
-    assert verdicts(martingale_paths.check(wrong))[case] == "fail"
-    unseen = results[f"{case}/increment"].copy()
-    unseen[0, 0] += 0.1
-    assert (
-        verdicts(martingale_paths.check({**results, f"{case}/increment": unseen}))[case] == "fail"
-    )
-    drifting = results[f"{case}/martingale"] + 0.03 * np.arange(1, martingale_paths.DEPTH + 1)
-    assert (
-        verdicts(martingale_paths.check({**results, f"{case}/martingale": drifting}))[case]
-        == "fail"
-    )
-    echo = results[f"{case}/martingale"] + 0.5 * np.roll(results[f"{case}/martingale"], 1, axis=-1)
-    assert verdicts(martingale_paths.check({**results, f"{case}/martingale": echo}))[case] == "fail"
-
-
-def test_exact_martingale_figure(tmp_path):
-    rng = np.random.default_rng(0)
-    layers, results = np.arange(1, martingale_paths.DEPTH + 1), {}
+def martingale_results():
+    """Numbers as theory has them, with the errors of as many paths as the full form has."""
+    rng, results = np.random.default_rng(0), {}
+    depth, size = martingale_paths.DEPTH, martingale_paths.NUM_SAMPLES
+    normal = martingale_paths.ensemble(weights.normal())
+    trace = sampling.sample(paths.transport(normal), jax.random.key(0), size)
+    parts = martingales.decompose(trace, normal)
+    error = martingale_paths.second_order(trace, parts)[:, 1]
+    squares = martingale_paths.squares(trace, parts)
     for law in martingale_paths.LAWS:
-        for name in martingale_paths.DIRECTIONS:
-            steps = rng.normal(0, 0.28, size=(400, martingale_paths.DEPTH))
-            lines = dict.fromkeys(("bracket", "second-order variance"), 0.08 * layers)
-            lines |= {"drift": np.full(len(layers), -0.04), "second-order mean": -0.04 * layers}
-            lines |= {"increment": np.array([-0.04 + 0 * layers, 0.003 + 0 * layers])}
-            lines |= {"first ratio": np.exp(steps[:, 0]), "martingale": np.cumsum(steps, axis=-1)}
-            results |= {f"{law.name}, {name}/{part}": value for part, value in lines.items()}
+        for name, direction in martingale_paths.DIRECTIONS.items():
+            case, ensemble = f"{law.name}, {name}", martingale_paths.ensemble(law)
+            quartic = np.full(depth, 6 / martingale_paths.WIDTH)
+            quartic[0] = np.sum(direction**4)
+            constant = trace._replace(increment=trace.increment[:1], quartic=quartic[None])
+            own = martingales.decompose(constant, ensemble)
+            theory = martingale_paths.second_order_theory(law, constant, own)
+            variance = ensembles.predictable_variance(ensemble, quartic)
+            errors = np.array([[2e-4], [0.005 * variance[0]]])
+            first = np.array([[own.drift[0, 0]], [variance[0]]])
+            results |= {
+                f"{case}/martingale": parts.martingale[:6_000].astype(np.float32),
+                f"{case}/bracket": own.bracket[0],
+                f"{case}/drift": own.drift[0],
+                f"{case}/increment": np.stack([own.drift[0], np.full(depth, 0.002)]),
+                f"{case}/squares": squares,
+                f"{case}/theory": theory,
+                f"{case}/second order": np.stack([rng.normal(theory, error), error], axis=1),
+                f"{case}/first": np.concatenate([rng.normal(first, errors), errors], axis=1),
+            }
+    return results
+
+
+BEYOND = ("laplace, coordinate", "n · (E ln‖Mu‖²/−½E⟨M⟩ − 1)")  # second order: it is only shown
+SECOND_ORDER = ("n · (E ln‖Mu‖²/−½E⟨M⟩ − 1)", "n · (Var M/E⟨M⟩ − 1)")
+
+
+def test_statistical_martingale_paths(monkeypatch, tmp_path):
+    """Each second-order term wrong by a fifth is red in each case, and each other row can be."""
+    results = martingale_results()
+    assert _check.overall(martingale_paths.check(results)) == "pass"
     _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    cases = [name.removesuffix("/theory") for name in results if name.endswith("/theory")]
+    for factor in (0, 0.8, 1.2):
+        wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
+        expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
+        assert failing(martingale_paths.check(results | wrong)) == expected
+
+    def found(case, **changes):
+        wrong = {
+            f"{case}/{part}": change(results[f"{case}/{part}"]) for part, change in changes.items()
+        }
+        return {quantity for _, quantity in failing(martingale_paths.check(results | wrong))}
+
+    case, layers = "laplace, coordinate", np.arange(1, martingale_paths.DEPTH + 1)
+    assert "Σ(Rᵢ − 1)²/E⟨M⟩" in found(case, squares=lambda x: np.add(x, [0.03, 0]))
+    assert "E M" in found(case, martingale=lambda x: x + 0.005 * layers)
+    assert "lag-1 corr" in found(case, martingale=lambda x: x + 0.5 * np.roll(x, 1, axis=-1))
+    assert "E ln R₁" in found(case, first=lambda x: x * [[1.2, 1], [1, 1]])
+    rest = 5 / martingale_paths.WIDTH
+    for factor in (0, 0.8, 1.2):  # of what the fourth moment adds for a coordinate vector
+        shifted = lambda x, c=factor: np.array([x[0], [rest + c * (x[1, 0] - rest), x[1, 1]]])  # noqa: E731
+        assert found(case, first=shifted) == {"Var R₁"}
+
+
+@pytest.mark.slow
+def test_statistical_martingale_paths_of_real_products(monkeypatch):
+    """Simulated, not followed in law: the second-order terms of the full form are seen."""
+    monkeypatch.setattr(martingale_paths, "LAWS", (weights.rademacher(), weights.laplace()))
+    results = computed(martingale_paths, num_samples=martingale_paths.NUM_SAMPLES)
+    assert _check.overall(martingale_paths.check(results)) == "pass"
+    cases = [name.removesuffix("/theory") for name in results if name.endswith("/theory")]
+    for factor in (0, 0.8, 1.2):
+        wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
+        expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
+        assert failing(martingale_paths.check(results | wrong)) == expected
 
 
 def follow(law, size, seed=0):
@@ -191,38 +273,79 @@ def test_statistical_moment_growth(monkeypatch, tmp_path):
     assert _check.overall(moment_growth.check(wrong)) == "fail"
 
 
-def test_exact_universality(monkeypatch, tmp_path):
-    """Samples made to have the variance δ more and the mean δ/2 less than the exact normal law."""
-    pair = weights.normal(), weights.laplace()
-    monkeypatch.setattr(universality, "LAWS", pair)
-    rng, widths = np.random.default_rng(0), (10, 20, 80)
-    results = {"widths": np.array(widths)}
-    for law in pair:
-        for width in widths:
-            normal = exact.law(universality.ensemble(pair[0], width))
-            quartic = np.full(width // 2, 6 / width)
-            quartic[0] = 1 / width
-            delta = np.sum(universality.excess(law, quartic)) / width
-            x = follow(normal, 20_000, width)
-            stretch = np.sqrt(1 + delta / normal.variance)
-            shifted = normal.mean - delta / 2 + stretch * (x - normal.mean)
-            case = f"{law.name}, {width}"
-            results |= {f"{case}/log_norm": shifted, f"{case}/quartic": quartic}
-        for kind, quartic in (
-            ("ratios", results[f"{law.name}, 10/quartic"]),
-            ("coordinate", np.ones(1)),
+def universality_results():
+    """Numbers as theory has them, with the errors of as many paths as the full form has."""
+    rng, results = np.random.default_rng(0), {"widths": np.array([10, 40])}
+    errors = {}
+    for width in (10, 40):
+        path = paths.transport(universality.ensemble(weights.normal(), width))
+        trace = sampling.sample(path, jax.random.key(width), universality.SAMPLES[width])
+        quartic = np.full(width // 2, 6 / width)
+        quartic[0] = 1 / width
+        found = universality.gaps(trace, universality.normal_law(width))
+        errors[width] = 1.15 * found[:, 1]  # heavier weights have larger ones
+        for law in universality.LAWS:
+            size = universality.SAMPLES[80]
+            follows = follow(universality.normal_law(width), size, width)
+            theory = universality.predicted(law, width, quartic)
+            values = theory + rng.normal(0, errors[width])
+            pair = np.stack([values, errors[width]], axis=1)
+            own = found if law is weights.normal() else pair
+            results |= {f"{law.name}, {width}/log_norm": follows}
+            results |= {f"{law.name}, {width}/quartic": quartic, f"{law.name}, {width}/gaps": own}
+    for law in universality.LAWS:
+        for kind, kappa, error in (
+            ("ratios", results[f"{law.name}, 10/quartic"], 0.004),
+            ("coordinate", np.ones(1), 0.003),
         ):
-            variance = (5 + universality.excess(law, quartic)) / 10
-            error = np.full_like(variance, 0.01)
-            results[f"{law.name}/{kind}"] = np.array([variance + rng.normal(0, error), error])
-    assert _check.overall(universality.check(results)) == "pass"
+            variance = (5 + universality.excess(law, kappa)) / 10
+            noise = np.full_like(variance, error)
+            results[f"{law.name}/{kind}"] = np.array([variance + rng.normal(0, noise), noise])
+    return results
+
+
+TERMS = ("mean gap, n = 40", "Σ Var ln Rᵢ gap, n = 40", "Σ Var Rᵢ, n = 10", "Var R₁, coordinate")
+
+
+def wrong_by(factor, monkeypatch):
+    """Make the terms of the fourth moment so many times what they are."""
+    for name in ("predicted", "excess"):
+        right = getattr(universality, name)
+        wrong = functools.partial(lambda right, *args: factor * right(*args), right)
+        monkeypatch.setattr(universality, name, wrong)
+
+
+def test_statistical_universality(monkeypatch, tmp_path):
+    """Every row of a law with a fourth moment of its own is red if its term is wrong by a fifth."""
+    results = universality_results()
+    rows = universality.check(results)
+    assert _check.overall(rows) == "pass"
+    judged = {(row.case, row.quantity) for row in rows if row.verdict}
+    terms = {(law.name, term) for law in universality.LAWS[1:] for term in TERMS}
+    assert terms <= judged
+    assert not any(case != "normal" and "gap, n = 10" in quantity for case, quantity in judged)
     _figure.save(universality.draw(results), tmp_path / "figure.png")
-    for name in ("laplace/ratios", "laplace/coordinate"):
-        wrong = results | {name: results[name] * [[0.7], [1]]}
-        assert verdicts(universality.check(wrong))["laplace"] == "fail"
-    for law, other in (("laplace", "normal"), ("normal", "laplace")):
-        swapped = {f"{law}, {n}/log_norm": results[f"{other}, {n}/log_norm"] for n in widths}
-        assert verdicts(universality.check(results | swapped))[law] == "fail"
+    for factor in (0, 0.8, 1.2):
+        with monkeypatch.context() as patch:
+            wrong_by(factor, patch)
+            assert terms <= failing(universality.check(results))
+    wide = {"normal, 40/gaps": results["normal, 40/gaps"] + [[0.01, 0], [0.03, 0]]}
+    assert {case for case, _ in failing(universality.check(results | wide))} == {"normal"}
+
+
+@pytest.mark.slow
+def test_statistical_universality_of_real_products(monkeypatch):
+    """With the full form's counts: uniform weights, whose terms are small, and heavy ones."""
+    monkeypatch.setattr(universality, "LAWS", (weights.uniform(), weights.laplace()))
+    samples = {width: universality.SAMPLES[width] for width in (10, 40)}
+    monkeypatch.setattr(universality, "QUICK_COORDINATE", universality.COORDINATE)
+    results = computed(universality, num_samples=samples)
+    assert _check.overall(universality.check(results)) == "pass"
+    terms = {(law.name, term) for law in universality.LAWS for term in TERMS}
+    for factor in (0, 0.8, 1.2):
+        with monkeypatch.context() as patch:
+            wrong_by(factor, patch)
+            assert terms <= failing(universality.check(results))
 
 
 @pytest.mark.slow
@@ -236,6 +359,33 @@ def test_exact_throughput(monkeypatch, tmp_path):
     rows = throughput.check(results)
     assert {row.verdict for row in rows} == {""} and all(np.isfinite(row.measured) for row in rows)
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
+
+
+def test_exact_runs_that_are_timed_keep_all_devices_busy(monkeypatch, key):
+    """Each device gets four blocks or more, and as many as any other, however long a run takes."""
+    monkeypatch.setattr(_contenders.importlib.util, "find_spec", lambda name: None)  # no PyTorch
+    ways = _contenders.products(8, 4, key) | _contenders.trainings(8, 3, key)
+    blocks = {name: run.keywords.get("block_size") for name, (run, _) in ways.items()}
+    assert [name for name, block in blocks.items() if block is None] == ["NumPy loop"]
+    counts = {name: [] for name in ways}
+    fakes = {
+        name: (functools.partial(lambda name, count: counts[name].append(count), name), smallest)
+        for name, (_, smallest) in ways.items()
+    }
+
+    def timed(run):  # seven paths a second
+        run()
+        return max(seen[-1] for seen in counts.values() if seen) / 7
+
+    monkeypatch.setattr(_contenders, "timed", timed)
+    throughput.measure(fakes, 1e3, 2)
+    devices = len(jax.devices())
+    assert devices == 4
+    for name, block in blocks.items():
+        assert len(counts[name]) >= 4
+        if block is not None:
+            assert all(count % (devices * block) == 0 for count in counts[name])
+            assert min(counts[name]) >= 4 * devices * block
 
 
 @pytest.mark.parametrize("loop", ["NumPy", "PyTorch"])
@@ -272,6 +422,48 @@ def test_exact_rows_and_table():
     assert lines[1].startswith("a ") and "1.00 ± 0.10 (1.40)" in lines[1] and "✗" in lines[1]
     assert lines[1].endswith("fail") and lines[2].endswith("pass")
     assert lines[3].endswith("underpowered") and lines[4].endswith("0.5")
+
+
+def test_exact_rows_are_judged_only_where_a_fifth_of_their_term_is_seen():
+    """0.2 of the term must exceed 7 standard errors and the allowance; else no verdict, and a ~."""
+
+    def verdict(error, *rest, measured=1.0, expected=1.0):
+        return _check.resolve("a", "b", measured, error, expected, *rest).verdict
+
+    assert [verdict(error) for error in (0.028, 0.029)] == ["pass", ""]
+    assert [verdict(0.01, allowance) for allowance in (0.12, 0.14)] == ["pass", ""]
+    assert [verdict(0.01, 0.0, without) for without in (0.6, 0.7)] == ["pass", ""]
+    assert verdict(0.028, expected=1.2) == "fail" and verdict(0.028, expected=0.8) == "fail"
+    assert verdict(0.028, expected=0.0) == "fail"  # a theory without the term
+    assert verdict(0.028, measured=0.0) == "fail" and verdict(0.3, measured=np.nan) == "fail"
+    shown = _check.resolve("a", "b", 1.0, 0.3, 1.4)
+    assert "1.00 ± 0.30 (1.40) ~" in _check.table([shown]) and _check.overall([shown]) == "pass"
+
+
+def test_oracle_controlled_means():
+    """A mean with controls is the intercept of a regression, whose error is what they leave."""
+    rng = np.random.default_rng(0)
+    controls = rng.normal(size=(2, 5_000))
+    rest = 0.1 * rng.normal(size=5_000)
+    value, error = _check.controlled(3 + controls[0] - 2 * controls[1] + rest, *controls)
+    statistical.assert_near(value, error, 3.0)
+    np.testing.assert_allclose(error, 0.1 / 5_000**0.5, rtol=0.1)
+    plain = _check.controlled(rest)
+    mean, mean_error, *_ = _check.moments(rest)
+    np.testing.assert_allclose(plain, (mean, mean_error), rtol=1e-12)
+    line = stats.linregress(controls[0], rest)
+    expected = line.intercept, line.intercept_stderr
+    np.testing.assert_allclose(_check.controlled(rest, controls[0]), expected, rtol=1e-3)
+
+
+def test_exact_machine_is_told(tmp_path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n")
+    assert _machine.processor(info) == "Some CPU @ 2 GHz"
+    assert _machine.processor(tmp_path / "none")  # whatever else the platform tells
+    known = _machine.record()
+    assert known["cores"] >= 1 and known["devices"].startswith(f"{len(jax.devices())} × ")
+    assert known["processor"] in _machine.sentence() and jax.__version__ in _machine.sentence()
 
 
 def test_exact_rows_with_intervals():

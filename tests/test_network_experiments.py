@@ -16,6 +16,7 @@ from experiments import (
     your_model,
 )
 from lognorm_jax import exact, laws, residuals
+from lognorm_jax.activations import cosine_drift
 
 SIZE = 20_000
 
@@ -81,8 +82,22 @@ def test_statistical_convolutional_networks(monkeypatch, tmp_path):
         assert fails(convolutional_networks, results, **twice)
 
 
-def test_exact_activations(tmp_path):
-    rng, results = np.random.default_rng(0), {}
+def cosine_paths(size, drift=1.0, noise=1.0):
+    """Paths with the drift and noise of the diffusion, or so many times those, in steps of 1/n."""
+    rng, now = np.random.default_rng(1), np.full(size, activations.START)
+    found = [now]
+    for _ in range(activations.DEPTH):
+        mean = drift * np.asarray(cosine_drift(now, *activations.SLOPES), np.float64)
+        step = mean / activations.WIDTH
+        spread = (noise / activations.WIDTH) ** 0.5 * (1 - now**2)
+        now = np.clip(now + step + spread * rng.normal(size=size), -1, 1)
+        found.append(now)
+    return np.stack(found, axis=1).astype(np.float32)
+
+
+def activation_results(pairs):
+    """Samples that follow theory, where there is one."""
+    rng, results = np.random.default_rng(0), {"cosine": cosine_paths(pairs)}
     for name, (phi, *_) in activations.CASES.items():
         columns = []
         for depth in activations.DEPTHS:
@@ -91,12 +106,13 @@ def test_exact_activations(tmp_path):
             law = exact.law(network.ensemble) if phi.mask else laws.normal(-depth, depth)
             columns.append(law.quantile(uniform))
         results[f"{name}/log_norm"] = np.stack(columns, axis=1)
-    times = tuple(depth / activations.WIDTH for depth in activations.DEPTHS)
-    cosine = activations.diffusion(times, SIZE)
-    start = np.full((1, SIZE), activations.START)
-    results["cosine"] = np.concatenate([start, cosine]).T
     for name in activations.SHOWN:
         results |= {f"{name}/{label}": rng.normal(size=8_000) for label in ("in law", "whole")}
+    return results
+
+
+def test_exact_activations(tmp_path):
+    results = activation_results(activations.QUICK_PAIRS)
     assert _check.overall(activations.check(results)) == "pass"
     assert saved(activations, results, tmp_path)
     still = np.full_like(results["cosine"], activations.START)
@@ -105,6 +121,27 @@ def test_exact_activations(tmp_path):
         wide = {f"{name}/log_norm": 1.1 * results[f"{name}/log_norm"]}
         assert fails(activations, results, **wide)
     assert fails(activations, results, **{"tanh/whole": 0.2 + results["tanh/whole"]})
+
+
+def test_statistical_a_cosine_drift_wrong_by_a_fifth_fails(monkeypatch):
+    """Whether the paths have it or the theory, with the count of the quick form; so does a noise
+    wrong by a fifth.
+    """
+
+    def failing(cosine):
+        rows = activations._cosine_rows(cosine)
+        return {row.quantity for row in rows if row.verdict == "fail"}
+
+    cosine = cosine_paths(activations.QUICK_PAIRS)
+    assert failing(cosine) == set()
+    for factor in (0, 0.8, 1.2):
+        assert "drift/theory" in failing(cosine_paths(activations.QUICK_PAIRS, drift=factor))
+    for factor in (0.8, 1.2):
+        assert "noise/theory" in failing(cosine_paths(activations.QUICK_PAIRS, noise=factor))
+        with monkeypatch.context() as patch:
+            wrong = lambda rho, *slopes, c=factor: c * cosine_drift(rho, *slopes)  # noqa: E731
+            patch.setattr(activations.activations, "cosine_drift", wrong)
+            assert "drift/theory" in failing(cosine)
 
 
 def test_exact_your_model(tmp_path):

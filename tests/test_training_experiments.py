@@ -1,6 +1,9 @@
 """The experiments on training: what shape explains, and that each check can fail."""
 
 import itertools
+import json
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +16,7 @@ from test_network_experiments import fails, saved
 
 from experiments import (
     _check,
+    _collapse,
     _contenders,
     _data,
     _explained,
@@ -93,7 +97,9 @@ def test_statistical_bootstrap():
 
 
 def stability_results():
-    """Results as the law has them: gradients whose log-variance is that of J, then half of it."""
+    """Results as the law has them: gradients whose log-variance is that of J, then at most half of
+    it, and less in narrow networks, so that it goes with depth as well.
+    """
     rng, results = np.random.default_rng(0), {}
     chosen = training_stability.cases(quick=False)
     results["shape"] = np.array(list(chosen.values()))
@@ -103,7 +109,9 @@ def stability_results():
         sizes = np.linspace(1, 0.5, steps)[None] ** 0.5
         norm = law.mean + law.variance**0.5 * rng.normal(size=(256, 1)) * sizes
         results[f"{case}/log_norm"] = norm
-        results[f"{case}/log_gradient"] = norm + 0.1 * rng.normal(size=norm.shape)
+        narrow = np.linspace(1, (width / 80) ** 0.25, steps)
+        gradient = law.mean + narrow * (norm - law.mean)
+        results[f"{case}/log_gradient"] = gradient + 0.1 * rng.normal(size=norm.shape)
         results[f"{case}/single"] = norm[:, :1] + 0.1 * rng.normal(size=(256, 1))
         results[f"{case}/layers"] = np.ones((2, 3, depth + 1)) * law.variance
     for outcome in training_stability.OUTCOMES:
@@ -129,6 +137,50 @@ def test_exact_training_stability(monkeypatch, tmp_path):
     assert fails(training_stability, results, **{"explained/log_norm": same})
     wrong = 0.9 * results["explained/log_gradient"]
     assert fails(training_stability, results, **{"explained/log_gradient": wrong})
+
+
+@pytest.mark.parametrize("claim", [*_collapse.LEAST, *_collapse.BEYOND])
+def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
+    """With all else as claimed, a share just below its bound is red, and no other row is."""
+    results, rng = {}, np.random.default_rng(0)
+    for outcome in _collapse.OUTCOMES:
+        shares = np.full((3, len(_collapse.SHOWN), 101), 0.95)
+        shares[0, 0] = 0.96  # β, before the first step
+        results[f"explained/{outcome}"] = shares + 1e-4 * rng.normal(size=shares.shape)
+    assert _check.overall(_collapse.rows(results)) == "pass"
+    predictor, *other, outcome, step = claim
+    bounds = _collapse.BEYOND if other else _collapse.LEAST
+    shares = results[f"explained/{outcome}"]
+    place = _collapse.SHOWN.index(step)
+    for name in _collapse.PREDICTORS if other else ():
+        shares[_collapse.PREDICTORS.index(name), place] = 0.99 if name in other else 0.93
+    if not other:
+        shares[_collapse.PREDICTORS.index(predictor), place] = bounds[claim] - 0.01
+    found = {(row.case, row.quantity) for row in _collapse.rows(results) if row.verdict == "fail"}
+    case = f"{predictor} beyond {other[0]}" if other else f"explained by {predictor}"
+    assert (f"{case}, step {step}", _collapse.OUTCOMES[outcome]) in found
+
+
+def test_exact_readme_tells_what_the_stored_run_found():
+    """README's shares are those of the full run whose record lies beside the figure."""
+    root = Path(training_stability.__file__).parent.parent
+    record = json.loads((root / "experiments/figures/training_stability.json").read_text())
+    rows = {(row["case"], row["quantity"]): row for row in record["checks"]}
+    assert not record["quick"] and {row["verdict"] for row in rows.values()} == {"pass", ""}
+    for predictor, outcome, step in _collapse.LEAST:
+        row = rows[f"explained by {predictor}, step {step}", _collapse.OUTCOMES[outcome]]
+        assert row["verdict"] == "pass"
+
+    def share(predictor, outcome, step):
+        label = _collapse.OUTCOMES[outcome]
+        return f"{rows[f'explained by {predictor}, step {step}', label]['measured']:.2f}"
+
+    readme = " ".join((root / "README.md").read_text().split())
+    after = re.search(r"after 50 steps depth explains ([\d.]+\d) of it, β ([\d.]+\d)", readme)
+    at = ("log_gradient", 50)
+    assert after.groups() == (share("depth", *at), share("β", *at))
+    before = re.search(r"β alone explains ([\d.]+\d) .*?depth alone ([\d.]+\d)", readme)
+    assert before.groups() == (share("β", "log_norm", 0), share("depth", "log_norm", 0))
 
 
 @pytest.mark.slow
