@@ -8,13 +8,10 @@ import lognorm_jax
 
 ROOT = Path(__file__).parent.parent
 # modules that no user needs; every other one is in the table of contents
-MACHINERY = set(
-    """
-    bits checks distances edgeworths files fingerprints frameworks grams increments initialisations
-    inversion jacobians layers memory norms programs quadrature recording records scans shapes specs
-    tables transports vanilla
-    """.split()
-)
+MACHINERY = {"bits", "checks", "distances", "edgeworths", "files", "fingerprints", "frameworks"}
+MACHINERY |= {"grams", "increments", "initialisations", "inversion", "jacobians", "layers"}
+MACHINERY |= {"memory", "norms", "programs", "quadrature", "recording", "records", "scans"}
+MACHINERY |= {"shapes", "specs", "tables", "transports", "vanilla"}
 
 
 def test_exact_table_of_contents_has_every_module_but_machinery():
