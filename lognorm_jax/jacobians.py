@@ -46,7 +46,7 @@ def jacobian_path(
         return layer_step
 
     def path(key):
-        step = functools.partial(step_of, checks.typed_key(key))
+        step = functools.partial(step_of, key)
         dtype = jnp.result_type(float)
         start, along = scans.unknown((jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)))
         if network.homogeneous:

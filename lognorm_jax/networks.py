@@ -65,6 +65,7 @@ def relu_mlp(
     widths: (n_0, …, n_d), integers ≥ 1. Weight variance 2/n_i (fan "out") or 2/n_{i−1} ("in").
     head: "relu", or "linear" for a last layer without activation, of variance 1/n.
 
+    >>> import jax
     >>> network = relu_mlp((64, 32, 32, 10), bias_scale=0.1, head="linear")
     >>> layers = network.layers(network.init(jax.random.key(0)))
     >>> layers[0](jnp.ones(64)).shape, len(layers)

@@ -170,7 +170,7 @@ def dense(
         return layer_step
 
     def path(key):
-        step = functools.partial(step_of, checks.typed_key(key))
+        step = functools.partial(step_of, key)
         start = scans.unknown(jnp.asarray(unit, dtype)), jnp.int32(widths[0])
         return scans.scan_layers(kinds, step, start, scans.numbered(log_scale.astype(dtype)))[1]
 
@@ -217,7 +217,7 @@ def transport(ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: A
     quantile = transports.evaluator(maps, table, dtype)
 
     def path(key):
-        key_normal, key_life = jax.random.split(checks.typed_key(key))
+        key_normal, key_life = jax.random.split(key)
         z = bits.in_eights(jax.random.normal, key_normal, (ensemble.depth,), dtype)
         increment = quantile(z) + shift
         lifetime = bits.exponential(key_life, dtype)
@@ -277,7 +277,7 @@ def gram(
         return layer_step
 
     def path(key):
-        step = functools.partial(step_of, checks.typed_key(key))
+        step = functools.partial(step_of, key)
         first, tangents = scans.unknown((start, along))
         log_size, unit = norms.normalise_rows(first)
         carry = unit if network.homogeneous else first, log_size, tangents

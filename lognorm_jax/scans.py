@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lognorm_jax import checks
+
 
 def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[int, int, int]]:
     """Yield (start, period, times): consecutive stretches of layers, each a pattern repeated.
@@ -80,9 +82,13 @@ def compiled(path: Callable, footprint: int) -> Callable:
     """Return a path that is compiled once, however often it is called by itself.
 
     Scans of a plain function would be compiled anew in each eager call, and their programs kept.
-    In the engine, or under any transformation, it is the plain function. footprint: as of
-    ``paths.Path``.
+    In the engine, or under any transformation, it is the plain function. It raises ``ValueError``
+    for a key that is not one typed key. footprint: as of ``paths.Path``.
     """
     whole = jax.jit(path, inline=True)
-    whole.footprint = footprint
-    return whole
+
+    def called(key):
+        return whole(checks.typed_key(key))
+
+    called.footprint = footprint
+    return called

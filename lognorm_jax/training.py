@@ -120,7 +120,7 @@ def trainer(
     compiled = jax.jit(train, inline=True)
 
     def fit(key, batches):
-        return compiled(key, *fit.checked(batches))
+        return compiled(checks.typed_key(key), *fit.checked(batches))
 
     fit.network = network
     fit.checked = functools.partial(_checked, network, loss, num_steps, probe is tangent is None)
