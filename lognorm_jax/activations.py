@@ -112,8 +112,9 @@ def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
     dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with
     ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape. c_plus,
     c_minus: numbers. At width n it is off by a few 1/n, relative (4/n in simulations of slopes ±1),
-    or by −(c_+ + c_−)/√n where these do not cancel. Raises ``ValueError`` for anything else, as far as it is known under a
-    transformation. Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
+    or by −(c_+ + c_−)/√n where these do not cancel. Raises ``ValueError`` for anything else, as far
+    as it is known under a transformation.
+    Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
     """
     cosine = checks.vector("cosine", cosine, None, zero=True)
     values = checks.known(cosine)

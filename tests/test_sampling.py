@@ -205,7 +205,9 @@ def test_exact_refused_inside_transformations(engine, key):
     """Whether the key, the path or nothing is traced: it says how to go on."""
 
     def scaled(scale):
-        path = lambda key: paths.Trace(scale * jax.random.normal(key, (2,)), None)  # noqa: E731
+        def path(key):
+            return paths.Trace(scale * jax.random.normal(key, (2,), scale.dtype), None)
+
         return engine(path, key, 10, block_size=5)
 
     def of_key(key):
