@@ -9,6 +9,7 @@ command goes on from there. With --distributed it runs on all devices of a clust
 """
 
 import ast
+import difflib
 import importlib
 import json
 import os
@@ -115,6 +116,17 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", _machine.cores())
 
 
+def _require_known(arguments: list[str]) -> None:
+    """End with code 2, and the names there are, if the first argument is no experiment."""
+    asked = arguments[0] if arguments else "-"
+    if asked.startswith("-") or asked in names():
+        return
+    near = difflib.get_close_matches(asked, names(), n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    print(f"{asked}: no such experiment.{meant} There are: {', '.join(names())}.", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Read the command line; each experiment is a command."""
     arg = tyro.conf.arg
@@ -148,6 +160,7 @@ def main() -> None:
 
     flags = (tyro.conf.FlagCreatePairsOff,)
     commands = {name: command(name) for name in names()}
+    _require_known(sys.argv[1:])
     with _cluster.together():
         try:
             exit_code = tyro.extras.subcommand_cli_from_dict(

@@ -78,12 +78,14 @@ class Network:
 
     name: str  # shown in tables and legends
     shape: tuple[int, ...]  # of an input
-    kinds: tuple[Layer, ...]  # one a layer; layers alike share one object
+    # one per layer; layers alike share one object
+    kinds: tuple[Layer, ...] = dataclasses.field(repr=False)
     footprint: int  # floats that the parameters of the largest layer take
     homogeneous: bool  # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
     # the product of random matrices its Jacobian is equal to in law, if there is one
-    ensemble: ensembles.Ensemble | None = None
-    law: Callable[[Any, Any], laws.Law] | None = None  # (x, tangent) -> limit law, if known
+    ensemble: ensembles.Ensemble | None = dataclasses.field(default=None, repr=False)
+    # (x, tangent) -> limit law, if known
+    law: Callable[[Any, Any], laws.Law] | None = dataclasses.field(default=None, repr=False)
 
     def places(self) -> list[list[int]]:
         """Return the indices of the layers of each kind, kinds in order of appearance."""
