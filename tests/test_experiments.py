@@ -530,7 +530,7 @@ def test_exact_interrupted_by_the_keyboard(monkeypatch, capsys):
 def test_exact_a_misspelt_experiment_is_named(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["experiments", "lognormal_la", "--quick"])
     with pytest.raises(SystemExit) as ended:
-        __main__.main()
+        runner.main()
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert "lognormal_la: no such experiment. Did you mean lognormal_law?" in message
