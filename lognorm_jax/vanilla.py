@@ -25,6 +25,14 @@ FORGOTTEN = 1e-5  # correlation of two layers below which they are taken to be i
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
+class LogMoments(NamedTuple):
+    """Moments of ln(‖z^d‖²/n), and how far first order may be trusted."""
+
+    mean: float
+    variance: float
+    doubt: float  # largest variance of ln(q_l n/‖z^l‖²): small, or the expansion says nothing
+
+
 class MeanField(NamedTuple):
     """What coordinates do at q_l = F_l(q), for an input of mean square 1 − (first spread)²."""
 
@@ -52,8 +60,8 @@ def log_moments(
     *,
     kurtosis: float = 3.0,
     spread: float = 0.0,
-) -> tuple[float, float]:
-    """Return the mean and the variance of ln(‖z^d‖²/n) of the vanilla network, first order in 1/n.
+) -> LogMoments:
+    """Return the moments of ln(‖z^d‖²/n) of the vanilla network, to first order in 1/n.
 
     x: (n,) of mean square 1 − spread², some coordinate positive unless there is a spread. alpha,
     lam: α² + λ² = 1, λ > 0. kurtosis: μ4 of the weights; its own term is that of the predictable
@@ -65,31 +73,34 @@ def log_moments(
     n = len(x)
     field = mean_field(x, depth, alpha, lam, spread)
     found = covariances(x, field, alpha)
-    size = field.square[-1]
-    layers = np.arange(depth)
+    drive = field.spread[1:] ** 2 - (alpha * field.spread[:-1]) ** 2  # q_l
 
     # δq = G (ε + what is of second order), G = (I − ∂F/∂q)⁻¹, with memory[l, j] = ∂s_l²/∂q_j
-    lag = layers[:, None] - layers[None] - 1
-    memory = np.where(lag >= 0, alpha ** (2.0 * np.maximum(lag, 0)), 0)
-    response = np.linalg.inv(np.eye(depth) - 2 * lam**2 * field.active[:, None] * memory)
+    lag = np.arange(depth + 1)[:, None] - np.arange(depth)[None]
+    memory = np.where(lag > 0, alpha ** (2.0 * np.maximum(lag - 1, 0)), 0)
+    response = np.linalg.inv(np.eye(depth) - 2 * lam**2 * field.active[:, None] * memory[:-1])
     fluctuation = 4 * lam**4 / n * response @ found.squares @ response.T  # Cov δq
 
-    # δ‖z^d‖²/n: of the coordinates themselves, and of what the numbers q have become
-    kept = alpha ** (2.0 * (depth - 1 - layers))
-    known = np.mean((field.scale[-1] * x) ** 2)
-    own = (2 * field.spread[-1] ** 4 + 4 * known * field.spread[-1] ** 2) / n
-    mixed = 2 * lam**2 / n * alpha ** (2.0 * (depth - layers)) * found.norm
-    variance = (own + 2 * kept @ response @ mixed + kept @ fluctuation @ kept) / size**2
+    # δ‖z^l‖²/n: of the coordinates themselves, and of what the numbers q have become
+    square = field.spread**2
+    own = (2 * square**2 + 4 * (field.square - square) * square) / n
+    mixed = np.where(lag >= 0, alpha ** (2.0 * np.maximum(lag, 0)), 0) * found.norm
+    mixed = 2 * lam**2 / n * mixed @ response.T  # with δq of no later layer
+    whole = own + 2 * np.sum(memory * mixed, axis=1)
+    whole += np.einsum("lj,jk,lk->l", memory, fluctuation, memory)
+    both = np.diagonal(mixed + memory @ fluctuation)  # with δq of the same layer
+    share = np.diagonal(fluctuation) / drive**2 + whole[:-1] / field.square[:-1] ** 2
+    share = share - 2 * both / (drive * field.square[:-1])
 
     # E δq: a coordinate's own part in q moves it, and F bends
-    drift = 4 * lam**4 / n * np.sum(memory @ response * found.signs, axis=1)
-    drift += lam**2 * field.bend * np.einsum("lj,jk,lk->l", memory, fluctuation, memory)
-    growth = math.log(size) + float(kept @ response @ drift) / size
+    drift = 4 * lam**4 / n * np.sum(memory[:-1] @ response * found.signs, axis=1)
+    drift += lam**2 * field.bend * np.einsum("lj,jk,lk->l", memory, fluctuation, memory)[:-1]
+    growth = math.log(field.square[-1]) + float(memory[-1] @ response @ drift) / field.square[-1]
 
     # weights of another kurtosis: √(2/n) W φ is not normal, to first order in its squared norm only
-    drive = field.spread[1:] ** 2 - (alpha * field.spread[:-1]) ** 2
+    variance = float(whole[-1] / field.square[-1] ** 2)
     variance += (kurtosis - 3) / n * np.sum((drive / field.square[1:]) ** 2 * field.quartic)
-    return growth - float(variance) / 2, float(variance)
+    return LogMoments(growth - float(variance) / 2, float(variance), float(np.max(share)))
 
 
 def mean_field(
@@ -143,6 +154,8 @@ def _remembered(depth: int, alpha: float) -> int:
     """Return how many layers apart two may be and still be taken to depend on one another."""
     if alpha <= FORGOTTEN:
         return 1
+    if alpha == 1:  # to rounding
+        return depth
     return min(depth, math.ceil(math.log(FORGOTTEN) / math.log(alpha)))
 
 
