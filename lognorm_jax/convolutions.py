@@ -132,8 +132,9 @@ def _active_fourth(inputs: jax.Array, mixed: jax.Array, tangents: jax.Array) -> 
     b = cos(θ/2) g − sin(θ/2) h for independent g and h: both are positive where (g, h) lies within
     π/2 − θ/2 of the axis of g. There c and d, given g and h, are normal.
     """
-    cosine = jnp.sqrt((1 + inputs) / 2)  # of θ/2
-    sine = jnp.sqrt((1 - inputs) / 2)
+    same = jnp.eye(len(inputs), dtype=bool)  # t = t': the angle is 0, not what rounding makes of it
+    cosine = _root(jnp.where(same, 1, (1 + inputs) / 2))  # of θ/2
+    sine = _root(jnp.where(same, 0, (1 - inputs) / 2))
     own = jnp.broadcast_to(jnp.diagonal(mixed)[:, None], mixed.shape)  # E ac
     other = mixed.T  # E bc
     c = _in_disc(_ratio(own + other, 2 * cosine), _ratio(own - other, 2 * sine))
@@ -163,7 +164,7 @@ def _active_fourth(inputs: jax.Array, mixed: jax.Array, tangents: jax.Array) -> 
 def _directions(x: jax.Array, taps: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Return the norms (s,) of the patches of x/‖x‖, and the patches as unit columns, or 0."""
     columns = patches(norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1], taps)
-    size = jnp.sqrt(jnp.sum(columns**2, axis=0))
+    size = _root(jnp.sum(columns**2, axis=0))
     return size, _ratio(columns, size[None])
 
 
@@ -175,6 +176,12 @@ def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return a/b, and 0 where b is 0."""
     return jnp.where(b != 0, a / jnp.where(b != 0, b, 1), 0)
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """Return the square root, with derivative 0 at 0."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 def _in_disc(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

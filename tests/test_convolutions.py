@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statistical
 
-from lognorm_jax import convolutions, masks, networks, probes, sampling
+from lognorm_jax import convolutions, masks, networks, probes, residuals, sampling
 
 C_IN, C_OUT, S = 4, 5, 6
 X, U = np.random.default_rng(3).normal(size=(2, C_IN, S))
@@ -223,3 +223,35 @@ def test_exact_predictable_variance_knows_no_scale():
     ):
         with pytest.raises(ValueError, match=message):
             convolutions.predictable_variance(image, taps, 4, tangent=tangent)
+
+
+@pytest.mark.parametrize("along", [True, False])
+def test_oracle_predictable_variance_has_a_derivative(along, rounding):
+    """Against differences; and float32 is as exact as its numbers, whatever is alike."""
+    rng = np.random.default_rng(1)
+    x, u = jnp.asarray(rng.normal(size=(2, 2, 5)))
+
+    def variance(x):
+        return convolutions.predictable_variance(x, 3, 4, tangent=x if along else u)
+
+    slope = jax.jit(jax.grad(variance))(x)
+    step = 1e-2
+    unit = jnp.asarray(rng.normal(size=x.shape))
+    expected = (variance(x + step * unit) - variance(x - step * unit)) / (2 * step)
+    assert np.isclose(jnp.sum(slope * unit), expected, rtol=5e-3, atol=1e-4)
+    blank = x.at[:, :3].set(0)  # one patch is 0
+    assert np.all(np.isfinite(jax.grad(variance)(blank)))
+    narrow = jnp.asarray(x[:, :1] + 1e-3 * x, jnp.float32)  # patches are nearly alike
+    wide = closed_form(np.asarray(narrow, np.float64), 3) / 4
+    found = convolutions.predictable_variance(narrow, 3, 4)
+    assert np.isclose(found, wide, rtol=3e-5)
+
+
+def closed_form(x, taps):
+    """Return Σ C_tt C_t't' [2ρ² + S(ρ)]/(tr C)² in NumPy."""
+    P = np.concatenate([[np.roll(row, 1 - j) for j in range(taps)] for row in x])
+    C = P.T @ P
+    size = np.diagonal(C)
+    rho = np.clip(C / np.sqrt(np.outer(size, size)), -1, 1)
+    bracket = 2 * rho**2 + residuals.square_correlation(rho)
+    return np.sum(np.outer(size, size) * bracket) / size.sum() ** 2
