@@ -68,7 +68,8 @@ def step(
     after = jax.vmap(lambda x, h: matrix.after(fixed, x, h))
     V = before(X)
     # a bias is the weight of one more coordinate, which tangents do not have
-    V = jnp.pad(V, ((0, 0), (0, extra)), constant_values=matrix.bias_scale / matrix.std)
+    size = jnp.asarray(matrix.bias_scale / matrix.std, V.dtype)
+    V = jnp.concatenate([V, jnp.broadcast_to(size, (len(V), extra))], axis=1)
     if T is not None:
         images = _jvp(before, (X[owner],), (T,))
         V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])

@@ -12,7 +12,7 @@ X, U = np.random.default_rng(0).normal(size=(2, N))
 WIDTHS = (N,) * (D + 1)
 NETWORKS = {  # of two scales, and how it is followed
     "mlp": (lambda a, b: networks.mlp(WIDTHS, "tanh", a, gain=b), networks.jacobian_path),
-    "mlp in law": (lambda a, b: networks.mlp(WIDTHS, "tanh", a, gain=b), paths.gram),
+    "mlp in law": (lambda a, b: networks.mlp((N, 4, 5), "tanh", a, gain=b), paths.gram),
     "vanilla": (
         lambda a, b: networks.residual(N, D, skip_scale=a, branch_scale=b),
         paths.gram,
