@@ -288,6 +288,7 @@ def _spec(job: _Job, named: dict[str, Any]) -> dict[str, Any]:
         "leaves": {name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()},
         "platform": job.devices[0].platform,
         "jax": jax.__version__,
+        "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "draws": DRAWS,
     }
 

@@ -105,3 +105,11 @@ def once(write):
         write(*args)
 
     return limited
+
+
+def test_exact_draws_of_another_setting_are_refused(tmp_path):
+    """JAX has two ways to split its bits; a run is of one, and says which."""
+    sampling.sample(PATH, KEY, 40, run=opened(tmp_path), **OPTIONS)
+    other = pytest.raises(ValueError, match="threefry_partitionable: true there, false now")
+    with jax.threefry_partitionable(False), other:
+        sampling.sample(PATH, KEY, 80, run=opened(tmp_path), **OPTIONS)
