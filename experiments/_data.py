@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from lognorm_jax import layers
+from lognorm_jax import networks
 
 NUM_TRAIN = 1437  # four fifths of the 1,797 images; the rest are for the test
 
 
 class Digits(NamedTuple):
-    """Images, (count, 64), of which the training ones have mean 0 and mean square 1, and labels."""
+    """Images, (count, 64), of which the training ones have mean 0 and mean square 1,
+    and labels.
+    """
 
     inputs: np.ndarray
     labels: np.ndarray  # (count,) integers 0 to 9
@@ -29,7 +31,8 @@ def digit(index: int) -> np.ndarray:
 
 
 def digits() -> Digits:
-    """Return the images in a fixed random order, divided into a training and a test set.
+    """Return the images in a fixed random order, divided into a training and a test
+    set.
 
     The mean training image is subtracted, and all are divided by one number.
     """
@@ -42,8 +45,10 @@ def digits() -> Digits:
     return Digits(images[cut[0]], labels[cut[0]], images[cut[1]], labels[cut[1]])
 
 
-def accuracy(network: layers.Network, digits: Digits) -> Callable[[Any], jax.Array]:
-    """Return params -> the share of test images that a network of ten outputs classifies right."""
+def accuracy(network: networks.Network, digits: Digits) -> Callable[[Any], jax.Array]:
+    """Return params -> the share of test images that a network of ten outputs
+    classifies right.
+    """
 
     def share(params):
         outputs = jax.vmap(functools.partial(network.apply, params))(digits.test_inputs)

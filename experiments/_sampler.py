@@ -1,4 +1,6 @@
-"""How an experiment samples: with a progress bar, and from a folder of blocks it can go on from."""
+"""How an experiment samples: with a progress bar, and from a folder of blocks it can go
+on from.
+"""
 
 import hashlib
 import re
@@ -16,9 +18,10 @@ ROOT = Path(__file__).parent.parent
 def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = None) -> Callable:
     """Return ``sample(label, path, key, num_samples)`` -> Trace, which moves the bar.
 
-    It calls ``engine(path, key, num_samples, **options)``, by default ``sampling.sample``.
-    folder: where to keep finished blocks, one subfolder a label; None: nowhere. spec: what the
-    experiment is. Blocks of another spec, or that cannot be written, end the program with code 2.
+    It calls ``engine(path, key, num_samples, **options)``, by default
+    ``sampling.sample``. folder: where to keep finished blocks, one subfolder a label;
+    None: nowhere. spec: what the experiment is. Blocks of another spec, or that cannot
+    be written, end the program with code 2.
     """
 
     def sample(label, path, key, num_samples, engine=sampling.sample):
@@ -32,16 +35,21 @@ def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = 
         except (ValueError, OSError) as error:
             if _cluster.lost(error):
                 raise
-            print(f"\n{error}\nAll blocks of this experiment are in {folder}.", file=sys.stderr)
+            print(
+                f"\n{error}\nAll blocks of this experiment are in {folder}.",
+                file=sys.stderr,
+            )
             raise SystemExit(2) from error
 
     return sample
 
 
 def source_digest() -> str:
-    """Return a digest of all source: blocks are only gone on from by the program that made them."""
+    """Return a digest of all source: blocks are only gone on from by the program that
+    made them.
+    """
     digest = hashlib.sha256()
     for folder in ("lognorm_jax", "experiments"):
-        for path in sorted((ROOT / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:32]

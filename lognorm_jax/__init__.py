@@ -1,9 +1,11 @@
-"""Predict, sample and measure the log-norm of random matrix products and network Jacobians.
+"""Predict, sample and measure the log-norm of random matrix products and network
+Jacobians.
 
-A *Path* is a pure function ``key -> Trace``: one random product, or one random network, followed
-layer by layer. A *Law* is a record of host functions: a prediction for a log-norm. Everything here
-builds a Path, builds a Law, or compares the two. The modules are the namespace, and this is their
-table of contents; after ``import lognorm_jax`` all are there:
+A *Path* is a pure function ``key -> Trace``: one random product, or one random network,
+followed layer by layer. A *Law* is a record of host functions: a prediction for a
+log-norm. Everything here builds a Path, builds a Law, or compares the two. The modules
+are the namespace, and this is their table of contents, by wing; after ``import
+lognorm_jax`` all are there:
 
 * what a product is made of: ``weights``, ``masks``, ``activations``, ``ensembles``
 * laws, and how far they are from one another or from samples: ``laws``
@@ -11,42 +13,47 @@ table of contents; after ``import lognorm_jax`` all are there:
 * networks and paths: ``networks``, ``paths``
 * samples of a path, kept or in constant memory, stopped and gone on with: ``sampling``,
   ``summaries``, ``runs``
-* models of your own: ``blocks``, ``probes``, ``reports``
-* the first steps of optimization: ``training``, ``optimizers``, ``losses``, ``datasets``
+* models of your own: ``models``, ``probes``, ``reports``
+* the first steps of optimization: ``training``, ``optimizers``, ``losses``,
+  ``datasets``
 
 What is not in this list is machinery, and may change.
 """
 
+import sys
+
 from lognorm_jax import (
     activations,
-    blocks,
-    convolutions,
-    datasets,
     ensembles,
-    exact,
     laws,
-    losses,
-    martingales,
     masks,
-    moments,
     networks,
-    optimizers,
     paths,
-    probes,
-    reports,
-    residuals,
-    runs,
     sampling,
-    summaries,
     training,
     weights,
 )
+from lognorm_jax._tools import checks, draws, norms, records, scans
+from lognorm_jax.laws import _table
+from lognorm_jax.paths import _conditioned, _quantiles
+from lognorm_jax.probing import _shapes, models, probes, reports
+from lognorm_jax.sampling import _fingerprints, _memory, _programs, runs, summaries
+from lognorm_jax.theory import (
+    _density,
+    _quadrature,
+    _vanilla,
+    convolutions,
+    exact,
+    martingales,
+    moments,
+    residuals,
+)
+from lognorm_jax.training import datasets, losses, optimizers
 
 __version__ = "0.1.0"
 
 __all__ = [
     "activations",
-    "blocks",
     "convolutions",
     "datasets",
     "ensembles",
@@ -55,6 +62,7 @@ __all__ = [
     "losses",
     "martingales",
     "masks",
+    "models",
     "moments",
     "networks",
     "optimizers",
@@ -69,7 +77,49 @@ __all__ = [
     "weights",
 ]
 
+# networks lie below paths, and the path of a network's Jacobian has its old name there
+# too
+networks.jacobian_path = paths.jacobian
+
+# names that modules had before they lay in folders: ``from lognorm_jax import blocks``
+# and ``import lognorm_jax.exact`` go on as they were
+_FORMER = {
+    "bits": draws,
+    "blocks": models,
+    "checks": checks,
+    "convolutions": convolutions,
+    "datasets": datasets,
+    "exact": exact,
+    "fingerprints": _fingerprints,
+    "grams": _conditioned,
+    "increments": _density,
+    "layers": networks,
+    "losses": losses,
+    "martingales": martingales,
+    "memory": _memory,
+    "moments": moments,
+    "norms": norms,
+    "optimizers": optimizers,
+    "probes": probes,
+    "programs": _programs,
+    "quadrature": _quadrature,
+    "records": records,
+    "reports": reports,
+    "residuals": residuals,
+    "runs": runs,
+    "scans": scans,
+    "shapes": _shapes,
+    "summaries": summaries,
+    "tables": _table,
+    "transports": _quantiles,
+    "vanilla": _vanilla,
+}
+sys.modules.update({f"{__name__}.{name}": module for name, module in _FORMER.items()})
+blocks = models
+
 
 def __dir__() -> list[str]:
-    """Return the table of contents, for ``dir`` and completion: machinery is left out."""
+    """Return the table of contents, for ``dir`` and completion: machinery is left
+    out.
+    """
     return [*__all__, "__version__"]

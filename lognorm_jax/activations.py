@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import checks, masks, records
+from lognorm_jax import masks
+from lognorm_jax._tools import checks, records
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lognorm_jax import checks, laws, masks, norms, weights
+from lognorm_jax import laws, masks, weights
+from lognorm_jax._tools import checks, norms
 
 
 @dataclasses.dataclass(frozen=True)

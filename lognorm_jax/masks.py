@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import bits, checks, records
+from lognorm_jax._tools import checks, draws, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def log_alive(mask: Mask, width: int) -> float:
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     """Draw True with probability ``prob``, also where it is below the grain of one float32."""
     if prob == Fraction(1, 2):
-        return bits.packed(key, shape, 1) == 1
+        return draws.packed(key, shape, 1) == 1
     return jax.random.bernoulli(key, float(prob), shape, mode="low" if prob > 1e-3 else "high")
 
 

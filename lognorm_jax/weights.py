@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import bits, checks, records
+from lognorm_jax._tools import checks, draws, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def normal() -> Weights:
     >>> [int(normal().moment(k)) for k in (1, 2, 3)]
     [1, 3, 15]
     """
-    sample = functools.partial(bits.in_eights, jax.random.normal)
+    sample = functools.partial(draws.in_eights, jax.random.normal)
     return _weights((normal,), "normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
 
 
@@ -84,7 +84,7 @@ def rademacher() -> Weights:
 
     def sample(key, shape, dtype):
         one = jnp.ones((), dtype)
-        return jnp.where(bits.packed(key, shape, 1) == 1, one, -one)
+        return jnp.where(draws.packed(key, shape, 1) == 1, one, -one)
 
     return _weights((rademacher,), "rademacher", sample, lambda k: Fraction(1), atoms=True)
 
@@ -102,7 +102,7 @@ def uniform() -> Weights:
         if jnp.dtype(dtype) != jnp.float32 or len(shape) < 2 or min(shape) < 32:
             bound = math.sqrt(3)
             return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
-        halves = bits.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
+        halves = draws.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
         return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
     return _weights((uniform,), "uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))

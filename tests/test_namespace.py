@@ -1,25 +1,52 @@
-"""The package is its modules: a plain import gives them all, and shows them as a table."""
+"""The package is its modules: a plain import gives them all, and shows them as a
+table.
+"""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lognorm_jax
+from lognorm_jax import networks, paths
 
 ROOT = Path(__file__).parent.parent
-# modules that no user needs; every other one is in the table of contents
-MACHINERY = {"bits", "checks", "distances", "edgeworths", "files", "fingerprints", "frameworks"}
-MACHINERY |= {"grams", "increments", "initialisations", "inversion", "jacobians", "layers"}
-MACHINERY |= {"memory", "norms", "programs", "quadrature", "recording", "records", "scans"}
-MACHINERY |= {"shapes", "specs", "tables", "transports", "vanilla"}
+PACKAGE = ROOT / "lognorm_jax"
+# what had another place, or name, before the library had folders
+FORMER = """
+bits blocks checks convolutions datasets exact fingerprints grams increments layers losses
+martingales memory moments norms optimizers probes programs quadrature records reports residuals
+runs scans shapes summaries tables transports vanilla
+"""
 
 
-def test_exact_table_of_contents_has_every_module_but_machinery():
-    modules = {path.stem for path in (ROOT / "lognorm_jax").glob("*.py")} - {"__init__"}
-    assert modules >= MACHINERY
-    assert set(lognorm_jax.__all__) == modules - MACHINERY
+def test_exact_table_of_contents_has_every_public_module():
+    wings = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
+    modules = {path.stem for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("[a-z]*/*.py")]}
+    # whose modules are listed
+    modules |= {wing.name for wing in wings} - {"theory", "probing"}
+    assert set(lognorm_jax.__all__) == {name for name in modules if name[0] != "_"}
     for name in lognorm_jax.__all__:
         assert f"``{name}``" in lognorm_jax.__doc__
+
+
+def test_exact_the_folder_can_be_taken_in_at_a_glance():
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 16
+
+
+@pytest.mark.parametrize("name", FORMER.split())
+def test_exact_modules_keep_their_former_names(name):
+    """In both forms of import that scripts have: of a name, and of a dotted path."""
+    module = importlib.import_module(f"lognorm_jax.{name}")
+    scope = {}
+    exec(f"from lognorm_jax import {name}", scope)
+    assert scope[name] is module
+
+
+def test_exact_networks_have_the_path_of_their_jacobian():
+    assert networks.jacobian_path is paths.jacobian
 
 
 def test_exact_plain_import_gives_all_modules_and_starts_no_device():

@@ -17,7 +17,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def relative_links(text):
-    """Return the targets of links and images, in Markdown or HTML, that are not absolute."""
+    """Return the targets of links and images, in Markdown or HTML, that are not
+    absolute.
+    """
     targets = re.findall(r"\]\(\s*<?([^)>\s]+)", text)
     targets += re.findall(r"^\s*\[[^\]]+\]:\s*(\S+)", text, flags=re.MULTILINE)
     targets += re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'\s>]+)", text)
@@ -50,14 +52,25 @@ def test_exact_wheel_has_types_all_modules_and_the_description(tmp_path):
     shutil.copytree(ROOT / "lognorm_jax", source / "lognorm_jax")
     for name in ("pyproject.toml", "LICENSE", PROJECT["project"]["readme"]):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        tmp_path,
+        source,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         names = set(wheel.namelist())
         (metadata,) = (name for name in names if name.endswith("METADATA"))
         text = wheel.read(metadata).decode()
-    files = [*(ROOT / "lognorm_jax").glob("*.py"), ROOT / "lognorm_jax" / "py.typed"]
-    assert {f"lognorm_jax/{file.name}" for file in files} <= names
+    files = [*(ROOT / "lognorm_jax").rglob("*.py"), ROOT / "lognorm_jax" / "py.typed"]
+    assert {str(file.relative_to(ROOT)) for file in files} <= names
+    assert any(name.count("/") == 2 for name in names)  # folders and all
     assert f"Version: {lognorm_jax.__version__}\n" in text
     assert (ROOT / PROJECT["project"]["readme"]).read_text() in text and not relative_links(text)

@@ -10,6 +10,7 @@ import pytest
 import statistical
 
 from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, scans, weights
+from lognorm_jax.paths import _dense
 
 UNEVEN = ensembles.Ensemble(
     (7, 5, 9, 5, 9, 5, 5),
@@ -19,7 +20,9 @@ UNEVEN = ensembles.Ensemble(
 
 
 def numpy_product(ensemble, direction, key):
-    """Return (increment, quartic) of the product with the path's own draws, in float64 NumPy."""
+    """Return (increment, quartic) of the product with the path's own draws, in float64
+    NumPy.
+    """
     x, increment, quartic = np.asarray(direction, dtype=np.float64), [], []
     x = x / np.linalg.norm(x)
     for layer, mask in enumerate(ensemble.masks):
@@ -60,12 +63,16 @@ def test_oracle_dense_against_numpy(fan, key, rounding):
     ],
 )
 def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
-    """Only the surviving rows and columns are drawn; in small tiles most layers overflow."""
+    """Only the surviving rows and columns are drawn; in small tiles most layers
+    overflow.
+    """
     if room:
         monkeypatch.setattr(paths, "_tile", lambda width, mask: min(width, room))
     widths = (30, 40, 48, 36, 3)
     ensemble = ensembles.Ensemble(
-        widths, law, (masks.relu(), masks.bernoulli(0.3), masks.dropout(0.5), masks.relu())
+        widths,
+        law,
+        (masks.relu(), masks.bernoulli(0.3), masks.dropout(0.5), masks.relu()),
     )
     thinned, plain = (
         sampling.sample(paths.dense(ensemble, thinned=thinned), key, 20_000)
@@ -84,7 +91,9 @@ def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
 
 
 def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
-    """With the path's own draws, also where a sample, or only its neighbour, overflows."""
+    """With the path's own draws, also where a sample, or only its neighbour,
+    overflows.
+    """
     monkeypatch.setattr(paths, "_tile", lambda width, mask: 24)
     ensemble = ensembles.Ensemble((20, 40, 40), weights.normal(), masks.relu())
     keys, rows = jax.random.split(key, 24), 24
@@ -110,14 +119,16 @@ def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
 
 
 def test_exact_overflow_is_decided_for_the_whole_batch():
-    """Under vmap, however nested, the flag is one for all samples, so a cond on it is a branch."""
+    """Under vmap, however nested, the flag is one for all samples, so a cond on it is a
+    branch.
+    """
     flags = jnp.array([[False, False], [False, True]])
-    one = jax.vmap(paths._any_of_batch)(flags[0])
+    one = jax.vmap(_dense._any_of_batch)(flags[0])
     assert not np.any(one)
-    assert np.all(jax.vmap(paths._any_of_batch)(flags[1]))
-    assert np.all(jax.jit(jax.vmap(jax.vmap(paths._any_of_batch)))(flags))
+    assert np.all(jax.vmap(_dense._any_of_batch)(flags[1]))
+    assert np.all(jax.jit(jax.vmap(jax.vmap(_dense._any_of_batch)))(flags))
     branch = jax.make_jaxpr(
-        jax.vmap(lambda flag: jax.lax.cond(paths._any_of_batch(flag), lambda: 1.0, lambda: 0.0))
+        jax.vmap(lambda flag: jax.lax.cond(_dense._any_of_batch(flag), lambda: 1.0, lambda: 0.0))
     )(flags[0])
     assert "cond" in str(branch) and "select" not in str(branch)
 
@@ -125,13 +136,19 @@ def test_exact_overflow_is_decided_for_the_whole_batch():
 def test_exact_tiles_leave_room_for_the_survivors():
     for width in (30, 64, 100, 1000, 10**6):
         for p in (0.01, 0.3, 0.5, 0.8):
-            room = paths._tile(width, masks.bernoulli(p))
+            room = _dense._tile(width, masks.bernoulli(p))
             assert room == width or room > width * p + 3 * (width * p * (1 - p)) ** 0.5
-    assert [paths._tile(n, masks.relu()) for n in (1, 9, 16, 30, 100)] == [1, 9, 16, 24, 72]
-    assert 550 < paths._tile(1000, masks.relu()) < 600
+    assert [_dense._tile(n, masks.relu()) for n in (1, 9, 16, 30, 100)] == [
+        1,
+        9,
+        16,
+        24,
+        72,
+    ]
+    assert 550 < _dense._tile(1000, masks.relu()) < 600
     for mask in (masks.identity(), masks.leaky_relu(0.1), masks.bernoulli(1)):
-        assert paths._tile(1000, mask) == 1000
-    assert paths._tile(100, masks.dropout(0.5)) < 60
+        assert _dense._tile(1000, mask) == 1000
+    assert _dense._tile(100, masks.dropout(0.5)) < 60
 
 
 def test_exact_repetitions_cover_every_layer_once():
@@ -156,7 +173,9 @@ def test_exact_compile_size_does_not_grow_with_depth(key):
 
 
 def test_statistical_deep_leaky_product(key):
-    """Depth 100,000 in default precision: no overflow, no underflow, no NaN, the right drift."""
+    """Depth 100,000 in default precision: no overflow, no underflow, no NaN, the right
+    drift.
+    """
     depth, width = 100_000, 8
     ensemble = ensembles.Ensemble(
         (width,) * (depth + 1), weights.normal(), masks.leaky_relu(Fraction(1, 10))
@@ -214,7 +233,11 @@ def test_exact_fan_in_shifts_each_increment(key):
 
 @pytest.mark.parametrize(
     ("widths", "direction", "dead"),
-    [((2, 1), (1, 1), 1 / 2), ((3, 1), (1, 2, 3), 1 / 4), ((4, 2), (1, 1, 1, 1), 9 / 64)],
+    [
+        ((2, 1), (1, 1), 1 / 2),
+        ((3, 1), (1, 2, 3), 1 / 4),
+        ((4, 2), (1, 1, 1, 1), 9 / 64),
+    ],
 )
 def test_statistical_cancelling_weights_die(widths, direction, dead, key):
     """±1 weights cancel exactly; in floating point that is 0 only up to rounding."""
@@ -251,7 +274,9 @@ def test_exact_any_dtype(dtype, key):
 
 @pytest.mark.parametrize("row", [3, 1])
 def test_statistical_dense_against_exact_law(row, key):
-    """Sampled log-norms have the exact mean, variance, atom and cdf of the reference."""
+    """Sampled log-norms have the exact mean, variance, atom and cdf of the
+    reference.
+    """
     row = json.loads((Path(__file__).parent / "reference/laws.json").read_text())["rows"][row]
     widths, num_samples = row["widths_out"], 20_000
     ensemble = ensembles.Ensemble(
@@ -276,6 +301,7 @@ def test_statistical_dense_against_exact_moments(first, key):
     ensemble = ensembles.Ensemble(row["widths"], law, mask(Fraction(row["parameter"])))
     path = paths.dense(ensemble, np.array(row["direction"], dtype=float))
     log_norms = sampling.sample(path, key, 100_000, block_size=1000).log_norm
-    for k, row in enumerate(reference[first : first + 2], start=1):  # higher ones have no error bar
+    # higher ones have no error bar
+    for k, row in enumerate(reference[first : first + 2], start=1):
         assert row["k"] == k
         statistical.assert_near(*statistical.mean_and_error(np.exp(k * log_norms)), row["float"])

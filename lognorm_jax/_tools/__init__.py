@@ -1,0 +1,1 @@
+"""Machinery that all wings share: checks, draws, norms, scans, records, traces."""

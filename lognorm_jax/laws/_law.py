@@ -1,0 +1,174 @@
+"""Laws of a log-norm on the host, in float64: predictions, samples, and the distance between them.
+
+A Law is a record of pure functions. Its cdf is that of the whole law: it starts at ``atom``, the
+probability of −inf (a dead path); mean and variance are conditional on survival.
+"""
+
+import dataclasses
+import functools
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from lognorm_jax._tools import checks, records
+from lognorm_jax.laws import _table
+
+
+def no_density(x: Any) -> np.ndarray:
+    """Stand for the pdf of a law that has none, or whose is not known: raise ``ValueError``."""
+    del x
+    allowed = "the density of a smooth law, where this law is one of samples, or was given without"
+    instead = "Take law.cdf, a histogram of law.samples, or laws.normal(law.mean, law.variance)."
+    checks.require(False, "law.pdf", None, allowed, instead)
+
+
+def _survival(cdf: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
+    return 1 - cdf(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow.
+
+    Those of the library are pickled as what they are made of, samples or tables, and come back with
+    the same functions, bit for bit; one's own, if its functions are those of a module.
+
+    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or NaN, an
+    atom that is not in [0, 1], and for fields that are not of their kind.
+    """
+
+    name: str  # shown in tables and legends
+    # x -> P(X ≤ x), any shape; cdf(−inf) = atom
+    cdf: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
+    # q in [0, 1] -> smallest x with cdf(x) ≥ q
+    quantile: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
+    mean: float  # conditional on survival; −inf if nothing survives
+    variance: float  # conditional on survival
+    atom: float = 0.0  # P(X = −inf)
+    # density of the part on the line, mass 1 − atom; where left out, no_density
+    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    # sorted; only for an empirical law, whose cdf steps there
+    samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    # P(X > x), to full relative accuracy; where left out, 1 − cdf
+    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    # the call that pickle repeats, of a constructor of this library
+    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("cdf", self.cdf, "a function x -> P(X ≤ x)")
+        checks.function("quantile", self.quantile, "a function q -> x")
+        _number("mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max)
+        _number("variance", self.variance, "a number ≥ 0", 0, math.inf)
+        _number("atom", self.atom, "a number in [0, 1]", 0, 1)
+        if self.samples is not None:
+            in_order = isinstance(self.samples, np.ndarray)
+            in_order &= np.array_equal(self.samples, _samples("samples", self.samples))
+            checks.require(in_order, "samples", self.samples, "a sorted NumPy array")
+        # what was left out
+        if self.pdf is None:
+            object.__setattr__(self, "pdf", no_density)
+        if self.sf is None:
+            object.__setattr__(self, "sf", functools.partial(_survival, self.cdf))
+        checks.function("pdf", self.pdf, "None, or a function x -> density")
+        checks.function("sf", self.sf, "None, or a function x -> P(X > x)")
+
+    def __reduce_ex__(self, protocol):
+        return self.made or super().__reduce_ex__(protocol)
+
+
+def _number(name: str, value: Any, allowed: str, low: float, high: float) -> None:
+    """Require a number in [low, high], which may be infinite."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    checks.require(number and low <= value <= high, name, value, allowed)
+
+
+def normal(mean: float, variance: float) -> Law:
+    """Return N(mean, variance); mean finite, variance finite and > 0, else ``ValueError``.
+
+    >>> float(normal(-2.5, 5.0).cdf(-2.5))
+    0.5
+    """
+    mean = float(checks.real("mean", mean, "a finite number"))
+    variance = float(checks.real("variance", variance, "a finite number > 0"))
+    checks.require(variance > 0, "variance", variance, "a finite number > 0")
+    frozen = scipy.stats.norm(mean, math.sqrt(variance))
+    name = f"N({mean:.4g}, {variance:.4g})"
+
+    def quantile(q):
+        return frozen.ppf(_table.levels(q))
+
+    cdf, pdf, sf = (_of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf))
+    law = Law(name, cdf, quantile, mean, variance, 0.0, pdf, None, sf)
+    return records.made_by(law, normal, mean, variance)
+
+
+def _of_numbers(function: Callable) -> Callable:
+    return lambda x: function(checks.on_host("x", x))
+
+
+def tabulated(
+    name: str,
+    lower: _table.Curve,
+    upper: _table.Curve,
+    mean: float,
+    variance: float,
+    atom: float = 0.0,
+    alive: float | None = None,
+) -> Law:
+    """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See ``tables``."""
+    checks.instance("lower", lower, _table.Curve)
+    checks.instance("upper", upper, _table.Curve)
+    alive = 1 - atom if alive is None else alive
+    cdf, quantile, pdf, sf = _table.functions(lower, upper, atom, alive)
+    law = Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    return records.made_by(law, tabulated, name, lower, upper, mean, variance, atom, alive)
+
+
+def empirical(log_norms: Any) -> Law:
+    """Return the law of a sample (num_samples,); −inf is a value, NaN and +inf are refused.
+
+    Mean and variance (divisor N − 1) are those of the finite values; with no finite value the mean
+    is −inf, and with fewer than two the variance is 0.
+
+    >>> law = empirical([0.0, 1.0, 3.0, float("-inf")])
+    >>> law.atom, law.mean, float(law.cdf(0.5)), float(law.quantile(0.75))
+    (0.25, 1.3333333333333333, 0.5, 1.0)
+    """
+    samples = _samples("log_norms", log_norms)
+    count = len(samples)
+    alive = samples[np.isfinite(samples)]
+    mean = float(alive.mean()) if len(alive) else -math.inf
+    variance = float(alive.var(ddof=1)) if len(alive) > 1 else 0.0
+
+    def cdf(x):
+        x = checks.on_host("x", x)
+        return np.where(np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count)[()]
+
+    def quantile(q):
+        q = _table.levels(q)
+        rank = np.ceil(q * count - 1e-9).astype(int)
+        return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
+
+    atom = (count - len(alive)) / count
+    law = Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    return records.made_by(law, empirical, samples)
+
+
+def _samples(name: str, values: Any) -> np.ndarray:
+    """Return sorted float64 samples in [−inf, inf)."""
+    samples = checks.on_host(name, values)
+    checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")
+    checks.require(len(samples) > 0, f"len({name})", len(samples), "≥ 1")
+    samples = np.sort(samples)
+    bad = np.isnan(samples) | (samples == np.inf)
+    checks.require(not bad.any(), name, samples[bad][:3], "numbers in [−inf, inf)")
+    return samples

@@ -1,0 +1,26 @@
+"""Real networks as lists of layer callables, made together with the law that theory predicts.
+
+For a ReLU network with independent symmetric weights and biases without atoms, and any input
+x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p = 1/2 (Hanin & Nica
+2020): neither x nor the biases matter. Residual and convolutional networks have other laws; the
+network and what is known of its law are made by one call.
+"""
+
+from lognorm_jax.networks._conv import conv
+from lognorm_jax.networks._law import limit_law
+from lognorm_jax.networks._layers import Layer, Matrix, layer
+from lognorm_jax.networks._mlp import mlp, relu_mlp
+from lognorm_jax.networks._network import Network
+from lognorm_jax.networks._residual import residual
+
+__all__ = [
+    "Layer",
+    "Matrix",
+    "Network",
+    "conv",
+    "layer",
+    "limit_law",
+    "mlp",
+    "relu_mlp",
+    "residual",
+]

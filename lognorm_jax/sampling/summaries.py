@@ -1,0 +1,170 @@
+"""Moments of log-norms, layer by layer, in constant memory, with their standard errors.
+
+All statistics are of the paths that are alive, and come with the number of those that are not.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from lognorm_jax._tools import checks
+
+
+class Moments(NamedTuple):
+    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth + 1,).
+
+    Over the paths alive after that layer; sums of powers of deviations from the mean, in float64.
+    """
+
+    count: np.ndarray  # alive
+    dead: np.ndarray  # −inf
+    mean: np.ndarray  # −inf where count is 0
+    m2: np.ndarray  # Σ (x − mean)²
+    m3: np.ndarray  # Σ (x − mean)³
+    m4: np.ndarray  # Σ (x − mean)⁴
+
+
+class Summary(NamedTuple):
+    """Estimates with their standard errors: per layer and, last, of log_norm: (depth + 1,)."""
+
+    mean: np.ndarray
+    mean_error: np.ndarray
+    variance: np.ndarray
+    variance_error: np.ndarray
+    dead_mass: np.ndarray
+    dead_mass_error: np.ndarray  # never 0: that no path died does not show that none can
+
+
+def block_sums(trace, valid) -> tuple[jax.Array, ...]:
+    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves (depth + 1,).
+
+    The pivot is the mean up to rounding, so float32 loses nothing that matters.
+    """
+    x = _increment(trace)
+    x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+    x = jnp.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
+    counted = jnp.arange(x.shape[0], dtype=valid.dtype)[:, None] < valid
+    alive = counted & (x != -jnp.inf)
+    count = alive.sum(0)
+    pivot = jnp.where(alive, x, 0.0).sum(0) / jnp.maximum(count, 1).astype(x.dtype)
+    deviation = jnp.where(alive, x - pivot[None], 0.0)
+    sums = [(deviation**k).sum(0) for k in (1, 2, 3, 4)]
+    return count, counted.sum(0) - count, pivot, *sums
+
+
+def central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
+    """Return the moments of one block from its sums about the pivot."""
+    checks.vector("count", count, None, zero=True)
+    n = np.maximum(count, 1)
+    s1, s2, s3, s4 = (np.asarray(s, np.float64) for s in (s1, s2, s3, s4))
+    shift = s1 / n
+    m2 = s2 - n * shift**2
+    m3 = s3 - 3 * shift * s2 + 2 * n * shift**3
+    m4 = s4 - 4 * shift * s3 + 6 * shift**2 * s2 - 3 * n * shift**4
+    return Moments(count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4)
+
+
+def moments(trace: Any) -> Moments:
+    """Return the moments of sampled increments (num_samples, depth): what ``stream`` returns."""
+    x = np.asarray(_increment(trace), dtype=np.float64)
+    checks.require(x.ndim == 2, "trace.increment.shape", x.shape, "(num_samples, depth)")
+    x = np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
+    alive = x != -np.inf
+    count = alive.sum(0)
+    mean = np.where(alive, x, 0.0).sum(0) / np.maximum(count, 1)
+    deviation = np.where(alive, x, mean) - mean
+    powers = [(deviation**k).sum(0) for k in (2, 3, 4)]
+    return Moments(count, len(x) - count, np.where(count > 0, mean, -np.inf), *powers)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Return the moments of two sets of paths together.
+
+    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+    arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
+    """
+    checks.instance("a", a, Moments)
+    checks.instance("b", b, Moments)
+    na, nb = a.count.astype(np.float64), b.count.astype(np.float64)
+    n = np.maximum(na + nb, 1.0)
+    mean_a, mean_b = np.where(na > 0, a.mean, 0.0), np.where(nb > 0, b.mean, 0.0)
+    delta = np.where((na > 0) & (nb > 0), mean_b - mean_a, 0.0)
+    mean = np.where(na > 0, mean_a + delta * nb / n, mean_b)
+    m2 = a.m2 + b.m2 + delta**2 * na * nb / n
+    m3 = a.m3 + b.m3 + delta**3 * na * nb * (na - nb) / n**2
+    m3 += 3 * delta * (na * b.m2 - nb * a.m2) / n
+    m4 = a.m4 + b.m4 + delta**4 * na * nb * (na**2 - na * nb + nb**2) / n**3
+    m4 += 6 * delta**2 * (na**2 * b.m2 + nb**2 * a.m2) / n**2
+    m4 += 4 * delta * (na * b.m3 - nb * a.m3) / n
+    mean = np.where(a.count + b.count > 0, mean, -np.inf)
+    return Moments(a.count + b.count, a.dead + b.dead, mean, m2, m3, m4)
+
+
+def summarise(moments: Moments) -> Summary:
+    """Return mean, variance and dead mass with their standard errors.
+
+    Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the mean is −inf;
+    with fewer than two the errors are inf. That of the dead mass is √(p(1 − p)/n) with
+    p = (dead + 1/2)/(n + 1), the mean of Jeffreys' posterior, as the share seen would claim that
+    nothing unseen ever happens.
+    """
+    checks.instance("moments", moments, Moments)
+    n = np.maximum(moments.count, 1)
+    enough = moments.count > 1
+    variance = np.where(enough, moments.m2 / np.maximum(n - 1, 1), 0.0)
+    spread = np.maximum(moments.m4 / n - (moments.m2 / n) ** 2, 0.0)
+    # the paths that died, of all
+    total = np.maximum(moments.count + moments.dead, 1)
+    likely = (moments.dead + 0.5) / (total + 1)
+    return Summary(
+        moments.mean,
+        np.where(enough, np.sqrt(variance / n), np.inf),
+        variance,
+        np.where(enough, np.sqrt(spread / n), np.inf),
+        moments.dead / total,
+        np.sqrt(likely * (1 - likely) / total),
+    )
+
+
+def variance_interval(samples: Any) -> tuple[float, float]:
+    """Return the 95% confidence interval of the variance of samples (n,), of any smooth law.
+
+    samples: finite; with fewer than five the interval is (0, inf). That of the normal law covers
+    too little where tails are heavy, and so does the sample's own fourth moment, which is low
+    whenever the variance is: here that is taken about a trimmed mean, on the scale of ln σ², with
+    corrections for small n. It covers 94% to 95% for log-norms of ReLU networks from n = 100 on.
+
+    Source: Bonett, "Approximate confidence interval for standard deviation of nonnormal
+    distributions", Computational Statistics & Data Analysis 50 (2006) 775–782.
+
+    >>> low, high = variance_interval(np.sin(np.arange(100.0) ** 2))  # 1/2
+    >>> round(low, 3), round(high, 3)
+    (0.436, 0.59)
+    """
+    x = np.asarray(checks.vector("samples", samples, None, zero=True), np.float64)
+    checks.require(x.ndim == 1, "samples.shape", x.shape, "(n,)")
+    n = len(x)
+    if n < 5:
+        return 0.0, math.inf
+    squares = float(np.sum((x - x.mean()) ** 2))
+    if squares == 0:
+        return 0.0, 0.0
+    z = scipy.stats.norm.ppf(0.975)
+    middle = scipy.stats.trim_mean(x, 1 / (2 * math.sqrt(n - 4)))
+    kurtosis = n * float(np.sum((x - middle) ** 4)) / squares**2
+    # ln of (n/(n − z)) s² is nearly normal about ln σ²
+    small = n / (n - z)
+    error = small * math.sqrt((kurtosis - (n - 3) / n) / (n - 1))
+    centre = small * squares / (n - 1)
+    return float(centre * math.exp(-z * error)), float(centre * math.exp(z * error))
+
+
+def _increment(trace: Any) -> Any:
+    """Return the increments of a Trace; ``ValueError`` for what is none."""
+    allowed = "a Trace, as sampling.sample returns it"
+    checks.require(hasattr(trace, "increment"), "trace", trace, allowed)
+    return trace.increment

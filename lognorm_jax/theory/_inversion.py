@@ -1,0 +1,226 @@
+"""From the increments of single layers to the law of their sum: inversion of the Mellin transform.
+
+E[e^{sX} | alive] = Π_i E[R_i^s | alive] is inverted along lines Re s = c. Along one line rounding
+is relative to the peak of the tilted law e^{cx} f(x), so one line sees some five of its standard
+deviations to either side; a few lines, each a window, see the whole law with full relative
+accuracy. Lines with c > 0 give P(X > x), those with c < 0 give P(X ≤ x).
+
+Source: derived; the tilt is that of saddle-point approximations (Daniels 1954), but the integrals
+are done in full, by the trapezoid rule, which converges exponentially. See tests/test_exact.py.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from lognorm_jax import laws
+from lognorm_jax.theory import _density, _quadrature
+
+_FAR = -700.0  # ln of the probability at which the tables of a law end
+_NOISE = 1e-7  # of the peak of a tilted law: below it, rounding may exceed 1e-9
+_AGREE = 1e-7  # relative probability by which two windows may differ where they meet
+_LEFT_OUT = 1e-10  # relative probability that a window may leave out
+_SHALLOW = -25.0  # ln of a probability: a window that leaves something out must reach below it
+
+Layers = list[tuple[_density.Increment, int]]  # distinct layers, and how often each appears
+
+
+class Window(NamedTuple):
+    """The law of X = log_norm given survival, seen through the factor e^{tilt x}."""
+
+    tilt: float  # c
+    log_mass: float  # K(c) = ln E e^{cX}
+    mean: float  # K'(c), of the tilted law
+    sigma: float  # √K''(c)
+    x: np.ndarray  # (points,), where what follows is known to 1e-9 relative
+    value: np.ndarray  # (points,): ln P(X > x), or ln P(X ≤ x) if tilt < 0
+    slope: np.ndarray  # (points,): its derivative
+    bend: np.ndarray  # (points,): its second derivative
+    whole: bool  # whether its left end is set by rounding, not by the tails that nodes leave out
+
+
+class _Part(NamedTuple):
+    """One distinct layer under the tilted law."""
+
+    count: int
+    place: _quadrature.Tilted
+    log_mass: float  # ln E[R^c | alive]
+    mean: float
+    y: np.ndarray  # (nodes,), less the mean
+    weight: np.ndarray  # (nodes,), of sum 1
+
+
+def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
+    """Return every layer at its nodes, and the frequency at which their product has died away."""
+    places = [_quadrature.tilted(layer, tilt, count) for layer, count in layers]
+    if None in places:
+        return None
+    counts = [count for _, count in layers]
+    band = _quadrature.bandwidth([(p.precision, k) for p, k in zip(places, counts, strict=True)])
+    parts = []
+    for (layer, count), place in zip(layers, places, strict=True):
+        y, log_weight = _quadrature.nodes(layer, place, band)
+        plain = logsumexp(log_weight)
+        total = logsumexp(log_weight + tilt * y)
+        log_mass = total - layer.log_alive
+        if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:  # to full precision
+            log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(tilt * y)))
+        weight = np.exp(log_weight + tilt * y - total)
+        weight /= weight.sum()
+        mean = float(weight @ y)
+        parts.append(_Part(count, place, log_mass, mean, y - mean, weight))
+    return parts, band
+
+
+def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
+    """Return E e^{it(X − mean)} of the tilted law; precise also for 10⁶ layers of φ ≈ 1."""
+    log_phi = np.zeros(len(t), complex)
+    for part in parts:
+        fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
+        log_phi += part.count * _density.log1p(fall)
+    return np.exp(log_phi)
+
+
+def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
+    """Return how far from its mean, to one side, the tilted law has fallen below e^{−40}.
+
+    By Chernoff's bound: a law of two clusters reaches much further than its sigma says.
+    """
+    theta = np.geomspace(0.02, 200, 30) / sigma
+    growth = np.zeros(len(theta))
+    for part in parts:
+        rise = sign * np.multiply.outer(theta, part.y)
+        top = rise.max(axis=1)
+        growth += part.count * (top + np.log(np.exp(rise - top[:, None]) @ part.weight))
+    return float(np.min((40 + growth) / theta))
+
+
+def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x):
+    """Return a bound on ln P(X ≤ x, some layer in the far left tail that its nodes leave out).
+
+    By Chernoff's bound the other layers then sum to z with probability at most e^{K(c) − cz} and 1.
+    """
+    bound = np.full(len(x), -np.inf)
+    for (layer, count), part in zip(layers, parts, strict=True):
+        if part.place.cut:
+            jump = np.minimum(part.place.low, x - (log_mass - part.log_mass) / tilt)
+            tail = np.interp(jump, layer.y, layer.log_below) - layer.log_alive
+            bound = np.logaddexp(bound, math.log(count) + tail)
+    return bound
+
+
+def window(layers: Layers, tilt: float) -> Window | None:
+    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform on that line."""
+    found = _parts(layers, tilt)
+    if found is None:
+        return None
+    parts, band = found
+    mean = sum(part.count * part.mean for part in parts)
+    log_mass = sum(part.count * part.log_mass for part in parts)
+    sigma = math.sqrt(sum(part.count * float(part.weight @ part.y**2) for part in parts))
+    sides = max(_reach(parts, sigma, 1), _reach(parts, sigma, -1), 7 * sigma)
+    period = 2 * sides + 40 / abs(tilt)
+
+    t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
+    s = tilt + 1j * t
+    flip = 1 - 2 * (np.arange(len(t)) % 2)  # puts the mean in the middle of the period
+    spectrum = np.conj(flip * _transform(parts, t) * np.array([1 / s, np.ones_like(s), -s]))
+    size = 1 << math.ceil(math.log2(2 * band * period))
+    tail, density, change = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
+    x = mean + (np.arange(size) - size // 2) * (period / size)
+
+    peak = int(np.abs(tail).argmax())
+    quiet = np.flatnonzero(np.abs(tail) <= _NOISE * np.abs(tail[peak]))
+    low = np.max(quiet, where=quiet < peak, initial=-1) + 1
+    high = np.min(quiet, where=quiet > peak, initial=size)
+    x, tail, density, change = (f[low:high] for f in (x, tail, density, change))
+    value = log_mass - tilt * x + np.log(np.abs(tail))
+    slope = -density / tail
+    bend = -change / tail - slope**2
+    missing = _left_out(layers, parts, tilt, log_mass, x) > value + math.log(_LEFT_OUT)
+    start = 1 + int(np.max(np.flatnonzero(missing), initial=-1))
+    known = (f[start:] for f in (x, value, slope, bend))
+    return Window(tilt, log_mass, mean, sigma, *known, start == 0)
+
+
+def _value(found: Window, x: float) -> float:
+    """Return the value of a window at one point between its nodes."""
+    i = int(np.clip(np.searchsorted(found.x, x), 1, len(found.x) - 1))
+    near = slice(i - 1, i + 1)
+    curve = laws.Curve(found.x[near], found.value[near], found.slope[near], found.bend[near])
+    return float(laws.interpolate(curve)(x)[0])
+
+
+def joint(a: Window, b: Window) -> float | None:
+    """Return the point where two windows of one side are equally good.
+
+    None where one of them is not good there, or they do not agree.
+    """
+    x = (a.mean * b.sigma + b.mean * a.sigma) / (a.sigma + b.sigma)
+    if not all(len(w.x) and w.x[0] < x < w.x[-1] for w in (a, b)):
+        return None
+    return x if abs(_value(a, x) - _value(b, x)) < _AGREE else None
+
+
+def _inner(layers: Layers, mean: float, sigma: float) -> tuple[Window, Window]:
+    """Return a window to either side, both of which see the mean of the law.
+
+    Tilts by one sigma see most; smaller ones see on when far clusters would outweigh the middle, or
+    when the far left tail of a layer must not be left out.
+    """
+    edge = min(layer.edge for layer, _ in layers)
+    tilts = [1.0, min(1.0, sigma * edge / 2), *np.geomspace(0.3, 1e-4, 8)]
+
+    def sees(found: Window | None) -> bool:
+        deep = found and (found.whole or np.min(found.value, initial=0) < _SHALLOW)
+        return bool(deep) and len(found.x) > 0 and found.x[0] < mean < found.x[-1]
+
+    sides = []
+    for some in ([-tilt for tilt in tilts], [1.0, 0.1]):
+        side = (window(layers, tilt / sigma) for tilt in some)
+        sides.append(next(filter(sees, side), None))
+    if None not in sides:
+        return tuple(sides)
+    raise ArithmeticError("The two sides of the law do not meet: please report this ensemble.")
+
+
+def _outwards(layers: Layers, first: Window) -> list[Window]:
+    """Return the first window and further ones, out to one side, each overlapping the last."""
+    found, sign = [first], math.copysign(1, first.tilt)
+    while found[-1].log_mass - found[-1].tilt * found[-1].mean > _FAR:
+        last = found[-1]
+        further = (window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2))
+        new = next((w for w in further if w and joint(last, w)), None)
+        if new is None:
+            break
+        found.append(new)
+    return found
+
+
+def _join(found: list[Window], low: float, high: float) -> laws.Curve:
+    """Join windows, in order of x, to one curve from low to high."""
+    joints = [joint(a, b) for a, b in itertools.pairwise(found)]
+    pieces = []
+    for w, left, right in zip(found, [low, *joints], [*joints, high], strict=True):
+        mine = (w.x >= left) & (w.x < right)
+        pieces.append(np.array([w.x, w.value, w.slope, w.bend])[:, mine])
+    return laws.Curve(*np.concatenate(pieces, axis=1))
+
+
+def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.Curve]:
+    """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive) above it.
+
+    Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they meet; what they
+    are short of 1, rounding over many layers, is divided out.
+    """
+    left, right = (_outwards(layers, first) for first in _inner(layers, mean, sigma))
+    lower = _join(left[::-1], -math.inf, mean)
+    upper = _join(right, mean - sigma / 2, math.inf)
+    above = float(laws.interpolate(upper)(lower.x[-1])[0])
+    total = math.exp(lower.value[-1]) + math.exp(above)
+    if not abs(total - 1) < 1e-6:
+        raise ArithmeticError(f"P(X ≤ x) + P(X > x) = {total}: please report this ensemble.")
+    return tuple(curve._replace(value=curve.value - math.log(total)) for curve in (lower, upper))

@@ -1,0 +1,277 @@
+"""Laws of residual ReLU networks at initialisation: z ↦ α z + λ·branch(z), width n, depth d.
+
+In units where α² + λ² = 1 the log of ‖z^d‖²/‖z^0‖² is nearly normal, with a variance that is a sum
+over layers as for plain networks, and, where nothing makes the layers' ReLUs independent of one
+another, a sum over pairs of layers. α is ``skip_scale``, λ is ``branch_scale``.
+
+Source: Li, Nica & Roy, "The future is log-Gaussian" (2021), and derived; see tests/test_residuals.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from lognorm_jax._tools import checks, norms
+from lognorm_jax.theory import _vanilla
+
+SAMPLE = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
+KINDS = ("mask model", "balanced", "vanilla", "post")
+
+
+def square_correlation(cosine: Any) -> np.ndarray:
+    """Return S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)], odd, S(1) = 3.
+
+    4 Cov(φ(a)², φ(b)²) for standard normals a, b of correlation ρ is S(ρ) + 2ρ², φ the ReLU.
+    """
+    rho = _cosine(cosine)
+    return 2 / np.pi * ((1 + 2 * rho**2) * np.arcsin(rho) + 3 * rho * np.sqrt(1 - rho**2))
+
+
+def product_correlation(cosine: Any) -> np.ndarray:
+    """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b))."""
+    rho = _cosine(cosine)
+    return 2 / np.pi * (np.arcsin(rho) + rho * np.sqrt(1 - rho**2))
+
+
+def predictable_variance(
+    width: int,
+    skip_scale: float,
+    branch_scale: float,
+    *,
+    mask_kurtosis: float = 2.0,
+    kurtosis: float = 3.0,
+    quartic: Any = 0.0,
+) -> np.ndarray:
+    """Return Var(R | x) of one layer of the mask model, R = ‖α x + λ D W x‖²/‖x‖² of mean 1.
+
+    (1/n)[4α²λ² + λ⁴((m4/m2²)(3 + (μ4 − 3)κ(x)) − 1)], exact at every width, for α² + λ² = 1 (else
+    of R over its mean). mask_kurtosis: m4/m2² of D, default a ReLU's. kurtosis: μ4 of the weights.
+    quartic: κ(x), any shape.
+    """
+    alpha, lam = _unit(skip_scale, branch_scale)
+    quartic = np.asarray(checks.vector("quartic", quartic, None, zero=True), dtype=np.float64)
+    inside = bool(np.all((quartic >= 0) & (quartic <= 1 + 1e-5)))
+    checks.require(inside, "quartic", quartic, "numbers in [0, 1]")
+    kurtosis = _kurtosis("kurtosis", kurtosis)
+    branch = _kurtosis("mask_kurtosis", mask_kurtosis) * (3 + (kurtosis - 3) * quartic) - 1
+    return (4 * alpha**2 * lam**2 + lam**4 * branch) / checks.integer("width", width, 1)
+
+
+def log_moments(
+    kind: str,
+    width: int,
+    depth: int,
+    skip_scale: float,
+    branch_scale: float,
+    mask_kurtosis: float = 2.0,
+) -> tuple[float, float]:
+    """Return the mean and the variance of the limit law of ln(‖z^d‖²/‖z^0‖²), or of a Jacobian's.
+
+    kind: "mask model" or "balanced": variance v = d(4α²λ² + λ⁴(3 m4/m2² − 1))/n, mean −v/2, for any
+    direction of the Jacobian. "vanilla", the pre-activation z ↦ α z + λ W φ(z), for which the
+    correlation α^k of layers k apart adds (2λ⁴/n) Σ (d − k) S(α^k) to the variance and
+    (λ⁴/n) Σ (d − k) (K − S)(α^k) to the mean: of the activations, and of the Jacobian along them.
+    Both to first order in 1/n. For α² + λ² ≠ 1 the mean is shifted by d ln(α² + λ²).
+    """
+    allowed = "'mask model', 'balanced' or 'vanilla', for which the law is known"
+    checks.require(kind in KINDS[:3], "kind", kind, allowed)
+    depth = checks.integer("depth", depth, 1)
+    alpha, lam = _unit(skip_scale, branch_scale)
+    layer = predictable_variance(width, alpha, lam, mask_kurtosis=mask_kurtosis)
+    variance = depth * float(layer)
+    mean = depth * math.log(skip_scale**2 + branch_scale**2) - variance / 2
+    if kind == "vanilla":
+        apart = np.arange(1, depth)
+        cosine = alpha**apart
+        square = (depth - apart) * square_correlation(cosine)
+        product = (depth - apart) * product_correlation(cosine)
+        variance += 2 * lam**4 / width * math.fsum(square)
+        mean += lam**4 / width * math.fsum(product - square)
+    return mean, variance
+
+
+def input_growth(x: Any, depth: int, skip_scale: float, branch_scale: float) -> float:
+    """Return what an input adds to the mean of ln‖z^d‖² of the vanilla network, to leading order.
+
+    ‖φ(x)‖² is not ‖x‖²/2, nor is it in the next layers, which still know x: a coordinate of z^l is
+    α^l x_a plus a normal number of variance σ_l², so that Σ Eφ² over coordinates is known, and with
+    it ‖z^{l+1}‖². It is 0 for an input that a linear layer made, on average. x: (width,), with a
+    positive coordinate; else the ReLUs stay off and the network is its skips.
+    """
+    alpha, lam = _unit(skip_scale, branch_scale)
+    x = np.asarray(x, np.float64)
+    allowed = "an input with a positive coordinate; otherwise every ReLU is off"
+    checks.require(bool(np.any(x > 0)), "x", x, allowed)
+    x = x / np.abs(x).max()
+    known, spread, growth = x / np.sqrt(np.mean(x**2)), 0.0, 0.0
+    for _ in range(checks.integer("depth", depth, 1)):  # ‖z‖² is n: known² + spread are of mean 1
+        sigma = max(math.sqrt(spread), 1e-12)
+        on, density = special.ndtr(known / sigma), np.exp(-((known / sigma) ** 2) / 2)
+        square = (known**2 + spread) * on + known * sigma * density / math.sqrt(2 * math.pi)
+        new = 2 * lam**2 * float(np.mean(square))
+        size = alpha**2 + new
+        growth += math.log(size)
+        known, spread = alpha * known / math.sqrt(size), (alpha**2 * spread + new) / size
+    return growth
+
+
+def law_moments(
+    kind: str,
+    width: int,
+    depth: int,
+    skip_scale: float,
+    branch_scale: float,
+    x: Any = None,
+    tangent: Any = None,
+    mask_kurtosis: float = 2.0,
+    kurtosis: float = 3.0,
+    *,
+    entered: bool = False,
+) -> tuple[float, float]:
+    """Return ``log_moments`` for one input x and one tangent, where they matter.
+
+    x, tangent: (width,) or None. Vanilla: a tangent must be along x, and x given with it: along any
+    other the cosine of the two diffuses, and no law is known. For a given x mean and variance are
+    those of ``vanilla.log_moments``; refused where ‖φ(z)‖²/‖z‖² fluctuates so much, its log by a
+    variance over 0.12 and 6/n, that first order says little of it. Else the direction's
+    κ − 3/n adds λ⁴ α^{4l} (m4/m2² − 1)(κ − 3/n) to the variance of layer l in balanced networks,
+    whose masks come before the weights: refused where that is over 0.05 in all, for then the law is
+    not nearly normal. Weights of other kurtosis add their term of ``predictable_variance``, in each
+    layer. entered: a linear layer of variance 1/width comes first; x and tangent are before it.
+
+    First order in 1/n: of the vanilla network the variance is low by a relative 3/n to 8/n, and off
+    by up to 12% more where few coordinates of x are positive (tests/test_vanilla.py bounds it).
+    """
+    alpha, lam = _unit(skip_scale, branch_scale)
+    allowed = "at least 1e-30 of skip_scale: without a branch norms are fixed"
+    checks.require(lam >= 1e-30, "branch_scale", branch_scale, allowed)
+    for name, vector in (("x", x), ("tangent", tangent)):
+        if vector is not None and not entered:
+            checks.vector(name, vector, (width,))
+    if kind == "vanilla":
+        _require_along(x, tangent)
+    generic = log_moments(kind, width, depth, skip_scale, branch_scale, mask_kurtosis)
+    if kind == "vanilla" and x is not None and not entered:
+        shift = depth * math.log(skip_scale**2 + branch_scale**2)
+        mean, variance = _vanilla_moments(x, depth, alpha, lam, kurtosis)
+        return mean + shift, variance
+
+    direction = x if tangent is None else tangent
+    quartic = 3 / width if direction is None else float(np.sum(norms.unit(direction) ** 4))
+    known = 0.0 if entered else quartic - 3 / width  # what a layer knows of the direction's κ
+    excess = alpha ** (4 * np.arange(depth)) * known
+    added = lam**4 * (mask_kurtosis - 1) * math.fsum(excess) * (kind == "balanced")
+    allowed = "a direction of many coordinates: for this one the law is not nearly normal"
+    checks.require(added <= 0.05, "tangent", direction, allowed, SAMPLE)
+    added += lam**4 * mask_kurtosis * (kurtosis - 3) / width * math.fsum(3 / width + excess)
+    if entered:
+        added += (2 + (kurtosis - 3) * quartic * (direction is not None)) / width
+    return generic[0] - added / 2, generic[1] + added
+
+
+def _require_along(x: Any, tangent: Any) -> None:
+    """Raise ``ValueError`` for a tangent of the vanilla network that is not along its input."""
+    if tangent is None:
+        return
+    allowed = "along x, for which alone the law of a vanilla network is known"
+    instead = f"Give x = tangent for the law along it. {SAMPLE}"
+    checks.require(x is not None, "tangent", tangent, allowed, instead)
+    along = abs(np.sum(norms.unit(x) * norms.unit(tangent))) > 1 - 1e-6
+    checks.require(along, "tangent", tangent, allowed, SAMPLE)
+
+
+def _vanilla_moments(x, depth, alpha, lam, kurtosis) -> tuple[float, float]:
+    """Return ``vanilla.log_moments`` at x; refuse inputs for which first order is not enough."""
+    growth = input_growth(x, depth, alpha, lam)
+    x = np.asarray(x, np.float64)
+    allowed = "an input with more positive coordinates: first order in 1/n is not enough for this"
+    checks.require(growth > -300, "x", x, allowed, SAMPLE)
+    x = x / np.abs(x).max()
+    x = x / np.sqrt(np.mean(x**2))
+    found = _vanilla.log_moments(x, depth, alpha, lam, kurtosis=kurtosis)
+    most = max(0.12, 6 / len(x))
+    allowed += (
+        f" (the variance of ln ‖φ(z)‖²/‖z‖² reaches {found.doubt:.3g}, {most:.3g} is allowed)"
+    )
+    checks.require(found.doubt <= most, "x", x, allowed, SAMPLE)
+    return found.mean, found.variance
+
+
+def log_mean_growth(width: int, depth: int, skip_scale: float, branch_scale: float) -> float:
+    """Return ln E‖z^d‖²/‖z^0‖² of the vanilla network: (λ⁴/n) Σ (d − k) K(α^k), first order in 1/n.
+
+    Without interlayer correlations it would be 0. For α² + λ² = 1, else d ln(α² + λ²) more.
+    """
+    mean, variance = log_moments("vanilla", width, depth, skip_scale, branch_scale)
+    return mean + variance / 2
+
+
+def active_share(width: int, depth: int, skip_scale: float, branch_scale: float) -> np.ndarray:
+    """Return P(z_a > 0) after each block of the vanilla network, (depth,): its hypoactivation.
+
+    1/2 − (λ²/(πn)) Σ_{k ≤ l} α^k √(1 − α^{2k}), to first order in 1/n.
+    """
+    alpha, lam = _unit(skip_scale, branch_scale)
+    cosine = alpha ** np.arange(1, checks.integer("depth", depth, 1) + 1)
+    lost = np.cumsum(cosine * np.sqrt(1 - cosine**2))
+    return 0.5 - lam**2 / (np.pi * checks.integer("width", width, 1)) * lost
+
+
+def post_growth(width: int, skip_scale: float, branch_scale: float, mean_cosine: Any) -> Any:
+    """Return E(R | x) of a post-activation block x ↦ α x + λ φ(W x): it is not 1.
+
+    α² + λ² + 2αλ Σ x_a/(‖x‖√(πn)) for weights of variance 2/n: exact, for normal weights.
+    mean_cosine: Σ x_a/(‖x‖√n), the cosine of x with the flat direction; any shape.
+    """
+    alpha, lam = _scales(skip_scale, branch_scale)
+    checks.integer("width", width, 1)
+    return alpha**2 + lam**2 + 2 * alpha * lam * np.asarray(mean_cosine) / math.sqrt(math.pi)
+
+
+def scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
+    """Return α and λ in [0, 1e6], not both 0; warn if α² + λ² ≠ 1. Traced ones are not checked."""
+    found = _scales(skip_scale, branch_scale)
+    if checks.traced(found[0]) or checks.traced(found[1]):
+        return found
+    total = found[0] ** 2 + found[1] ** 2
+    if abs(total - 1) > 1e-6:
+        text = f"skip_scale² + branch_scale² = {total:.6g}: squared norms grow by it in each block."
+        warnings.warn(text + " Laws are shifted by its log.", stacklevel=3)
+    return found
+
+
+def _scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
+    """Return α and λ in [0, 1e6], not both 0."""
+    alpha = checks.scale("skip_scale", skip_scale, 0, 1e6)
+    lam = checks.scale("branch_scale", branch_scale, 0, 1e6)
+    if not checks.traced(alpha) and not checks.traced(lam):
+        total = math.hypot(alpha, lam)
+        checks.require(total > 1e-6, "√(skip_scale² + branch_scale²)", total, "> 1e-6")
+    return alpha, lam
+
+
+def _unit(skip_scale: Any, branch_scale: Any) -> tuple[float, float]:
+    """Return α and λ over √(α² + λ²)."""
+    checks.require_known("skip_scale", skip_scale)
+    checks.require_known("branch_scale", branch_scale)
+    alpha, lam = _scales(skip_scale, branch_scale)
+    norm = math.hypot(alpha, lam)
+    return alpha / norm, lam / norm
+
+
+def _kurtosis(name: str, value: Any) -> float:
+    """Return a standardised fourth moment, a number in [1, 1e30]."""
+    allowed = "a number in [1, 1e30]"
+    value = float(checks.real(name, value, allowed))
+    checks.require(1 <= value <= 1e30, name, value, allowed)
+    return value
+
+
+def _cosine(cosine: Any) -> np.ndarray:
+    rho = np.asarray(cosine, dtype=np.float64)
+    inside = bool(np.all(np.abs(rho) <= 1))
+    checks.require(inside, "cosine", cosine, "in [−1, 1]")
+    return rho
