@@ -1,11 +1,12 @@
 """Run an experiment: ``python -m experiments NAME [--quick] [--out DIR] [--seed N]``.
 
-Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, machine, wall time,
-and the checks) and NAME.png, and prints the table of checks. Exits 1 if a check fails, 2 on bad
-usage.
+Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, machine,
+wall time, and the checks) and NAME.png, and prints the table of checks. Exits 1 if a
+check fails, 2 on bad usage.
 
-Until it is done, finished blocks of samples are kept in NAME.blocks: if it is stopped, the same
-command goes on from there. With --distributed it runs on all devices of a cluster.
+Until it is done, finished blocks of samples are kept in NAME.blocks: if it is stopped,
+the same command goes on from there. With --distributed it runs on all devices of a
+cluster.
 """
 
 import ast
@@ -34,7 +35,9 @@ from experiments import _check, _cluster, _figure, _machine, _sampler
 
 
 def names() -> list[str]:
-    """Return the experiments: the modules of this folder that do not begin with an underscore."""
+    """Return the experiments: the modules of this folder that do not begin with an
+    underscore.
+    """
     found = pkgutil.iter_modules([str(Path(__file__).parent)])
     return [module.name for module in found if not module.name.startswith("_")]
 
@@ -42,7 +45,10 @@ def names() -> list[str]:
 def versions() -> dict[str, str]:
     """Return what the numbers of an experiment depend on besides its source."""
     modules = (lognorm_jax, jax, jaxlib, np, scipy)
-    return {"python": platform.python_version(), **{m.__name__: m.__version__ for m in modules}}
+    return {
+        "python": platform.python_version(),
+        **{m.__name__: m.__version__ for m in modules},
+    }
 
 
 def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) -> int:
@@ -54,7 +60,10 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         experiment = importlib.import_module(f"experiments.{name}")
     except ModuleNotFoundError as error:
         install = "pip install -e '.[experiments,models]'"
-        print(f"{name} needs {error.name}, which is not installed: {install}", file=sys.stderr)
+        print(
+            f"{name} needs {error.name}, which is not installed: {install}",
+            file=sys.stderr,
+        )
         return 2
     folder = out or Path("results/quick" if quick else "results")
     try:
@@ -77,7 +86,9 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     spec["source"] = _sampler.source_digest()
 
     started = time.time()
-    with tqdm(unit=" paths", unit_scale=True, dynamic_ncols=True, disable=not first) as bar:
+    with tqdm(
+        unit=" paths", unit_scale=True, dynamic_ncols=True, disable=not first
+    ) as bar:
         sample = _sampler.sampler(bar, blocks, spec)
         results = experiment.compute(key=key, quick=quick, bar=bar, sample=sample)
     seconds = time.time() - started
@@ -99,31 +110,42 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         "arrays": {array: np.shape(value) for array, value in results.items()},
         "checks": [row._asdict() for row in rows],
     }
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    (folder / f"{name}.json").write_text(
+        json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    )
     _figure.save(experiment.draw(results), folder / f"{name}.png")
     shutil.rmtree(blocks, ignore_errors=True)
 
     print(_check.LEGEND)
     print(_check.table(rows))
     print(f"\nMachine: {_machine.sentence()}.")
-    print(f"{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png")
+    print(
+        f"{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png"
+    )
     return 0 if verdict == "pass" else 1
 
 
 def use_all_cores() -> None:
-    """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need only one."""
+    """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need
+    only one.
+    """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", _machine.cores())
 
 
 def _require_known(arguments: list[str]) -> None:
-    """End with code 2, and the names there are, if the first argument is no experiment."""
+    """End with code 2, and the names there are, if the first argument is no
+    experiment.
+    """
     asked = arguments[0] if arguments else "-"
     if asked.startswith("-") or asked in names():
         return
     near = difflib.get_close_matches(asked, names(), n=1)
     meant = f" Did you mean {near[0]}?" if near else ""
-    print(f"{asked}: no such experiment.{meant} There are: {', '.join(names())}.", file=sys.stderr)
+    print(
+        f"{asked}: no such experiment.{meant} There are: {', '.join(names())}.",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 
@@ -164,10 +186,16 @@ def main() -> None:
     with _cluster.together():
         try:
             exit_code = tyro.extras.subcommand_cli_from_dict(
-                commands, prog="python -m experiments", description=__doc__, config=flags
+                commands,
+                prog="python -m experiments",
+                description=__doc__,
+                config=flags,
             )
         except KeyboardInterrupt:
-            print("\nStopped. The same command goes on from the finished blocks.", file=sys.stderr)
+            print(
+                "\nStopped. The same command goes on from the finished blocks.",
+                file=sys.stderr,
+            )
             exit_code = 130
         sys.exit(exit_code)
 

@@ -1,4 +1,6 @@
-"""Rows of an experiment's table: a measured number, its error, what was expected, a verdict."""
+"""Rows of an experiment's table: a measured number, its error, what was expected, a
+verdict.
+"""
 
 import math
 from typing import NamedTuple
@@ -7,7 +9,8 @@ import numpy as np
 
 from lognorm_jax import laws
 
-SIGMAS = 5  # a Monte Carlo number passes within this many standard errors of what is expected
+# a Monte Carlo number passes within this many standard errors of what is expected
+SIGMAS = 5
 SEEN = 0.2  # the relative error of a term that a row about it must be able to see
 
 LEGEND = """\
@@ -27,14 +30,19 @@ class Row(NamedTuple):
     measured: float
     error: float | None = None  # standard error of measured
     expected: float | None = None
-    allowance: float = 0.0  # how far theory itself says that measured may be from expected
-    interval: tuple[float, float] | None = None  # confidence interval, where not ± error
-    verdict: str = ""  # "pass", "fail", "underpowered", or "" for a number that is only shown
+    # how far theory itself says that measured may be from expected
+    allowance: float = 0.0
+    # confidence interval, where not ± error
+    interval: tuple[float, float] | None = None
+    # "pass", "fail", "underpowered", or "" for a number that is only shown
+    verdict: str = ""
     relation: str = ""  # what an interval has to be, such as "> 0.9"
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean, its standard error, variance and its standard error, over the first axis."""
+    """Return mean, its standard error, variance and its standard error, over the first
+    axis.
+    """
     x = np.asarray(x, np.float64)
     mean, variance = x.mean(0), x.var(0, ddof=1)
     fourth = np.mean((x - mean) ** 4, axis=0)
@@ -48,13 +56,28 @@ def show(case: str, quantity: str, measured: float, error: float | None = None) 
 
 
 def agree(
-    case: str, quantity: str, measured: float, error: float, expected: float, allowance: float = 0.0
+    case: str,
+    quantity: str,
+    measured: float,
+    error: float,
+    expected: float,
+    allowance: float = 0.0,
 ) -> Row:
-    """Return a row that passes if |measured − expected| ≤ 5 standard errors + allowance."""
-    measured, error, expected, allowance = map(float, (measured, error, expected, allowance))
+    """Return a row that passes if |measured − expected| ≤ 5 standard errors +
+    allowance.
+    """
+    measured, error, expected, allowance = map(
+        float, (measured, error, expected, allowance)
+    )
     near = abs(measured - expected) <= SIGMAS * error + allowance
     return Row(
-        case, quantity, measured, error, expected, allowance, verdict="pass" if near else "fail"
+        case,
+        quantity,
+        measured,
+        error,
+        expected,
+        allowance,
+        verdict="pass" if near else "fail",
     )
 
 
@@ -67,24 +90,28 @@ def resolve(
     allowance: float = 0.0,
     without: float = 0.0,
 ) -> Row:
-    """Return the row of ``agree`` if it would fail were its term wrong by a fifth; else show it.
+    """Return the row of ``agree`` if it would fail were its term wrong by a fifth; else
+    show it.
 
-    The term is what the expected, or the measured, number is away from ``without``, whichever is
-    more: a theory that denies the term is held against it all the same. A fifth of it must exceed
-    the 5 standard errors and the allowance that the row forgives, and 2 more standard errors, by
-    which the measured number may happen to lie on the wrong theory's side.
+    The term is what the expected, or the measured, number is away from ``without``,
+    whichever is more: a theory that denies the term is held against it all the same. A
+    fifth of it must exceed the 5 standard errors and the allowance that the row
+    forgives, and 2 more standard errors, by which the measured number may happen to lie
+    on the wrong theory's side.
     """
     row = agree(case, quantity, measured, error, expected, allowance)
     term = np.maximum(abs(row.expected - without), abs(row.measured - without))
-    unseen = (SIGMAS + 2) * row.error + row.allowance > SEEN * term  # never of NaN, which fails
+    # never of NaN, which fails
+    unseen = (SIGMAS + 2) * row.error + row.allowance > SEEN * term
     return row._replace(verdict="") if unseen else row
 
 
 def controlled(samples: np.ndarray, *controls: np.ndarray) -> tuple[float, float]:
     """Return a mean and its standard error, less what controls of mean zero explain.
 
-    samples: (count,), finite. controls: (count,) each, with expectation exactly 0, so that taking
-    off any multiple leaves the mean as it is; the multiples are fitted by least squares.
+    samples: (count,), finite. controls: (count,) each, with expectation exactly 0, so
+    that taking off any multiple leaves the mean as it is; the multiples are fitted by
+    least squares.
     """
     ones = np.ones(len(samples))
     design = np.stack([ones, *(np.asarray(c, np.float64) for c in controls)], axis=1)
@@ -96,12 +123,16 @@ def controlled(samples: np.ndarray, *controls: np.ndarray) -> tuple[float, float
 
 
 def below(case: str, quantity: str, measured: float, bound: float) -> Row:
-    """Return a row that passes if measured ≤ bound, for numbers without sampling error."""
+    """Return a row that passes if measured ≤ bound, for numbers without sampling
+    error.
+    """
     verdict = "pass" if measured <= bound else "fail"
     return Row(case, quantity, float(measured), allowance=float(bound), verdict=verdict)
 
 
-def distance(case: str, quantity: str, comparison: laws.Comparison, tolerance: float = 0.0) -> Row:
+def distance(
+    case: str, quantity: str, comparison: laws.Comparison, tolerance: float = 0.0
+) -> Row:
     """Return a row for a KS distance and the tolerance it was compared under."""
     return Row(
         case,
@@ -121,18 +152,43 @@ def above(
     high: float,
     bound: float | None = None,
 ) -> Row:
-    """Return a row that passes if all of an interval is above a bound; None: without a verdict."""
+    """Return a row that passes if all of an interval is above a bound; None: without a
+    verdict.
+    """
     verdict = "" if bound is None else "pass" if low > bound else "fail"
     relation = "" if bound is None else f"> {bound:g}"
-    return Row(case, quantity, float(measured), None, bound, 0.0, (low, high), verdict, relation)
+    return Row(
+        case,
+        quantity,
+        float(measured),
+        None,
+        bound,
+        0.0,
+        (low, high),
+        verdict,
+        relation,
+    )
 
 
 def between(
     case: str, quantity: str, measured: float, low: float, high: float, bound: float
 ) -> Row:
     """Return a row that passes if all of an interval is between −bound and bound."""
-    verdict, relation = "pass" if -bound < low and high < bound else "fail", f"± {bound:g}"
-    return Row(case, quantity, float(measured), None, 0.0, bound, (low, high), verdict, relation)
+    verdict, relation = (
+        "pass" if -bound < low and high < bound else "fail",
+        f"± {bound:g}",
+    )
+    return Row(
+        case,
+        quantity,
+        float(measured),
+        None,
+        0.0,
+        bound,
+        (low, high),
+        verdict,
+        relation,
+    )
 
 
 def overall(rows: list[Row]) -> str:
@@ -147,23 +203,32 @@ def _cell(row: Row) -> str:
         allowed = f" (allowed {row.allowance:.3f})" if row.verdict else ""
         text += f" {row.relation}" if row.relation else allowed
     elif row.error is None:
-        text = f"{row.measured:.4g}" + (f" ≤ {row.allowance:.3g}" if row.verdict else "")
+        text = f"{row.measured:.4g}" + (
+            f" ≤ {row.allowance:.3g}" if row.verdict else ""
+        )
     elif row.error == 0:
         allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
         text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"
     elif row.error < 1e-4:
         text = f"{row.measured:.2g} ± {row.error:.0e} ({row.expected:.2g})"
     else:
-        digits = max(1 - math.floor(math.log10(row.error)), 0)  # show the error to two digits
+        # show the error to two digits
+        digits = max(1 - math.floor(math.log10(row.error)), 0)
         text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"
-        allowed = f" ± {row.allowance:.{digits}f}" if row.allowance > 0.5 * 10**-digits else ""
+        allowed = (
+            f" ± {row.allowance:.{digits}f}"
+            if row.allowance > 0.5 * 10**-digits
+            else ""
+        )
         text += "" if row.expected is None else f" ({row.expected:.{digits}f}{allowed})"
     only_shown = row.expected is not None and not row.verdict
     return text + (" ✗" if row.verdict == "fail" else " ~" if only_shown else "")
 
 
 def table(rows: list[Row]) -> str:
-    """Return a text table: one line a case, one column a quantity, a verdict at the end."""
+    """Return a text table: one line a case, one column a quantity, a verdict at the
+    end.
+    """
     quantities = list(dict.fromkeys(row.quantity for row in rows))
     cases = list(dict.fromkeys(row.case for row in rows))
     lines = [["", *quantities, "verdict"]]
@@ -174,5 +239,6 @@ def table(rows: list[Row]) -> str:
         lines.append([case, *cells, overall(judged) if judged else ""])
     sizes = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(c.ljust(s) for c, s in zip(line, sizes, strict=True)).rstrip() for line in lines
+        "  ".join(c.ljust(s) for c, s in zip(line, sizes, strict=True)).rstrip()
+        for line in lines
     )

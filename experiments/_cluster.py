@@ -1,7 +1,8 @@
-"""Several processes as one: join them, and end in seconds, with one line, when one of them dies.
+"""Several processes as one: join them, and end in seconds, with one line, when one of
+them dies.
 
-JAX's own way to end takes minutes, as each process waits for all others before it goes, or aborts,
-with a stack trace of C++, where it stands.
+JAX's own way to end takes minutes, as each process waits for all others before it goes,
+or aborts, with a stack trace of C++, where it stands.
 """
 
 import contextlib
@@ -22,8 +23,11 @@ _SIGNS = "gloo|nccl|coordination service|heartbeat|connection (closed|reset)|soc
 
 
 def join(processes: str) -> bool:
-    """Join the processes of "auto" or "HOST:PORT,COUNT,INDEX"; say so, and return False, if not."""
-    jax.config.update("jax_enable_preemption_service", False)  # it would make SIGTERM do nothing
+    """Join the processes of "auto" or "HOST:PORT,COUNT,INDEX"; say so, and return
+    False, if not.
+    """
+    # it would make SIGTERM do nothing
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         which = ()
         if processes != "auto":
@@ -40,9 +44,11 @@ def join(processes: str) -> bool:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """End at once if what is inside fails, where there are other processes: they end as well.
+    """End at once if what is inside fails, where there are other processes: they end as
+    well.
 
-    Else all would wait for each other. Exit codes 0 and 1 are those of an experiment that is done.
+    Else all would wait for each other. Exit codes 0 and 1 are those of an experiment
+    that is done.
     """
     try:
         yield
@@ -63,13 +69,16 @@ def together() -> Iterator[None]:
 
 def lost(error: BaseException) -> bool:
     """Return whether an error is that another process of the cluster has ended."""
-    known = isinstance(error, jax.errors.JaxRuntimeError | ValueError)  # JAX raises either
+    # JAX raises either
+    known = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
     said = known and re.search(_SIGNS, str(error), re.IGNORECASE)
     return bool(said) and jax.distributed.is_initialized()
 
 
 def _quieten() -> None:
-    """Send what C++ writes to standard error through ``_quiet``; Python writes there as before."""
+    """Send what C++ writes to standard error through ``_quiet``; Python writes there as
+    before.
+    """
     sys.stderr.flush()
     own = os.dup(2)
     command = [sys.executable, "-E", "-S", str(Path(_quiet.__file__))]

@@ -1,5 +1,6 @@
-"""What is claimed of the collapse in ``training_stability``: which number of a network's shape
-explains what its log-variances differ by, before the first step and after fifty.
+"""What is claimed of the collapse in ``training_stability``: which number of a
+network's shape explains what its log-variances differ by, before the first step and
+after fifty.
 """
 
 import itertools
@@ -13,8 +14,10 @@ OUTCOMES = {
     "single": "the same, one image",
 }
 SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
-PROFILE = (0, 10, 50)  # steps whose shares are in the table, and of which all layers are kept
-LEAST = {  # what a predictor must explain of an outcome at a step, with all of its interval
+# steps whose shares are in the table, and of which all layers are kept
+PROFILE = (0, 10, 50)
+# what a predictor must explain of an outcome at a step, with all of its interval
+LEAST = {
     **{("β", outcome, 0): 0.9 for outcome in OUTCOMES},
     ("β", "log_norm", 50): 0.8,
     ("β", "log_gradient", 50): 0.8,
@@ -30,13 +33,17 @@ BEYOND = {  # by how much a predictor must explain more than another one, likewi
 
 
 def rows(results) -> list[_check.Row]:
-    """Hold what each predictor explains of the log-variances against what is claimed of it.
+    """Hold what each predictor explains of the log-variances against what is claimed of
+    it.
 
-    results: "explained/OUTCOME", (predictors, steps of SHOWN, 1 + repeats), for each outcome.
+    results: "explained/OUTCOME", (predictors, steps of SHOWN, 1 + repeats), for each
+    outcome.
     """
     found = []
     for outcome, label in OUTCOMES.items():
-        by_step = dict(zip(SHOWN, results[f"explained/{outcome}"].swapaxes(0, 1), strict=False))
+        by_step = dict(
+            zip(SHOWN, results[f"explained/{outcome}"].swapaxes(0, 1), strict=False)
+        )
         for step in (step for step in PROFILE if step in by_step):
             share = dict(zip(PREDICTORS, by_step[step], strict=True))
             for predictor in PREDICTORS:

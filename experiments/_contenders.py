@@ -1,4 +1,5 @@
-"""What ``throughput`` times: ways to sample products of random matrices, and ways to train.
+"""What ``throughput`` times: ways to sample products of random matrices, and ways to
+train.
 
 Each way is a function of how many paths, seeds or steps, and the least number of them.
 """
@@ -37,7 +38,8 @@ def timed(function) -> float:
 
 
 def least(block: int) -> int:
-    """Return the least number of paths of a run in blocks: every multiple keeps all devices busy.
+    """Return the least number of paths of a run in blocks: every multiple keeps all
+    devices busy.
 
     Each device gets BLOCKS of them, and as many as any other.
     """
@@ -45,12 +47,16 @@ def least(block: int) -> int:
 
 
 def numpy_loop(rng, width, depth, num_samples):
-    """Return log_norms of ReLU mask products by the loop one would write first, in float32."""
+    """Return log_norms of ReLU mask products by the loop one would write first, in
+    float32.
+    """
     log_norms = np.zeros(num_samples)
     for sample in range(num_samples):
         x = np.full(width, width**-0.5, np.float32)
         for _ in range(depth):
-            W = rng.standard_normal((width, width), np.float32) * np.float32((2 / width) ** 0.5)
+            W = rng.standard_normal((width, width), np.float32) * np.float32(
+                (2 / width) ** 0.5
+            )
             x = (rng.random(width, np.float32) < 0.5) * (W @ x)
             square = x @ x
             if square == 0:
@@ -79,8 +85,12 @@ def torch_batches(width, depth, num_samples, batch):
 
 
 def products(width, depth, key) -> dict[str, tuple]:
-    """Return each way to sample paths of one shape: a function of their number, and the least."""
-    ensemble = ensembles.Ensemble((width,) * (depth + 1), weights.normal(), masks.relu())
+    """Return each way to sample paths of one shape: a function of their number, and the
+    least.
+    """
+    ensemble = ensembles.Ensemble(
+        (width,) * (depth + 1), weights.normal(), masks.relu()
+    )
     signs = ensembles.Ensemble(ensemble.widths, weights.rademacher(), masks.relu())
     x, rng = np.ones(width), np.random.default_rng(0)
     network = networks.relu_mlp(ensemble.widths, bias_scale=0.1)
@@ -94,18 +104,30 @@ def products(width, depth, key) -> dict[str, tuple]:
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
         "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
-        "network gram": (sampling.sample, paths.gram(network, x, np.arange(width)), 16 * block),
+        "network gram": (
+            sampling.sample,
+            paths.gram(network, x, np.arange(width)),
+            16 * block,
+        ),
     }
 
     ways = {}
     for name, (engine, path, block) in made.items():
-        ways[name] = functools.partial(engine, path, key, block_size=block), least(block)
+        ways[name] = (
+            functools.partial(engine, path, key, block_size=block),
+            least(block),
+        )
     ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
     if importlib.util.find_spec("torch"):
         fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
-        trials = {b: timed(lambda b=b: torch_batches(width, 2, b, b)) / b for b in 2 * fitting}
+        trials = {
+            b: timed(lambda b=b: torch_batches(width, 2, b, b)) / b for b in 2 * fitting
+        }
         best = min(trials, key=trials.get)
-        ways["PyTorch"] = functools.partial(torch_batches, width, depth, batch=best), best
+        ways["PyTorch"] = (
+            functools.partial(torch_batches, width, depth, batch=best),
+            best,
+        )
     return ways
 
 
@@ -119,17 +141,19 @@ def training_data() -> tuple[np.ndarray, np.ndarray]:
 def operations(width, depth) -> int:
     """Return the multiplications and additions in the products of one step of training.
 
-    One product forward, two backward; no gradient by the inputs. What belongs to single vectors or
-    to entries, as all that a History adds, is a hundredth of it.
+    One product forward, two backward; no gradient by the inputs. What belongs to single
+    vectors or to entries, as all that a History adds, is a hundredth of it.
     """
     first, rest = INPUTS * width, width * width * (depth - 1) + width * CLASSES
     return 2 * BATCH * (2 * first + 3 * rest)
 
 
 def torch_training(width, depth, num_seeds, threads):
-    """Train by the loop one would write in PyTorch; return loss and a gradient norm of each step.
+    """Train by the loop one would write in PyTorch; return loss and a gradient norm of
+    each step.
 
-    One seed after another, as such loops are written; autograd, plain SGD, cross-entropy.
+    One seed after another, as such loops are written; autograd, plain SGD,
+    cross-entropy.
     """
     import torch
 
@@ -155,10 +179,14 @@ def torch_training(width, depth, num_seeds, threads):
 
 
 def bare_path(network, optimizer, batches):
-    """Return key -> loss and a gradient norm of each step: training without a History."""
+    """Return key -> loss and a gradient norm of each step: training without a
+    History.
+    """
 
     def objective(params, x, y):
-        return losses.cross_entropy(jax.vmap(functools.partial(network.apply, params))(x), y).mean()
+        return losses.cross_entropy(
+            jax.vmap(functools.partial(network.apply, params))(x), y
+        ).mean()
 
     def step(carry, batch):
         params, state = carry
@@ -175,7 +203,9 @@ def bare_path(network, optimizer, batches):
 
 
 def products_path(width, depth):
-    """Return key -> number: the matrix products of training alone, three a layer and step."""
+    """Return key -> number: the matrix products of training alone, three a layer and
+    step.
+    """
 
     def layer(carry, weight):
         x, back = carry
@@ -195,8 +225,12 @@ def products_path(width, depth):
 
 
 def trainings(width, depth, key) -> dict[str, tuple]:
-    """Return each way to train a network: a function of the number of seeds, and the least."""
-    network = networks.mlp((INPUTS, *(width,) * depth, CLASSES), bias_scale=0.1, head="linear")
+    """Return each way to train a network: a function of the number of seeds, and the
+    least.
+    """
+    network = networks.mlp(
+        (INPUTS, *(width,) * depth, CLASSES), bias_scale=0.1, head="linear"
+    )
     batches, optimizer = training_data(), optax.sgd(1e-2)
     fit = training.trainer(network, optimizer, losses.cross_entropy, STEPS)
     whole = training.path(fit, batches)
@@ -215,15 +249,21 @@ def trainings(width, depth, key) -> dict[str, tuple]:
 
         counts = dict.fromkeys((1, torch.get_num_threads()))
         trials = {
-            t: min(timed(lambda t=t: torch_training(width, 4, 1, t)) for _ in "ab") for t in counts
+            t: min(timed(lambda t=t: torch_training(width, 4, 1, t)) for _ in "ab")
+            for t in counts
         }
         best = min(trials, key=trials.get)
-        ways["training, PyTorch"] = functools.partial(torch_training, width, depth, threads=best), 1
+        ways["training, PyTorch"] = (
+            functools.partial(torch_training, width, depth, threads=best),
+            1,
+        )
     return ways
 
 
 def steps(width, depth, key) -> dict[str, tuple]:
-    """Return each way to take steps of gradient descent, with one seed: of their number, and 1."""
+    """Return each way to take steps of gradient descent, with one seed: of their
+    number, and 1.
+    """
     network = networks.relu_mlp((INPUTS, *(width,) * depth, CLASSES), head="linear")
     batch = tuple(part[0] for part in training_data())
     measure = functools.partial(training.layer_log_norms, network)
@@ -237,12 +277,17 @@ def steps(width, depth, key) -> dict[str, tuple]:
 
         def step(carry, optimizer=optimizer):
             params, state = carry
-            updates, state = optimizer.update(jax.grad(objective)(params), state, params)
+            updates, state = optimizer.update(
+                jax.grad(objective)(params), state, params
+            )
             return optax.apply_updates(params, updates), state
 
         def run(carry, count, step=step):
             return jax.lax.fori_loop(0, count, lambda _, carry: step(carry), carry)
 
         params = network.init(key)
-        ways[name] = functools.partial(jax.jit(run), (params, optimizer.init(params))), 1
+        ways[name] = (
+            functools.partial(jax.jit(run), (params, optimizer.init(params))),
+            1,
+        )
     return ways

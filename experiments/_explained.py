@@ -8,10 +8,11 @@ PERMUTATIONS = 400
 
 
 def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
-    """Return the fraction of the variance that the best monotone function explains, in [0, 1].
+    """Return the fraction of the variance that the best monotone function explains, in
+    [0, 1].
 
-    predictor, outcome: (networks,). The function may rise or fall, and no form of it is assumed;
-    networks of equal predictor get one value. 1 if nothing varies.
+    predictor, outcome: (networks,). The function may rise or fall, and no form of it is
+    assumed; networks of equal predictor get one value. 1 if nothing varies.
     """
     _, place = np.unique(np.asarray(predictor), return_inverse=True)
     outcome = np.asarray(outcome, np.float64)
@@ -22,32 +23,39 @@ def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
         return 1.0
     left = []
     for increasing in (True, False):
-        fitted = optimize.isotonic_regression(mean, weights=count, increasing=increasing).x
+        fitted = optimize.isotonic_regression(
+            mean, weights=count, increasing=increasing
+        ).x
         left.append(np.sum((outcome - fitted[place]) ** 2))
     return float(1 - min(left) / total)
 
 
-def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:  # (predictors, draws)
+# (predictors, draws)
+def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     """Return what each predictor explains beyond chance, for each draw of the outcomes.
 
-    predictors: (predictors, networks). outcomes: (draws, networks), the first as measured. A
-    predictor of more values fits noise better, so that (f − c)/(1 − c) is told: f is ``monotone``,
-    and c its mean over random permutations of the first outcomes. 0 is chance, 1 is all.
+    predictors: (predictors, networks). outcomes: (draws, networks), the first as
+    measured. A predictor of more values fits noise better, so that (f − c)/(1 − c) is
+    told: f is ``monotone``, and c its mean over random permutations of the first
+    outcomes. 0 is chance, 1 is all.
     """
     rng, found = np.random.default_rng(0), []
     for predictor in predictors:
         shuffled = (rng.permutation(outcomes[0]) for _ in range(PERMUTATIONS))
         chance = np.mean([monotone(predictor, outcome) for outcome in shuffled])
         seen = np.array([monotone(predictor, outcome) for outcome in outcomes])
-        found.append((seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(outcomes)))
+        found.append(
+            (seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(outcomes))
+        )
     return np.array(found)
 
 
 def shares(successes: np.ndarray, rng, repeats: int) -> np.ndarray:  # (1 + repeats, …)
-    """Return the shares of (count, …) successes, and draws of what they may be in truth.
+    """Return the shares of (count, …) successes, and draws of what they may be in
+    truth.
 
-    From Beta(successes + ½, failures + ½), Jeffreys' posterior: also 0 of n leaves a doubt, which
-    drawing from the seeds again would not.
+    From Beta(successes + ½, failures + ½), Jeffreys' posterior: also 0 of n leaves a
+    doubt, which drawing from the seeds again would not.
     """
     hits, count = successes.sum(0), len(successes)
     drawn = rng.beta(hits + 0.5, count - hits + 0.5, size=(repeats, *hits.shape))
@@ -55,12 +63,17 @@ def shares(successes: np.ndarray, rng, repeats: int) -> np.ndarray:  # (1 + repe
 
 
 def interval(draws: np.ndarray) -> tuple[float, float, float]:
-    """Return the first of some draws, and the interval that ``LEVEL`` of the others lie in."""
+    """Return the first of some draws, and the interval that ``LEVEL`` of the others lie
+    in.
+    """
     tail = (1 - LEVEL) / 2
     return (float(draws[0]), *map(float, np.quantile(draws[1:], (tail, 1 - tail))))
 
 
-def resampled(samples: np.ndarray, statistic, rng, repeats: int) -> np.ndarray:  # (1 + repeats,)
-    """Return a statistic of (count, …) samples, and of as many drawn from them with return."""
+# (1 + repeats,)
+def resampled(samples: np.ndarray, statistic, rng, repeats: int) -> np.ndarray:
+    """Return a statistic of (count, …) samples, and of as many drawn from them with
+    return.
+    """
     rows = rng.integers(len(samples), size=(repeats, len(samples)))
     return np.array([statistic(samples), *(statistic(samples[own]) for own in rows)])

@@ -14,7 +14,8 @@ THEORY = "#1a1a1a"  # lines that theory draws
 LIMIT = "0.55"  # of the limit law, where the exact one is drawn as well
 MASK_MODEL = "#0072b2"
 NETWORK = "#d55e00"
-PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe & Ito
+# Okabe & Ito
+PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 
 plt.rcParams.update(
     {
@@ -33,7 +34,9 @@ plt.rcParams.update(
 
 
 def grid(layout, size: tuple[float, float]) -> tuple[Figure, dict]:
-    """Return a figure of a size in inches and its axes by name, as in ``plt.subplot_mosaic``."""
+    """Return a figure of a size in inches and its axes by name, as in
+    ``plt.subplot_mosaic``.
+    """
     figure = plt.figure(figsize=size, layout="constrained")
     return figure, figure.subplot_mosaic(layout)
 

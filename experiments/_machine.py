@@ -14,7 +14,9 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    models = [
+        line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+    ]
     return models[0] if models else platform.processor() or platform.machine()
 
 
@@ -25,7 +27,9 @@ def cores() -> int:
 
 
 def record() -> dict[str, str | int]:
-    """Return the processor, its cores and the devices of JAX, and PyTorch where it was used."""
+    """Return the processor, its cores and the devices of JAX, and PyTorch where it was
+    used.
+    """
     device = jax.devices()[0]
     found = {
         "processor": processor(),

@@ -15,7 +15,9 @@ from lognorm_jax import runs, sampling
 ROOT = Path(__file__).parent.parent
 
 
-def sampler(bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = None) -> Callable:
+def sampler(
+    bar: Any, folder: Path | None = None, spec: dict[str, Any] | None = None
+) -> Callable:
     """Return ``sample(label, path, key, num_samples)`` -> Trace, which moves the bar.
 
     It calls ``engine(path, key, num_samples, **options)``, by default
@@ -51,5 +53,7 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for folder in ("lognorm_jax", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+            digest.update(
+                str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0"
+            )
     return digest.hexdigest()[:32]

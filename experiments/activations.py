@@ -1,20 +1,24 @@
-"""What an activation does to gradients: a ReLU's log-variance is 5β; a ReLU shaped to the width, of
-slopes 1 + c_±/√n, has that of a linear network, N(−T, 2T) at depth T·n; a smooth one can have less
-than a ReLU or far more, for it depends on the size of its activations, and so on gain and biases.
+"""What an activation does to gradients: a ReLU's log-variance is 5β; a ReLU shaped to
+the width, of slopes 1 + c_±/√n, has that of a linear network, N(−T, 2T) at depth T·n; a
+smooth one can have less than a ReLU or far more, for it depends on the size of its
+activations, and so on gain and biases.
 
-Expected, at width 100: ReLU and shaped ReLU follow the exact law of their mask at every depth; the
-exact law of the shaped one is within a KS distance of 2.5/n of N(−T, 2T), and four times nearer at
-width 4n, where a ReLU is at N(−5T/2, 5T); the cosine of two inputs follows
-dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB: over all layers its steps have that drift to a relative
-5/n, and that variance to 3/n. Its mean and variance at single depths are shown beside those of the
-diffusion; these, and the mean over a few layers, would not show an error of a fifth (~).
+Expected, at width 100: ReLU and shaped ReLU follow the exact law of their mask at every
+depth; the exact law of the shaped one is within a KS distance of 2.5/n of N(−T, 2T),
+and four times nearer at width 4n, where a ReLU is at N(−5T/2, 5T); the cosine of two
+inputs follows dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB: over all layers its steps
+have that drift to a relative 5/n, and that variance to 3/n. Its mean and variance at
+single depths are shown beside those of the diffusion; these, and the mean over a few
+layers, would not show an error of a fifth (~).
 
-No law is known for tanh and gelu: their numbers are shown without verdict. They are of the network
-followed in law, which is held against the network drawn whole. GELU is shown at gain 2 without
-biases, where its activations fade, and at the gain and bias for which they do not (Roberts, Yaida &
-Hanin, "The principles of deep learning theory", 2022, section 5.3; checked by quadrature).
+No law is known for tanh and gelu: their numbers are shown without verdict. They are of
+the network followed in law, which is held against the network drawn whole. GELU is
+shown at gain 2 without biases, where its activations fade, and at the gain and bias for
+which they do not (Roberts, Yaida & Hanin, "The principles of deep learning theory",
+2022, section 5.3; checked by quadrature).
 
-Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments activations
+Time: 1 minute on two CPU cores; --quick 30 s. Command: python -m experiments
+activations
 """
 
 import functools
@@ -81,7 +85,10 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     whole, pairs = (QUICK_WHOLE, QUICK_PAIRS) if quick else (WHOLE, PAIRS)
     bar.reset(total=num_samples * len(CASES) + pairs + 2 * whole * len(SHOWN))
-    x, u = inputs()[0], np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTH,)))
+    x, u = (
+        inputs()[0],
+        np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTH,))),
+    )
     results = {}
     for i, name in enumerate(CASES):
         path = paths.gram(network(name, DEPTH), x, u)
@@ -99,18 +106,24 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         }
         for j, (label, path) in enumerate(both.items()):
             own = jax.random.fold_in(key, 20 + 2 * i + j)
-            results[f"{name}/{label}"] = sample(f"{name}, {label}", path, own, whole).log_norm
+            results[f"{name}/{label}"] = sample(
+                f"{name}, {label}", path, own, whole
+            ).log_norm
     return results
 
 
 def step_ratios(cosine: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return drift and noise of the steps over those of the diffusion, with standard errors.
+    """Return drift and noise of the steps over those of the diffusion, with standard
+    errors.
 
-    cosine: (count, layers). The drift is weighted by the drift itself over the variance of a step,
-    to which 0.01 is added where that vanishes, at ±1; the noise is what steps differ by from the
-    drift, squared.
+    cosine: (count, layers). The drift is weighted by the drift itself over the variance
+    of a step, to which 0.01 is added where that vanishes, at ±1; the noise is what
+    steps differ by from the drift, squared.
     """
-    now, steps = cosine[:, :-1].astype(np.float64), np.diff(cosine.astype(np.float64), axis=1)
+    now, steps = (
+        cosine[:, :-1].astype(np.float64),
+        np.diff(cosine.astype(np.float64), axis=1),
+    )
     drift = np.asarray(activations.cosine_drift(now, *SLOPES), np.float64) / WIDTH
     weight = drift / (1 - now**2 + 0.01) ** 2
     pairs = {
@@ -127,9 +140,15 @@ def step_ratios(cosine: np.ndarray) -> dict[str, tuple[float, float]]:
 
 
 @functools.cache
-def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:  # (times, num_samples)
+# (times, num_samples)
+def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:
     """Return ρ at a tuple of times, by Euler and Maruyama, from START."""
-    rng, now, rho, found = np.random.default_rng(0), 0.0, np.full(num_samples, START), []
+    rng, now, rho, found = (
+        np.random.default_rng(0),
+        0.0,
+        np.full(num_samples, START),
+        [],
+    )
     for time in times:
         for _ in range(max(1, round((time - now) / step))):
             drift = np.asarray(activations.cosine_drift(rho, *SLOPES), np.float64)
@@ -141,20 +160,28 @@ def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:  # (times
 
 
 def check(results) -> list[_check.Row]:
-    """Hold masks against exact laws, the shaped ReLU against its limits, gram against networks."""
+    """Hold masks against exact laws, the shaped ReLU against its limits, gram against
+    networks.
+    """
     rows = []
     for name in CASES:
         for log_norm, depth in zip(results[f"{name}/log_norm"].T, DEPTHS, strict=True):
             rows += _depth_rows(name, depth, log_norm)
     rows += _cosine_rows(results["cosine"])
     for name in SHOWN:
-        same = laws.compare(results[f"{name}/in law"], laws.empirical(results[f"{name}/whole"]))
-        rows.append(_check.distance(f"{name}, d = {DEPTH // 10}", "KS to network", same))
+        same = laws.compare(
+            results[f"{name}/in law"], laws.empirical(results[f"{name}/whole"])
+        )
+        rows.append(
+            _check.distance(f"{name}, d = {DEPTH // 10}", "KS to network", same)
+        )
     return rows
 
 
 def _depth_rows(name, depth, log_norm) -> list[_check.Row]:
-    """Hold one case at one depth against the exact law of its mask, where it has one."""
+    """Hold one case at one depth against the exact law of its mask, where it has
+    one.
+    """
     case, T = f"{name}, d = {depth}", depth / WIDTH
     mean, mean_error, variance, variance_error = _check.moments(log_norm)
     if CASES[name][0].mask is None:
@@ -177,11 +204,17 @@ def _depth_rows(name, depth, log_norm) -> list[_check.Row]:
 
 
 def _cosine_rows(cosine) -> list[_check.Row]:
-    """Hold the steps of the cosine of two inputs against a diffusion, and show where they lead."""
+    """Hold the steps of the cosine of two inputs against a diffusion, and show where
+    they lead.
+    """
     rows = []
     for name, (ratio, error) in step_ratios(cosine[:, : DEPTH + 1]).items():
         slack = REMAINDER[name] / WIDTH
-        rows.append(_check.resolve("cosine, all layers", f"{name}/theory", ratio, error, 1, slack))
+        rows.append(
+            _check.resolve(
+                "cosine, all layers", f"{name}/theory", ratio, error, 1, slack
+            )
+        )
     times = tuple(depth / WIDTH for depth in DEPTHS)
     for depth, expected in zip(DEPTHS, diffusion(times), strict=True):
         case, ours = f"cosine, d = {depth}", _check.moments(cosine[:, depth])
@@ -194,15 +227,26 @@ def _cosine_rows(cosine) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw variance against depth, the law of the shaped ReLU, and the cosine of two inputs."""
+    """Draw variance against depth, the law of the shaped ReLU, and the cosine of two
+    inputs.
+    """
     figure, axes = _figure.grid([["variance", "law", "cosine"]], (15, 5))
     depths = np.array(DEPTHS)
     for (name, (phi, *_)), color, marker in zip(
         CASES.items(), _figure.PALETTE, "os^Dv", strict=False
     ):
-        seen = np.array([_check.moments(column) for column in results[f"{name}/log_norm"].T]).T
+        seen = np.array(
+            [_check.moments(column) for column in results[f"{name}/log_norm"].T]
+        ).T
         axes["variance"].errorbar(
-            depths, seen[2], 2 * seen[3], fmt=marker, ms=5, capsize=3, color=color, label=name
+            depths,
+            seen[2],
+            2 * seen[3],
+            fmt=marker,
+            ms=5,
+            capsize=3,
+            color=color,
+            label=name,
         )
         if phi.mask is None:
             axes["variance"].plot(depths, seen[2], ":", color=color, lw=1)
@@ -246,9 +290,13 @@ def draw(results):
             lw=0,
             label=f"diffusion, middle {1 - 2 * q:.0%}",
         )
-    axes["cosine"].plot(times, np.median(rho, axis=1), color=_figure.THEORY, label="its median")
+    axes["cosine"].plot(
+        times, np.median(rho, axis=1), color=_figure.THEORY, label="its median"
+    )
     place = np.array((0, *DEPTHS))
-    seen = np.quantile(results["cosine"][:, place], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    seen = np.quantile(
+        results["cosine"][:, place], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
+    )
     for i, line in enumerate(seen):
         axes["cosine"].plot(
             place / WIDTH,

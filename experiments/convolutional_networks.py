@@ -1,14 +1,15 @@
-"""Convolutional networks are log-normal too, but their β counts channels, not units: with depth the
-patches of an image align, and the variance of a layer climbs towards 5/c, far from 5/(c s).
+"""Convolutional networks are log-normal too, but their β counts channels, not units:
+with depth the patches of an image align, and the variance of a layer climbs towards
+5/c, far from 5/(c s).
 
-Expected: given what reaches it, the variance of a layer's squared-norm ratio R is the sum over
-pairs of positions of ``convolutions.predictable_variance``, exact at any width and along any
-direction, however it overlaps the input, for normal weights without biases: so Var R_l is its mean,
-within 5 standard errors, for the Jacobian along the input and along another direction. The total
-log-variance is only guessed from these: their sum, within 20%. Along another direction patches of
-the tangent stay apart, and only the masks align: a layer varies by about 1/c. 5L/(c s), as if all
-units were apart, is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8
-torus.
+Expected: given what reaches it, the variance of a layer's squared-norm ratio R is the
+sum over pairs of positions of ``convolutions.predictable_variance``, exact at any width
+and along any direction, however it overlaps the input, for normal weights without
+biases: so Var R_l is its mean, within 5 standard errors, for the Jacobian along the
+input and along another direction. The total log-variance is only guessed from these:
+their sum, within 20%. Along another direction patches of the tangent stay apart, and
+only the masks align: a layer varies by about 1/c. 5L/(c s), as if all units were apart,
+is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8 torus.
 
 Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments convolutional_networks
@@ -23,12 +24,15 @@ from lognorm_jax import convolutions, networks
 CHANNELS, DEPTH, TAPS, SIDE = 24, 40, (3, 3), 8
 LAYERS = (1, 2, 4, 8, 16, 24, 32, 40)
 NUM_SAMPLES, QUICK_SAMPLES = 6_000, 500
-DIRECTIONS = {"along x": 0.03, "another u": 0.12}  # and what 5L/(c s) is at most of its variance
+# and what 5L/(c s) is at most of its variance
+DIRECTIONS = {"along x": 0.03, "another u": 0.12}
 TOTAL = 0.2  # how far the sum over layers may be from the total, relative
 
 
 def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
-    """Sample increments, and the variance that theory predicts of each from what reaches it."""
+    """Sample increments, and the variance that theory predicts of each from what
+    reaches it.
+    """
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * len(DIRECTIONS))
     network = networks.conv((1, *(CHANNELS,) * DEPTH), (SIDE, SIDE), TAPS)
@@ -44,12 +48,17 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
         path = networks.jacobian_path(network, x, u if other else x, observe=observe)
         trace, predicted = sample(name, path, jax.random.fold_in(key, i), num_samples)
-        results[f"{name}/increment"], results[f"{name}/predicted"] = trace.increment, predicted
+        results[f"{name}/increment"], results[f"{name}/predicted"] = (
+            trace.increment,
+            predicted,
+        )
     return results
 
 
 def check(results) -> list[_check.Row]:
-    """Hold the variance of R layer by layer, and of log_norm in all, against the prediction."""
+    """Hold the variance of R layer by layer, and of log_norm in all, against the
+    prediction.
+    """
     rows = []
     for name, share in DIRECTIONS.items():
         increment = results[f"{name}/increment"].astype(np.float64)
@@ -72,7 +81,9 @@ def check(results) -> list[_check.Row]:
         *_, variance, error = _check.moments(increment.sum(1))
         total = predicted.sum(1).mean()
         case = f"{name}, all {DEPTH} layers"
-        rows.append(_check.agree(case, "Var log_norm", variance, error, total, TOTAL * total))
+        rows.append(
+            _check.agree(case, "Var log_norm", variance, error, total, TOTAL * total)
+        )
         rows.append(_check.show(case, "5L/c", 5 * DEPTH / CHANNELS))
         rows.append(_check.show(case, "5L/(c s)", 5 * DEPTH / CHANNELS / SIDE**2))
         wrong = 5 * DEPTH / CHANNELS / SIDE**2 / variance
@@ -81,7 +92,9 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the variance of each layer and of the whole against depth, with the naive formulas."""
+    """Draw the variance of each layer and of the whole against depth, with the naive
+    formulas.
+    """
     figure, axes = _figure.grid([["layer", "total"]], (12, 5))
     layers = np.arange(1, DEPTH + 1)
     for name, color in zip(DIRECTIONS, _figure.PALETTE, strict=False):
@@ -89,10 +102,28 @@ def draw(results):
         predicted = results[f"{name}/predicted"].astype(np.float64)
         mean, error, *_ = _check.moments((np.exp(increment) - 1) ** 2)
         *_, variance, spread = _check.moments(np.cumsum(increment, axis=1))
-        style = {"fmt": "o", "ms": 4, "color": color, "capsize": 2, "label": f"{name}, simulated"}
+        style = {
+            "fmt": "o",
+            "ms": 4,
+            "color": color,
+            "capsize": 2,
+            "label": f"{name}, simulated",
+        }
         for axis, seen, bar, line, label in (
-            ("layer", CHANNELS * mean, CHANNELS * error, CHANNELS * predicted.mean(0), "predicted"),
-            ("total", variance, spread, np.cumsum(predicted.mean(0)), "sum of predictions"),
+            (
+                "layer",
+                CHANNELS * mean,
+                CHANNELS * error,
+                CHANNELS * predicted.mean(0),
+                "predicted",
+            ),
+            (
+                "total",
+                variance,
+                spread,
+                np.cumsum(predicted.mean(0)),
+                "sum of predictions",
+            ),
         ):
             axes[axis].errorbar(layers, seen, 2 * bar, **style)
             axes[axis].plot(layers, line, color=color, label=f"{name}, {label}")

@@ -1,16 +1,19 @@
-"""At fixed β the exact law approaches N(−v/2, v) as 1/n, not as the n^(−1/5) of the theorem's
-bound; the Edgeworth law, with two more exact cumulants, is nearer by orders of magnitude.
+"""At fixed β the exact law approaches N(−v/2, v) as 1/n, not as the n^(−1/5) of the
+theorem's bound; the Edgeworth law, with two more exact cumulants, is nearer by orders
+of magnitude.
 
-Expected, for Gaussian weights, equal widths n = 8 … 2048 and depth d = 0.2n (rounded), n, 3n, with
-ReLU masks and without: the KS distance of the exact law to the limit law has exponent −1 in n
-(within 0.02, over n ≥ 128), and n·KS tends to sup φ(z)|aβ/√v + bβz/2v + cβ(z² − 1)/6v^(3/2)|, where
-a, b, c are n² times the second-order terms of mean, variance and third cumulant of one increment
-(within 1% at n = 2048): 0.68, 0.91, 1.37 (ReLU) and 0.20, 0.18, 0.22 (linear). The normal law with
-the exact mean and variance is of the same order, better by 1.6 to 13, but for shallow linear nets
-5% worse. The Edgeworth law is at most half as far as either, where its series is valid, with
-exponent −3. A simulation sees the gap where it exceeds 5 of its standard errors.
+Expected, for Gaussian weights, equal widths n = 8 … 2048 and depth d = 0.2n (rounded),
+n, 3n, with ReLU masks and without: the KS distance of the exact law to the limit law
+has exponent −1 in n (within 0.02, over n ≥ 128), and n·KS tends to sup φ(z)|aβ/√v +
+bβz/2v + cβ(z² − 1)/6v^(3/2)|, where a, b, c are n² times the second-order terms of
+mean, variance and third cumulant of one increment (within 1% at n = 2048): 0.68, 0.91,
+1.37 (ReLU) and 0.20, 0.18, 0.22 (linear). The normal law with the exact mean and
+variance is of the same order, better by 1.6 to 13, but for shallow linear nets 5%
+worse. The Edgeworth law is at most half as far as either, where its series is valid,
+with exponent −3. A simulation sees the gap where it exceeds 5 of its standard errors.
 
-Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments exact_vs_limit
+Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments
+exact_vs_limit
 """
 
 import jax
@@ -34,10 +37,11 @@ def ensemble(mask: str, ratio: float, width: int) -> ensembles.Ensemble:
 
 
 def constant(mask: str, ratio: float) -> float:
-    """Return the limit of n·KS: the first correction to N(−v/2, v), in mean, variance and skewness.
+    """Return the limit of n·KS: the first correction to N(−v/2, v), in mean, variance
+    and skewness.
 
-    ln R has mean −V/2 + (C/3 − 3V²/4), variance V + (5V²/2 − C) and third cumulant C − 3V², with V
-    and C the second and third central moments of R.
+    ln R has mean −V/2 + (C/3 − 3V²/4), variance V + (5V²/2 − C) and third cumulant C −
+    3V², with V and C the second and third central moments of R.
     """
     products, quartic = ensembles.Ensemble((1, 1), weights.normal(), MASKS[mask]), [0.0]
     V = ensembles.predictable_variance(products, quartic)[0]
@@ -45,7 +49,9 @@ def constant(mask: str, ratio: float) -> float:
     v, z = ratio * V, np.linspace(-5, 5, 100_001)
     shift = (C / 3 - 0.75 * V**2) / np.sqrt(v) + (2.5 * V**2 - C) / (2 * v) * z
     shift += (C - 3 * V**2) / (6 * v**1.5) * (z**2 - 1)
-    return float(ratio * np.max(np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * np.abs(shift)))
+    return float(
+        ratio * np.max(np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * np.abs(shift))
+    )
 
 
 def point_of_largest_gap(law: laws.Law, other: laws.Law) -> float:
@@ -69,7 +75,9 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
                 cumulants = exact.cumulants(products)
                 matched = laws.ks_distance(law, laws.normal(*cumulants[:2]))
                 try:
-                    corrected = laws.ks_distance(law, laws.edgeworth(cumulants, law.atom))
+                    corrected = laws.ks_distance(
+                        law, laws.edgeworth(cumulants, law.atom)
+                    )
                 except ValueError:  # too far from normal for the series to be valid
                     corrected = np.nan
                 distances.append([laws.ks_distance(law, limit), matched, corrected])
@@ -79,11 +87,15 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
                 truth = law.cdf(x)
                 error = np.sqrt(truth * (1 - truth) / num_samples)
                 if abs(truth - limit.cdf(x)) > _check.SIGMAS * error:
-                    case_key = jax.random.fold_in(jax.random.fold_in(key, 3 * i + j), width)
+                    case_key = jax.random.fold_in(
+                        jax.random.fold_in(key, 3 * i + j), width
+                    )
                     path = paths.dense(products)
                     trace = sample(f"{case}, n = {width}", path, case_key, num_samples)
                     sampled = np.mean(trace.log_norm <= x)
-                    seen.append([width, sampled - limit.cdf(x), error, truth - limit.cdf(x)])
+                    seen.append(
+                        [width, sampled - limit.cdf(x), error, truth - limit.cdf(x)]
+                    )
                 else:
                     bar.update(num_samples)
             results[f"{case}/distances"] = np.array(distances)
@@ -92,7 +104,9 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
 
 def exponent(distances: np.ndarray) -> float:
-    """Return the slope of ln distance against ln width, by least squares over the larger widths."""
+    """Return the slope of ln distance against ln width, by least squares over the
+    larger widths.
+    """
     width = np.array(WIDTHS)
     large = (width >= FITTED) & np.isfinite(distances)
     return float(np.polyfit(np.log(width[large]), np.log(distances[large]), 1)[0])
@@ -112,29 +126,53 @@ def check(results) -> list[_check.Row]:
                 _check.agree(case, "exponent", exponent(limit), 0, -1, 0.02),
                 _check.agree(case, "n·KS, n = 2048", last, 0, theory, 0.01 * theory),
                 _check.show(case, "of matched normal", matched[-1] * WIDTHS[-1]),
-                _check.agree(case, "Edgeworth exponent", exponent(corrected), 0, -3, 0.1),
+                _check.agree(
+                    case, "Edgeworth exponent", exponent(corrected), 0, -3, 0.1
+                ),
                 _check.below(
-                    case, "Edgeworth / best normal", np.max((corrected / best)[valid]), 0.5
+                    case,
+                    "Edgeworth / best normal",
+                    np.max((corrected / best)[valid]),
+                    0.5,
                 ),
             ]
             for width, gap, error, truth in results[f"{case}/sampled"]:
-                rows.append(_check.agree(case, f"sampled gap, n = {width:.0f}", gap, error, truth))
+                rows.append(
+                    _check.agree(
+                        case, f"sampled gap, n = {width:.0f}", gap, error, truth
+                    )
+                )
     return rows
 
 
 def draw(results):
-    """Draw the distances of the three laws against the width, and the simulated ones."""
+    """Draw the distances of the three laws against the width, and the simulated
+    ones.
+    """
     figure, axes = _figure.grid([list(MASKS)], (13, 6))
-    styles = {"the limit, N(−v/2, v)": "-", "N(exact mean, variance)": "--", "Edgeworth law": ":"}
+    styles = {
+        "the limit, N(−v/2, v)": "-",
+        "N(exact mean, variance)": "--",
+        "Edgeworth law": ":",
+    }
     bottom = 1e-9
     for mask, axis in axes.items():
         for ratio, color in zip(RATIOS, _figure.PALETTE, strict=False):
             case = f"{mask}, d/n = {ratio:g}"
-            for curve, line in zip(results[f"{case}/distances"].T, styles.values(), strict=True):
+            for curve, line in zip(
+                results[f"{case}/distances"].T, styles.values(), strict=True
+            ):
                 axis.plot(WIDTHS, curve, line, color=color, marker=".", ms=4)
             width, gap, error, _ = results[f"{case}/sampled"].T
             axis.errorbar(
-                width, np.abs(gap), 2 * error, fmt="o", ms=6, mfc="white", color=color, capsize=3
+                width,
+                np.abs(gap),
+                2 * error,
+                fmt="o",
+                ms=6,
+                mfc="white",
+                color=color,
+                capsize=3,
             )
             axis.plot([], [], color=color, label=f"depth = {ratio:g} · width")
         middle = results[f"{mask}, d/n = 1/distances"].T
@@ -144,11 +182,23 @@ def draw(results):
         solid, dashed, dotted = (f"{slope:.2f}".replace("-", "−") for slope in fitted)
         slopes = f"exponents at d = n: {solid} solid, {dashed} dashed, {dotted} dotted"
         axis.errorbar(
-            [], [], [], fmt="o", mfc="white", color=_figure.THEORY, label="simulated, ± 2 s.e."
+            [],
+            [],
+            [],
+            fmt="o",
+            mfc="white",
+            color=_figure.THEORY,
+            label="simulated, ± 2 s.e.",
         )
         slope = np.array([WIDTHS[0], WIDTHS[-1]], dtype=float)
         axis.plot(slope, 0.4 * (slope / 8) ** -0.2, color="0.6", lw=4, alpha=0.6)
-        axis.text(40, 0.36, "slope −1/5 of the theorem, height arbitrary", color="0.4", fontsize=9)
+        axis.text(
+            40,
+            0.36,
+            "slope −1/5 of the theorem, height arbitrary",
+            color="0.4",
+            fontsize=9,
+        )
         axis.set(
             title=f"{mask} layers\n{slopes}",
             yscale="log",

@@ -1,19 +1,22 @@
-"""The log of the squared norm of a random product is nearly N(−v/2, v) with v = 5β, for the mask
-model (matrices with random ReLU masks) and for the Jacobian of a real ReLU network at a real input.
+"""The log of the squared norm of a random product is nearly N(−v/2, v) with v = 5β, for
+the mask model (matrices with random ReLU masks) and for the Jacobian of a real ReLU
+network at a real input.
 
-Expected, for widths n_1, …, n_d and Gaussian weights, of each model and without any allowance: mean
-and variance, dead mass and law are those of exact.law, within 5 standard errors and the 99.99%
-interval of the KS distance (0.013 wide at 30,000 paths); the two models are equal in law. Over all
-models mean/exact and variance/exact are 1 to 0.2%, so that a mean wrong by 5% or a variance wrong
-by 4% fails, in the quick form too (7 standard errors or more).
+Expected, for widths n_1, …, n_d and Gaussian weights, of each model and without any
+allowance: mean and variance, dead mass and law are those of exact.law, within 5
+standard errors and the 99.99% interval of the KS distance (0.013 wide at 30,000 paths);
+the two models are equal in law. Over all models mean/exact and variance/exact are 1 to
+0.2%, so that a mean wrong by 5% or a variance wrong by 4% fails, in the quick form too
+(7 standard errors or more).
 
-How far the limit is from that law needs no paths. Exact mean/(−v/2) is 1 + (49/30) Σ n_i⁻²/β and
-variance/v is 1 + (37/10) Σ n_i⁻²/β, each within twice the next term of the series (9.6 and 34 times
-Σ n_i⁻³/β), so that 4.8β in place of 5β fails; the KS distance of N(−v/2, v) to the exact law, 0.007
-to 0.064 here, is at most 1.5 Σ n_i⁻²/β. The input x is an image of a handwritten digit, and the
-direction u is x/‖x‖.
+How far the limit is from that law needs no paths. Exact mean/(−v/2) is 1 + (49/30) Σ
+n_i⁻²/β and variance/v is 1 + (37/10) Σ n_i⁻²/β, each within twice the next term of the
+series (9.6 and 34 times Σ n_i⁻³/β), so that 4.8β in place of 5β fails; the KS distance
+of N(−v/2, v) to the exact law, 0.007 to 0.064 here, is at most 1.5 Σ n_i⁻²/β. The input
+x is an image of a handwritten digit, and the direction u is x/‖x‖.
 
-Time: 3 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments lognormal_law
+Time: 3 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments
+lognormal_law
 """
 
 import jax
@@ -37,7 +40,8 @@ NUM_SAMPLES, QUICK_SAMPLES = 30_000, 4_096
 BIAS_SCALE = 0.1
 IMAGE = 0
 KS_FACTOR = 1.5  # the exact KS distance is 0.7 to 1.4 times Σ n⁻²/β for β in 0.2 … 3
-SERIES = {"mean": (49 / 30, 9.6), "variance": (37 / 10, 34.0)}  # next to 1, and allowed after it
+# next to 1, and allowed after it
+SERIES = {"mean": (49 / 30, 9.6), "variance": (37 / 10, 34.0)}
 
 
 def ensemble(label: str) -> ensembles.Ensemble:
@@ -53,7 +57,10 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     results = {}
     for i, (label, widths) in enumerate(ARCHITECTURES.items()):
         network = networks.relu_mlp(widths, bias_scale=BIAS_SCALE)
-        both = paths.dense(ensemble(label), image), networks.jacobian_path(network, image, image)
+        both = (
+            paths.dense(ensemble(label), image),
+            networks.jacobian_path(network, image, image),
+        )
         for j, (model, path) in enumerate(zip(MODELS, both, strict=True)):
             case = jax.random.fold_in(jax.random.fold_in(key, i), j)
             trace = sample(f"{label}, {model}", path, case, num_samples)
@@ -100,27 +107,45 @@ def _limit_rows(label, law) -> list[_check.Row]:
     for name, (factor, allowed) in SERIES.items():
         ratio = getattr(law, name) / getattr(limit, name)
         expected = 1 + factor * second
-        rows.append(_check.agree(case, f"exact {name}/limit", ratio, 0, expected, allowed * third))
+        rows.append(
+            _check.agree(
+                case, f"exact {name}/limit", ratio, 0, expected, allowed * third
+            )
+        )
     distance = laws.ks_distance(law, limit)
-    return [*rows, _check.below(case, "KS of limit to exact", distance, KS_FACTOR * second)]
+    return [
+        *rows,
+        _check.below(case, "KS of limit to exact", distance, KS_FACTOR * second),
+    ]
 
 
 def _pooled(rows) -> list[_check.Row]:
-    """Hold the ratio of measured to exact, over all models, against 1: it sees 4% in quick runs."""
-    mean, variance = ([row for row in rows if row.quantity == q] for q in ("mean", "variance"))
-    # the sum of means weighs them by 1/error², that of relative variances by about equal errors
+    """Hold the ratio of measured to exact, over all models, against 1: it sees 4% in
+    quick runs.
+    """
+    mean, variance = (
+        [row for row in rows if row.quantity == q] for q in ("mean", "variance")
+    )
+    # the sum of means weighs them by 1/error², that of relative variances by about
+    # equal errors
     measured, error, expected = np.array([row[2:5] for row in mean]).T
     scale = abs(expected.sum())
     found = [
         _check.agree(
-            "all, over exact", "mean", -measured.sum() / scale, np.hypot.reduce(error) / scale, 1
+            "all, over exact",
+            "mean",
+            -measured.sum() / scale,
+            np.hypot.reduce(error) / scale,
+            1,
         )
     ]
     measured, error, expected = np.array([row[2:5] for row in variance]).T
     error = np.hypot.reduce(error / expected) / len(error)
     return [
         *found,
-        _check.agree("all, over exact", "variance", np.mean(measured / expected), error, 1),
+        _check.agree(
+            "all, over exact", "variance", np.mean(measured / expected), error, 1
+        ),
     ]
 
 
@@ -130,15 +155,24 @@ def _draw_densities(axis, results):
         limit, law = ensembles.limit_law(ensemble(label)), exact.law(ensemble(label))
         edges = limit.mean + np.sqrt(limit.variance) * np.linspace(-4, 4, 41)
         base, height = row, 0.75 / limit.pdf(limit.mean)
-        for model, color in zip(MODELS, (_figure.MASK_MODEL, _figure.NETWORK), strict=True):
+        for model, color in zip(
+            MODELS, (_figure.MASK_MODEL, _figure.NETWORK), strict=True
+        ):
             counts, _ = np.histogram(results[f"{label}, {model}"], edges)
             size = len(results[f"{label}, {model}"])
             density = counts / size / np.diff(edges)
             axis.stairs(
-                base + height * density, edges, baseline=base, color=color, label=model, lw=1.2
+                base + height * density,
+                edges,
+                baseline=base,
+                color=color,
+                label=model,
+                lw=1.2,
             )
         x = np.linspace(edges[0], edges[-1], 301)
-        axis.plot(x, base + height * law.pdf(x), color=_figure.THEORY, lw=1, label="exact law")
+        axis.plot(
+            x, base + height * law.pdf(x), color=_figure.THEORY, lw=1, label="exact law"
+        )
         style = {"color": _figure.LIMIT, "ls": "--", "label": "N(−5β/2, 5β)"}
         axis.plot(x, base + height * limit.pdf(x), **style)
         text = f"{label}\nβ = {ensembles.beta(ensemble(label)):.3g}"
@@ -162,7 +196,12 @@ def _draw_quantiles(axis, results):
         limit, law = ensembles.limit_law(ensemble(label)), exact.law(ensemble(label))
         spread = np.sqrt(limit.variance)
         place = (limit.quantile(q) - limit.mean) / spread
-        axis.plot(place, (law.quantile(q) - limit.quantile(q)) / spread, color=color, label=label)
+        axis.plot(
+            place,
+            (law.quantile(q) - limit.quantile(q)) / spread,
+            color=color,
+            label=label,
+        )
         for model, marker in zip(MODELS, "sD", strict=True):
             seen = laws.empirical(results[f"{label}, {model}"]).quantile(q)
             gap = (seen - limit.quantile(q)) / spread
@@ -189,25 +228,39 @@ def _draw_quantiles(axis, results):
 def _draw_variances(axis, rows):
     beta = np.array([row.measured for row in rows if row.quantity == "β"])
     cases = {row.case: row for row in rows if row.quantity == "variance"}
-    variance = np.array([cases[f"{label}, {MODELS[0]}"].expected for label in ARCHITECTURES])
+    variance = np.array(
+        [cases[f"{label}, {MODELS[0]}"].expected for label in ARCHITECTURES]
+    )
     line = np.array([0.08, 2.5])
     axis.plot(line, 5 * line, color=_figure.LIMIT, ls="--", label="5β, the limit")
     axis.plot(beta, variance, "_", ms=18, color=_figure.THEORY, label="exact law")
-    styles = zip(MODELS, (_figure.MASK_MODEL, _figure.NETWORK), "sD", (0.97, 1.03), strict=True)
+    styles = zip(
+        MODELS, (_figure.MASK_MODEL, _figure.NETWORK), "sD", (0.97, 1.03), strict=True
+    )
     for model, color, marker, shift in styles:
         mine = [cases[f"{label}, {model}"] for label in ARCHITECTURES]
         measured, error = np.array([row[2:4] for row in mine]).T
         style = {"fmt": marker, "mfc": "none", "color": color, "ms": 5, "capsize": 3}
-        axis.errorbar(shift * beta, measured, 2 * error, label=f"{model}, ± 2 s.e.", **style)
+        axis.errorbar(
+            shift * beta, measured, 2 * error, label=f"{model}, ± 2 s.e.", **style
+        )
     for name, ticks in (("x", [0.1, 0.2, 0.5, 1, 2]), ("y", [0.5, 1, 2, 5, 10])):
-        axis.set(**{f"{name}scale": "log", f"{name}ticks": ticks, f"{name}ticklabels": ticks})
+        axis.set(
+            **{f"{name}scale": "log", f"{name}ticks": ticks, f"{name}ticklabels": ticks}
+        )
     axis.minorticks_off()
-    axis.set(xlabel="β = Σ 1/nᵢ", ylabel="Var ln‖Ju‖²", title="One number, β, sets the variance")
+    axis.set(
+        xlabel="β = Σ 1/nᵢ",
+        ylabel="Var ln‖Ju‖²",
+        title="One number, β, sets the variance",
+    )
     axis.legend(loc="upper left")
 
 
 def draw(results):
-    """Draw densities, quantiles, and variance against β, each with the exact law and its limit."""
+    """Draw densities, quantiles, and variance against β, each with the exact law and
+    its limit.
+    """
     figure, axes = _figure.grid([["density", "quantile", "variance"]], (14, 5))
     _draw_densities(axes["density"], results)
     _draw_quantiles(axes["quantile"], results)

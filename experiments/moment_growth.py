@@ -1,11 +1,12 @@
-"""The moments E‖Mu‖^{2k} grow as exp(5·C(k,2)β) only for wide layers; exact transfer matrices give
-them at any width, for any weights, where simulation soon sees nothing of them.
+"""The moments E‖Mu‖^{2k} grow as exp(5·C(k,2)β) only for wide layers; exact transfer
+matrices give them at any width, for any weights, where simulation soon sees nothing of
+them.
 
-Expected, for four laws of weights and ReLU masks: simulated means at β = 0.05 within 5 exact
-standard errors of the exact moments for k = 1 … 5; ln E‖Mu‖^{2k} − 5·C(k,2)β, at β = 1/4, of
-exponent −1 in the width (within 0.05, for k = 2 and 3, n ≥ 256), so that it is the limit; and
-the exact relative standard error of a simulated mean is at most its leading order,
-exp(5k²β/2)/√N, and soon hopeless all the same.
+Expected, for four laws of weights and ReLU masks: simulated means at β = 0.05 within 5
+exact standard errors of the exact moments for k = 1 … 5; ln E‖Mu‖^{2k} − 5·C(k,2)β, at
+β = 1/4, of exponent −1 in the width (within 0.05, for k = 2 and 3, n ≥ 256), so that it
+is the limit; and the exact relative standard error of a simulated mean is at most its
+leading order, exp(5k²β/2)/√N, and soon hopeless all the same.
 
 Time: 20 s on two CPU cores; --quick 15 s. Command: python -m experiments moment_growth
 """
@@ -22,7 +23,8 @@ LAWS = (weights.normal(), weights.rademacher(), weights.uniform(), weights.lapla
 POWERS = (1, 2, 3, 4, 5)
 SHOWN = (2, 3)  # powers in the approach to the limit
 SIMULATED = (60, 3)  # width and depth, β = 0.05
-WIDTHS, BETA = (8, 16, 32, 64, 128, 256, 512, 1024, 2048), 0.25  # of the approach to the limit
+# of the approach to the limit
+WIDTHS, BETA = (8, 16, 32, 64, 128, 256, 512, 1024, 2048), 0.25
 FITTED = 256  # smallest width of the fit of the exponent
 BETAS = (0.05, 0.25, 1.0)  # of the standard errors, at width 60
 NUM_SAMPLES, QUICK_SAMPLES = 100_000, 4_096
@@ -34,14 +36,18 @@ def ensemble(law: weights.Weights, width: int, depth: int) -> ensembles.Ensemble
 
 
 def log_moment(law: weights.Weights, width: int, depth: int, k: int) -> float:
-    """Return ln E‖Mu‖^{2k} from the exact Fraction, which may be too large for a float."""
+    """Return ln E‖Mu‖^{2k} from the exact Fraction, which may be too large for a
+    float.
+    """
     moment = moments.norm_moment(ensemble(law, width, depth), k)
     return math.log(moment.numerator) - math.log(moment.denominator)
 
 
 def relative_error(law: weights.Weights, width: int, depth: int, k: int) -> float:
     """Return the exact standard deviation of ‖Mu‖^{2k} over its mean."""
-    log_ratio = log_moment(law, width, depth, 2 * k) - 2 * log_moment(law, width, depth, k)
+    log_ratio = log_moment(law, width, depth, 2 * k) - 2 * log_moment(
+        law, width, depth, k
+    )
     return math.sqrt(math.expm1(log_ratio))
 
 
@@ -57,15 +63,25 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         exact = [log_moment(law, *SIMULATED, k) for k in POWERS]
         results |= {
             f"{law.name}/exact": np.array(exact),
-            f"{law.name}/error": np.array([relative_error(law, *SIMULATED, k) for k in POWERS]),
-            f"{law.name}/simulated": np.array([np.mean(np.exp(k * log_norm)) for k in POWERS]),
+            f"{law.name}/error": np.array(
+                [relative_error(law, *SIMULATED, k) for k in POWERS]
+            ),
+            f"{law.name}/simulated": np.array(
+                [np.mean(np.exp(k * log_norm)) for k in POWERS]
+            ),
             f"{law.name}/by width": np.array(
-                [[log_moment(law, n, round(BETA * n), k) for k in SHOWN] for n in WIDTHS]
+                [
+                    [log_moment(law, n, round(BETA * n), k) for k in SHOWN]
+                    for n in WIDTHS
+                ]
             ),
         }
     width = SIMULATED[0]
     results["errors"] = np.array(
-        [[relative_error(LAWS[0], width, round(b * width), k) for k in POWERS] for b in BETAS]
+        [
+            [relative_error(LAWS[0], width, round(b * width), k) for k in POWERS]
+            for b in BETAS
+        ]
     )
     return results
 
@@ -76,28 +92,43 @@ def limit(k: int, beta: float) -> float:
 
 
 def check(results) -> list[_check.Row]:
-    """Hold the simulated means against the exact moments, and those against the exponential."""
+    """Hold the simulated means against the exact moments, and those against the
+    exponential.
+    """
     rows, size = [], float(results["num_samples"])
     for law in LAWS:
-        exact, error = np.exp(results[f"{law.name}/exact"]), results[f"{law.name}/error"]
+        exact, error = (
+            np.exp(results[f"{law.name}/exact"]),
+            results[f"{law.name}/error"],
+        )
         ratio = results[f"{law.name}/simulated"] / exact
         for k, value, one in zip(POWERS, ratio, error, strict=True):
             label = f"simulated / exact, k = {k}"
-            rows.append(_check.agree(law.name, label, value, one / math.sqrt(size), 1.0))
+            rows.append(
+                _check.agree(law.name, label, value, one / math.sqrt(size), 1.0)
+            )
         for k, logs in zip(SHOWN, results[f"{law.name}/by width"].T, strict=True):
             gap = logs - limit(k, BETA)
             large = np.array(WIDTHS) >= FITTED
-            slope = np.polyfit(np.log(np.array(WIDTHS)[large]), np.log(np.abs(gap[large])), 1)[0]
-            rows.append(_check.agree(law.name, f"exponent of gap, k = {k}", slope, 0, -1, 0.05))
+            slope = np.polyfit(
+                np.log(np.array(WIDTHS)[large]), np.log(np.abs(gap[large])), 1
+            )[0]
+            rows.append(
+                _check.agree(law.name, f"exponent of gap, k = {k}", slope, 0, -1, 0.05)
+            )
     for beta, errors in zip(BETAS, results["errors"], strict=True):
         leading = np.exp(5 * np.array(POWERS) ** 2 * beta / 2)
         worst = np.max(errors / leading)
-        rows.append(_check.below(f"β = {beta:g}", "largest s.e. / leading order", worst, 1.0))
+        rows.append(
+            _check.below(f"β = {beta:g}", "largest s.e. / leading order", worst, 1.0)
+        )
     return rows
 
 
 def draw(results):
-    """Draw the moments over the exponential, its approach, and what simulation can see of them."""
+    """Draw the moments over the exponential, its approach, and what simulation can see
+    of them.
+    """
     figure, axes = _figure.grid([["moment", "approach", "error"]], (15, 5))
     width, depth = SIMULATED
     size = float(results["num_samples"])
@@ -109,7 +140,14 @@ def draw(results):
         axes["moment"].plot(place, exact, "_", ms=16, mew=2, color=color)
         seen = results[f"{law.name}/simulated"] / scale
         axes["moment"].errorbar(
-            place, seen, error, fmt="o", ms=4, color=color, capsize=2, label=f"{law.name}"
+            place,
+            seen,
+            error,
+            fmt="o",
+            ms=4,
+            color=color,
+            capsize=2,
+            label=f"{law.name}",
         )
         by_width = results[f"{law.name}/by width"].T
         for k, line, logs in zip(SHOWN, ("-", "--"), by_width, strict=True):
@@ -142,7 +180,9 @@ def draw(results):
         )
         leading = np.exp(5 * np.array(POWERS) ** 2 * beta / 2)
         axes["error"].plot(POWERS, (10 * leading) ** 2, ":", color=color)
-    axes["error"].plot([], [], ":", color=_figure.THEORY, label="leading order, 100·exp(5k²β)")
+    axes["error"].plot(
+        [], [], ":", color=_figure.THEORY, label="leading order, 100·exp(5k²β)"
+    )
     axes["error"].axhspan(1, 1e8, color="0.9", zorder=0)
     axes["error"].text(2.9, 3, "within reach of a simulation", color="0.4", fontsize=9)
     axes["error"].set(

@@ -1,15 +1,16 @@
-"""Residual networks are log-normal too, with another β: with α = λ = 1/√2 their log-variance grows
-like that of a plain network, faster still where ReLUs of different layers see the same vector, and
-with λ² = 1/d it stays small at any depth.
+"""Residual networks are log-normal too, with another β: with α = λ = 1/√2 their
+log-variance grows like that of a plain network, faster still where ReLUs of different
+layers see the same vector, and with λ² = 1/d it stays small at any depth.
 
-Expected, at width 200, to first order in 1/n: variance d(4α²λ² + 5λ⁴)/n for independent masks
-(balanced), and (2λ⁴/n) Σ (d − k) S(α^k) more for the vanilla network, which more than doubles it;
-mean −½ and −½ plus (λ⁴/n) Σ (d − k)(K − S)(α^k); each within 5 standard errors and a relative 8/n.
-A linear layer first makes the input generic, and adds 2/n. The vanilla network's E‖z‖² grows, and
-P(z > 0) falls below ½: hypoactivation. KS distance of the balanced log-norm to its normal law at
-most 0.02.
+Expected, at width 200, to first order in 1/n: variance d(4α²λ² + 5λ⁴)/n for independent
+masks (balanced), and (2λ⁴/n) Σ (d − k) S(α^k) more for the vanilla network, which more
+than doubles it; mean −½ and −½ plus (λ⁴/n) Σ (d − k)(K − S)(α^k); each within 5
+standard errors and a relative 8/n. A linear layer first makes the input generic, and
+adds 2/n. The vanilla network's E‖z‖² grows, and P(z > 0) falls below ½: hypoactivation.
+KS distance of the balanced log-norm to its normal law at most 0.02.
 
-Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments residual_networks
+Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments
+residual_networks
 """
 
 import jax
@@ -33,7 +34,9 @@ def _positive(x, tangent):
 
 
 def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
-    """Sample log-norms at several depths of each network; networks with λ² = 1/d one by one."""
+    """Sample log-norms at several depths of each network; networks with λ² = 1/d one by
+    one.
+    """
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * (2 + len(SMALL_DEPTHS)))
     x, u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (2, WIDTH)))
@@ -52,7 +55,9 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     for i, depth in enumerate(SMALL_DEPTHS):
         network = networks.residual(WIDTH, depth, **_small(depth), input_width=WIDTH)
         path, own = paths.gram(network, x), jax.random.fold_in(key, 10 + i)
-        results[f"1/d, {depth}/log_norm"] = sample(f"1/d, {depth}", path, own, num_samples).log_norm
+        results[f"1/d, {depth}/log_norm"] = sample(
+            f"1/d, {depth}", path, own, num_samples
+        ).log_norm
     return results
 
 
@@ -64,12 +69,16 @@ def theory(kind: str, depth: int) -> tuple[float, float]:
     """Return mean and variance of the limit law at a depth."""
     scales = _small(depth) if kind == "1/d" else {}
     kind = "vanilla" if kind == "1/d" else kind
-    law = networks.limit_law(networks.residual(WIDTH, depth, kind, **scales, input_width=WIDTH))
+    law = networks.limit_law(
+        networks.residual(WIDTH, depth, kind, **scales, input_width=WIDTH)
+    )
     return law.mean, law.variance
 
 
 def check(results) -> list[_check.Row]:
-    """Hold mean and variance at each depth against their formulas; growth and activity too."""
+    """Hold mean and variance at each depth against their formulas; growth and activity
+    too.
+    """
     rows = []
     for kind in ("balanced", "vanilla", "1/d"):
         for j, depth in enumerate(SMALL_DEPTHS if kind == "1/d" else DEPTHS):
@@ -90,16 +99,23 @@ def check(results) -> list[_check.Row]:
                 expected = residuals.log_mean_growth(WIDTH, depth, HALF, HALF)
                 label, slack = "ln E‖z‖²/‖x‖²", 2 * SECOND_ORDER * expected
                 rows.append(
-                    _check.agree(case, label, np.log(growth), error / growth, expected, slack)
+                    _check.agree(
+                        case, label, np.log(growth), error / growth, expected, slack
+                    )
                 )
             if kind == "balanced" and depth == DEPTH:
                 law = laws.normal(*theory(kind, depth))
                 rows.append(
                     _check.distance(
-                        case, "KS to the normal law", laws.compare(log_norm, law, 0.02), 0.02
+                        case,
+                        "KS to the normal law",
+                        laws.compare(log_norm, law, 0.02),
+                        0.02,
                     )
                 )
-    expected = residuals.active_share(WIDTH, DEPTH, HALF, HALF)[DEPTH // 2 - 1 : -1].mean()
+    expected = residuals.active_share(WIDTH, DEPTH, HALF, HALF)[
+        DEPTH // 2 - 1 : -1
+    ].mean()
     for kind, share in (("balanced", 0.5), ("vanilla", expected)):
         measured, error = results[f"{kind}/active late"]
         slack = 2 * SECOND_ORDER * (0.5 - share)
@@ -141,23 +157,41 @@ def draw(results):
                 label=names[kind],
             )
     axes["variance"].plot(
-        [0, DEPTH], [0, 5 * DEPTH / WIDTH], ":", color=_figure.THEORY, label="plain network, 5d/n"
+        [0, DEPTH],
+        [0, 5 * DEPTH / WIDTH],
+        ":",
+        color=_figure.THEORY,
+        label="plain network, 5d/n",
     )
     axes["mean"].plot([0, DEPTH], [0, -2.5 * DEPTH / WIDTH], ":", color=_figure.THEORY)
-    for kind, color in (("balanced", _figure.PALETTE[0]), ("vanilla", _figure.PALETTE[1])):
+    for kind, color in (
+        ("balanced", _figure.PALETTE[0]),
+        ("vanilla", _figure.PALETTE[1]),
+    ):
         mean, error = results[f"{kind}/active"]
         axes["active"].fill_between(
-            np.arange(DEPTH), mean - 2 * error, mean + 2 * error, color=color, alpha=0.3, lw=0
+            np.arange(DEPTH),
+            mean - 2 * error,
+            mean + 2 * error,
+            color=color,
+            alpha=0.3,
+            lw=0,
         )
         axes["active"].plot(np.arange(DEPTH), mean, color=color, lw=0.8, label=kind)
-    curve = np.concatenate([[0.5], residuals.active_share(WIDTH, DEPTH, HALF, HALF)[:-1]])
-    axes["active"].plot(curve, color=_figure.THEORY, lw=1, ls="--", label="theory, vanilla")
+    curve = np.concatenate(
+        [[0.5], residuals.active_share(WIDTH, DEPTH, HALF, HALF)[:-1]]
+    )
+    axes["active"].plot(
+        curve, color=_figure.THEORY, lw=1, ls="--", label="theory, vanilla"
+    )
     axes["variance"].set(
         title=f"α = λ = 1/√2 grows, λ² = 1/d does not (n = {WIDTH})",
         xlabel="depth d",
         ylabel="Var ln ‖z‖² (± 2 s.e.; lines: theory)",
     )
-    axes["mean"].set(title="and so does the mean", xlabel="depth d", ylabel="E ln ‖z‖²/‖x‖²")
+    axes["mean"].set(
+        title="and so does the mean", xlabel="depth d", ylabel="E ln ‖z‖²/‖x‖²"
+    )
     axes["active"].set(
         title="hypoactivation: fewer units are on",
         xlabel="block",

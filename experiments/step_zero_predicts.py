@@ -1,15 +1,18 @@
-"""Between shapes, networks whose Jacobians start with larger norms train better; among networks of
-one shape, the norm that a seed starts with says little about how well that very seed trains.
+"""Between shapes, networks whose Jacobians start with larger norms train better; among
+networks of one shape, the norm that a seed starts with says little about how well that
+very seed trains.
 
-Expected, for ReLU networks of width 24 on digits, trained for 100 steps from many seeds (gradient
-descent on squared error, SGD with momentum and Adam on cross-entropy): the rank correlation of
-ln ‖J u‖² at step 0 with the loss that the same seed ends with, turned so that + means that large
-norms train better, is within ±0.5 for each β, and above 0.5 over all these β together, because
-both go with β. Seeds that diverge count as the worst.
+Expected, for ReLU networks of width 24 on digits, trained for 100 steps from many seeds
+(gradient descent on squared error, SGD with momentum and Adam on cross-entropy): the
+rank correlation of ln ‖J u‖² at step 0 with the loss that the same seed ends with,
+turned so that + means that large norms train better, is within ±0.5 for each β, and
+above 0.5 over all these β together, because both go with β. Seeds that diverge count as
+the worst.
 
-Found, against the slogan: where most networks still train (β ≤ 1) seeds with larger norms do no
-better, and rather worse, the more so by the norm of the gradient; only for β = 4, with momentum
-above all, do small norms hold a seed back. (Intervals: bootstrap over seeds, 95%.)
+Found, against the slogan: where most networks still train (β ≤ 1) seeds with larger
+norms do no better, and rather worse, the more so by the norm of the gradient; only for
+β = 4, with momentum above all, do small norms hold a seed back. (Intervals: bootstrap
+over seeds, 95%.)
 
 Time: 5 minutes on two CPU cores; --quick 1 minute.
 Command: python -m experiments step_zero_predicts
@@ -31,7 +34,10 @@ STEPS, BATCH = 100, 64
 LAST = 5  # steps whose losses are averaged at the end
 TRAININGS = {  # optimizer at rate / depth, loss
     "descent": (lambda rate: optax.sgd(0.1 * rate), losses.squared_error),
-    "momentum": (lambda rate: optax.sgd(0.3 * rate, momentum=0.9), losses.cross_entropy),
+    "momentum": (
+        lambda rate: optax.sgd(0.3 * rate, momentum=0.9),
+        losses.cross_entropy,
+    ),
     "Adam": (lambda rate: optax.adam(0.03 * rate), losses.cross_entropy),
 }
 NUM_SAMPLES, QUICK_SAMPLES = 512, 256  # seeds
@@ -46,12 +52,16 @@ PAIRS = {  # quantity: predictor, outcome
 
 
 def path_of(depth, name, batches, digits, tangent):
-    """Return key -> ln ‖J u‖² and ln of the squared gradient norm at step 0; loss, accuracy."""
+    """Return key -> ln ‖J u‖² and ln of the squared gradient norm at step 0; loss,
+    accuracy.
+    """
     network = networks.relu_mlp((64, *(WIDTH,) * depth, 10), fan="in", head="linear")
     optimizer, loss = TRAININGS[name]
     optimizer, probe = optimizer(1 / (depth + 1)), digits.test_inputs[0]
 
-    fit = training.trainer(network, optimizer, loss, STEPS, probe=probe, tangent=tangent)
+    fit = training.trainer(
+        network, optimizer, loss, STEPS, probe=probe, tangent=tangent
+    )
     path = training.path(fit, batches, observe=_data.accuracy(network, digits))
 
     def outcome(key):
@@ -91,11 +101,15 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
 
 def correlated(results) -> dict[str, np.ndarray]:
-    """Return results with the rank correlations of each training: (betas and all together, 3)."""
+    """Return results with the rank correlations of each training: (betas and all
+    together, 3).
+    """
     betas, found = results["betas"], dict(results)
     for name in TRAININGS:
         for quantity, pair in PAIRS.items():
-            x, y = ([results[f"{name}/{beta:g}/{part}"] for beta in betas] for part in pair)
+            x, y = (
+                [results[f"{name}/{beta:g}/{part}"] for beta in betas] for part in pair
+            )
             sign = -1 if pair[1] == "loss" else 1
             x, y = ([*parts, np.concatenate(parts)] for parts in (x, y))
             seen = [rank_correlation(a, sign * b) for a, b in zip(x, y, strict=True)]
@@ -104,7 +118,9 @@ def correlated(results) -> dict[str, np.ndarray]:
 
 
 def rank_correlation(x, y) -> tuple[float, float, float]:
-    """Return Spearman's rank correlation and its 95% interval, by bootstrap of the pairs."""
+    """Return Spearman's rank correlation and its 95% interval, by bootstrap of the
+    pairs.
+    """
 
     def statistic(x, y, axis=-1):
         x, y = (stats.rankdata(values, axis=axis) for values in (x, y))
@@ -155,8 +171,13 @@ def draw(results):
     """Draw rank correlations against β, and one training seed by seed."""
     figure, axes = _figure.grid([["norm", "gradient", "seeds"]], (15.5, 5))
     betas = results["betas"]
-    for axis, quantity in (("norm", "ln ‖J u‖², loss"), ("gradient", "ln ‖∂L/∂W‖², loss")):
-        for i, (name, color) in enumerate(zip(TRAININGS, _figure.PALETTE, strict=False)):
+    for axis, quantity in (
+        ("norm", "ln ‖J u‖², loss"),
+        ("gradient", "ln ‖∂L/∂W‖², loss"),
+    ):
+        for i, (name, color) in enumerate(
+            zip(TRAININGS, _figure.PALETTE, strict=False)
+        ):
             seen = results[f"{name}/{quantity}"]
             x = np.append(betas, 2.5 * betas[-1]) * 1.07 ** (i - 1)
             bars = [seen[:, 0] - seen[:, 1], seen[:, 2] - seen[:, 0]]
@@ -164,7 +185,9 @@ def draw(results):
             axes[axis].errorbar(x, seen[:, 0], bars, label=name, **shown)
         ticks = [*betas, 2.5 * betas[-1]]
         names = [*(f"{beta:.3g}" for beta in betas), "all β"]
-        axes[axis].set(xscale="log", xticks=ticks, xticklabels=names, xlabel="β", ylim=(-1, 1))
+        axes[axis].set(
+            xscale="log", xticks=ticks, xticklabels=names, xlabel="β", ylim=(-1, 1)
+        )
         axes[axis].minorticks_off()
         axes[axis].axhline(0, color=_figure.THEORY, lw=1)
         axes[axis].axvline(1.6 * betas[-1], color=_figure.THEORY, lw=0.8, ls=":")
@@ -175,8 +198,12 @@ def draw(results):
     for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
         x, y = (results[f"Adam/{beta:g}/{part}"] for part in ("log_norm", "loss"))
         seen = np.isfinite(x) & np.isfinite(y)
-        axes["seeds"].scatter(x[seen], y[seen], s=5, color=color, alpha=0.6, label=f"β = {beta:g}")
-    axes["seeds"].set(yscale="log", xlabel="ln ‖J u‖² at step 0", ylabel="loss at the end")
+        axes["seeds"].scatter(
+            x[seen], y[seen], s=5, color=color, alpha=0.6, label=f"β = {beta:g}"
+        )
+    axes["seeds"].set(
+        yscale="log", xlabel="ln ‖J u‖² at step 0", ylabel="loss at the end"
+    )
     axes["seeds"].set(title="Adam: β matters, a seed's own norm hardly")
     axes["seeds"].legend(markerscale=3)
     return figure

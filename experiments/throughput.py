@@ -1,27 +1,30 @@
-"""Where the law allows it, a path costs a normal a layer and not n² of them, and no way of sampling
-is slower than the loop one would write in NumPy or PyTorch.
+"""Where the law allows it, a path costs a normal a layer and not n² of them, and no way
+of sampling is slower than the loop one would write in NumPy or PyTorch.
 
-Expected, on two CPU cores: transport makes at least 0.7 layer steps for each number that
-jax.random.normal makes, and 4,000 paths for each of the NumPy loop at 100 × 100; the dense path
-with Rademacher weights makes 8 weights for each normal one at 100 × 100 and 1000 × 20, and with
-normal weights 1.5 paths for each of batched PyTorch at 1000 × 20 and no fewer elsewhere; a network
-followed in law (gram) 15 for each drawn whole at 64 × 20, 200 at 1000 × 20. Weights are those of
-the product, n² a layer, drawn or not. Raw rates are of one call for 2²² numbers, and of calls for
-2¹⁶ whose results stay in cache and are only summed. Transport paths are reduced to their moments,
-or kept.
+Expected, on two CPU cores: transport makes at least 0.7 layer steps for each number
+that jax.random.normal makes, and 4,000 paths for each of the NumPy loop at 100 × 100;
+the dense path with Rademacher weights makes 8 weights for each normal one at 100 × 100
+and 1000 × 20, and with normal weights 1.5 paths for each of batched PyTorch at 1000 ×
+20 and no fewer elsewhere; a network followed in law (gram) 15 for each drawn whole at
+64 × 20, 200 at 1000 × 20. Weights are those of the product, n² a layer, drawn or not.
+Raw rates are of one call for 2²² numbers, and of calls for 2¹⁶ whose results stay in
+cache and are only summed. Transport paths are reduced to their moments, or kept.
 
-Training (ReLU networks, batches of 64, plain gradient descent, 20 steps, a History recorded) makes
-10, 6 and 3 steps for each of a PyTorch loop that records the loss and a gradient norm, at 16 × 16,
-32 × 32 and 64 × 64; "bare" records as little as that loop, and the floor is the matrix products
-alone. log_norms adds less than a tenth to a step at 64 × 32, with one seed.
+Training (ReLU networks, batches of 64, plain gradient descent, 20 steps, a History
+recorded) makes 10, 6 and 3 steps for each of a PyTorch loop that records the loss and a
+gradient norm, at 16 × 16, 32 × 32 and 64 × 64; "bare" records as little as that loop,
+and the floor is the matrix products alone. log_norms adds less than a tenth to a step
+at 64 × 32, with one seed.
 
-Speeds are medians of repeated runs after warm-up, in which the ways take turns, and have no
-verdict. Every run of the engine has four blocks or more for each device, and as many for each, so
-that none stands idle. The machine is told in the record, under the table and over the figure. Peak
-memory is that of the whole process. Exact laws are timed from an ensemble never seen before to the
-Law, and for 4,096 values of its cdf. PyTorch is timed where it is installed.
+Speeds are medians of repeated runs after warm-up, in which the ways take turns, and
+have no verdict. Every run of the engine has four blocks or more for each device, and as
+many for each, so that none stands idle. The machine is told in the record, under the
+table and over the figure. Peak memory is that of the whole process. Exact laws are
+timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf.
+PyTorch is timed where it is installed.
 
-Time: 4 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments throughput
+Time: 4 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments
+throughput
 """
 
 import functools
@@ -53,7 +56,9 @@ EXACT = {  # label: widths after the first, mask
 
 
 def _peak(reset=False) -> float:
-    """Return the peak of this process's memory in MB, NaN where that is not told; or reset it."""
+    """Return the peak of this process's memory in MB, NaN where that is not told; or
+    reset it.
+    """
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -64,13 +69,18 @@ def _peak(reset=False) -> float:
 
 
 def measure(ways, seconds, repeats, done=lambda name: None) -> dict[str, np.ndarray]:
-    """Return, for each way, the number of paths of a run, the first run's seconds, peak MB, and
-    seconds of runs: (3 + repeats,).
+    """Return, for each way, the number of paths of a run, the first run's seconds, peak
+    MB, and seconds of runs: (3 + repeats,).
 
-    The first run compiles; then the count is raised until a run takes about ``seconds``. Then the
-    ways take turns, so that ratios are of the same minutes.
+    The first run compiles; then the count is raised until a run takes about
+    ``seconds``. Then the ways take turns, so that ratios are of the same minutes.
     """
-    counts, firsts, peaks, times = {}, {}, dict.fromkeys(ways, 0.0), {name: [] for name in ways}
+    counts, firsts, peaks, times = (
+        {},
+        {},
+        dict.fromkeys(ways, 0.0),
+        {name: [] for name in ways},
+    )
     for name, (run, smallest) in ways.items():
         count = smallest
         firsts[name] = _contenders.timed(functools.partial(run, count))
@@ -78,7 +88,9 @@ def measure(ways, seconds, repeats, done=lambda name: None) -> dict[str, np.ndar
         while once < seconds / 4 and count < 1 << 24:
             count *= 4
             once = _contenders.timed(functools.partial(run, count))
-        counts[name] = max(smallest, round(count * min(seconds / once, 4) / smallest) * smallest)
+        counts[name] = max(
+            smallest, round(count * min(seconds / once, 4) / smallest) * smallest
+        )
         done(name)
     for _ in range(repeats):
         for name, (run, _) in ways.items():
@@ -86,12 +98,15 @@ def measure(ways, seconds, repeats, done=lambda name: None) -> dict[str, np.ndar
             times[name].append(_contenders.timed(functools.partial(run, counts[name])))
             peaks[name] = max(peaks[name], _peak())
     return {
-        name: np.array([counts[name], firsts[name], peaks[name], *times[name]]) for name in ways
+        name: np.array([counts[name], firsts[name], peaks[name], *times[name]])
+        for name in ways
     }
 
 
 def raw_rates(key, repeats) -> np.ndarray:  # (2, 2): normal, bits; by RAW
-    """Return 10⁶ numbers a second of jax.random.normal and bits, in large and in small calls."""
+    """Return 10⁶ numbers a second of jax.random.normal and bits, in large and in small
+    calls.
+    """
     rates = []
     for draw in (jax.random.normal, jax.random.bits):
         for power in RAW:
@@ -100,18 +115,25 @@ def raw_rates(key, repeats) -> np.ndarray:  # (2, 2): normal, bits; by RAW
             def step(total, i, draw=draw, power=power):
                 return total + draw(jax.random.fold_in(key, i), (1 << power,)), None
 
-            zero = jnp.zeros(1 << power, jnp.float32 if draw is jax.random.normal else jnp.uint32)
-            run = jax.jit(lambda z, n=calls, f=step: jax.lax.scan(f, z, jnp.arange(n))[0])
+            zero = jnp.zeros(
+                1 << power, jnp.float32 if draw is jax.random.normal else jnp.uint32
+            )
+            run = jax.jit(
+                lambda z, n=calls, f=step: jax.lax.scan(f, z, jnp.arange(n))[0]
+            )
             _contenders.timed(lambda run=run, zero=zero: run(zero))
             times = [
-                _contenders.timed(lambda run=run, zero=zero: run(zero)) for _ in range(repeats)
+                _contenders.timed(lambda run=run, zero=zero: run(zero))
+                for _ in range(repeats)
             ]
             rates.append(2 ** RAW[0] / np.median(times) / 1e6)
     return np.array(rates).reshape(2, 2)
 
 
 def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
-    """Return the seconds that a law takes without any caches, and 4,096 values of its cdf."""
+    """Return the seconds that a law takes without any caches, and 4,096 values of its
+    cdf.
+    """
     products = ensembles.Ensemble((2, *widths), weights.normal(), mask)
     times = []
     for _ in range(repeats):
@@ -136,7 +158,9 @@ def compute(*, key, quick, bar, sample, seconds=None) -> dict[str, np.ndarray]:
     ways = [_contenders.products(*shape, key) for shape in SHAPES[kept]]
     for shape in NETWORKS[kept]:
         every = _contenders.products(*shape, key)
-        ways.append({name: way for name, way in every.items() if name.startswith("network")})
+        ways.append(
+            {name: way for name, way in every.items() if name.startswith("network")}
+        )
     ways += [_contenders.trainings(*shape, key) for shape in TRAININGS[kept]]
     ways += [_contenders.steps(*shape, key) for shape in STEPPED[kept]]
     bar.reset(total=sum(map(len, ways)) + len(EXACT))
@@ -176,7 +200,8 @@ def check(results) -> list[_check.Row]:
         width, depth = map(int, shape.split(" × "))
         _, first, peak, *_ = results[f"{name}/{shape}"]
         normal, words = results[f"raw/{shape}"]
-        raw = words * 32 if "Rademacher" in name else normal  # a sign is one bit of a word
+        # a sign is one bit of a word
+        raw = words * 32 if "Rademacher" in name else normal
         unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
         rows += [
             _check.show(case, "a run", results[f"{name}/{shape}"][0]),
@@ -189,7 +214,9 @@ def check(results) -> list[_check.Row]:
         if ("NumPy loop", shape) in speed:
             rows.append(_check.show(case, "× NumPy", rate / speed["NumPy loop", shape]))
         if name == "network gram":
-            rows.append(_check.show(case, "× network jvp", rate / speed["network jvp", shape]))
+            rows.append(
+                _check.show(case, "× network jvp", rate / speed["network jvp", shape])
+            )
         if ("PyTorch", shape) in speed:
             rows.append(_check.show(case, "× PyTorch", rate / speed["PyTorch", shape]))
         if np.isfinite(peak):
@@ -199,7 +226,9 @@ def check(results) -> list[_check.Row]:
     for shape in (shape for name, shape in speed if name == "dense normal"):
         ratio = speed["dense Rademacher", shape] / speed["dense normal", shape]
         rows.append(_check.show(f"dense, {shape}", "Rademacher/normal", ratio))
-        for name, (large, small) in zip(("normal", "bits"), results[f"raw/{shape}"], strict=True):
+        for name, (large, small) in zip(
+            ("normal", "bits"), results[f"raw/{shape}"], strict=True
+        ):
             rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2²²", large))
             rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2¹⁶", small))
     for label in EXACT:
@@ -213,14 +242,24 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
     """Show how fast seeds are trained, and against what."""
     case, rate = f"{name}, {shape}", speed[name, shape]
 
-    def beyond(other):  # time more than another way's, as a share of that: median over the turns
+    # time more than another way's, as a share of that: median over the turns
+    def beyond(other):
         mine, its = (results[f"{way}/{shape}"] for way in (name, other))
         return np.median((mine[3:] / mine[0]) / (its[3:] / its[0])) - 1
 
     if name.startswith("step"):
         rows = [_check.show(case, "seed-steps/s", rate)]
-        return rows if name == "step" else [*rows, _check.show(case, "of a step", beyond("step"))]
-    unit = rate * _contenders.STEPS * _contenders.operations(*map(int, shape.split(" × "))) / 1e9
+        return (
+            rows
+            if name == "step"
+            else [*rows, _check.show(case, "of a step", beyond("step"))]
+        )
+    unit = (
+        rate
+        * _contenders.STEPS
+        * _contenders.operations(*map(int, shape.split(" × ")))
+        / 1e9
+    )
     rows = [
         _check.show(case, "a run", results[f"{name}/{shape}"][0]),
         _check.show(case, "seed-steps/s", rate * _contenders.STEPS),
@@ -230,7 +269,9 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
     if name == "training":
         rows.append(_check.show(case, "History, of bare", beyond("training, bare")))
     if ("training, PyTorch", shape) in speed:
-        rows.append(_check.show(case, "× PyTorch", rate / speed["training, PyTorch", shape]))
+        rows.append(
+            _check.show(case, "× PyTorch", rate / speed["training, PyTorch", shape])
+        )
     if name != "training, PyTorch":
         rows.append(_check.show(case, "compile s", results[f"{name}/{shape}"][1]))
     return rows
@@ -253,7 +294,9 @@ def _bars(axis, results, first, per_path=1) -> None:
     speed = rates(results)
     labels = [shape for name, shape in speed if name == first]
     names = [
-        name for name in dict.fromkeys(name for name, _ in speed) if (name, labels[0]) in speed
+        name
+        for name in dict.fromkeys(name for name, _ in speed)
+        if (name, labels[0]) in speed
     ]
     for i, (name, color) in enumerate(zip(names, _figure.PALETTE, strict=False)):
         height = [per_path * speed[name, label] for label in labels]
@@ -261,6 +304,10 @@ def _bars(axis, results, first, per_path=1) -> None:
         bars = axis.bar(place, height, 0.8 / len(names), color=color, label=name)
         axis.bar_label(bars, [f"{h:,.0f}" for h in height], fontsize=8)
     axis.set(yscale="log", xticks=range(len(labels)))
-    axis.set(xticklabels=["width {}, depth {}".format(*label.split(" × ")) for label in labels])
+    axis.set(
+        xticklabels=[
+            "width {}, depth {}".format(*label.split(" × ")) for label in labels
+        ]
+    )
     axis.margins(y=0.15)
     axis.legend(ncols=3, loc="upper right")

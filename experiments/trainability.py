@@ -1,19 +1,22 @@
-"""With small steps, β says more about which networks train than depth or width; with the largest
-steps that still work, depth says as much.
+"""With small steps, β says more about which networks train than depth or width; with
+the largest steps that still work, depth says as much.
 
-Expected, for ReLU networks of widths 12 to 48 and 3 to 48 hidden layers on digits (cross-entropy,
-batches of 64, SGD with momentum and Adam, four learning rates c/depth): of what the share of seeds
-that train differs by between these networks, at either of the two lower rates, the best monotone
-function of β alone explains more, beyond chance, than that of depth or of width alone. A network
-has trained when it classifies half of the test images right after 100 steps.
+Expected, for ReLU networks of widths 12 to 48 and 3 to 48 hidden layers on digits
+(cross-entropy, batches of 64, SGD with momentum and Adam, four learning rates c/depth):
+of what the share of seeds that train differs by between these networks, at either of
+the two lower rates, the best monotone function of β alone explains more, beyond chance,
+than that of depth or of width alone. A network has trained when it classifies half of
+the test images right after 100 steps.
 
-Found, against the slogan: at the best rate of each network β explains no more than depth, and at
-the highest rate less. Networks of equal β do not train alike either: with momentum the deeper ones
-train more slowly, though rate × depth is the same, and with Adam at its lowest rate the narrow ones
-do. (Intervals, 95%: Wilson for shares; for what is explained, draws of the shares that the seeds
-leave possible, the networks being these.)
+Found, against the slogan: at the best rate of each network β explains no more than
+depth, and at the highest rate less. Networks of equal β do not train alike either: with
+momentum the deeper ones train more slowly, though rate × depth is the same, and with
+Adam at its lowest rate the narrow ones do. (Intervals, 95%: Wilson for shares; for what
+is explained, draws of the shares that the seeds leave possible, the networks being
+these.)
 
-Time: 6 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments trainability
+Time: 6 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments
+trainability
 """
 
 import functools
@@ -30,13 +33,17 @@ WIDTHS, QUICK_WIDTHS = (12, 24, 48), (12, 24)
 DEPTHS, QUICK_DEPTHS = (3, 6, 12, 24, 48), (6, 12, 24)
 STEPS, BATCH = 100, 64
 THRESHOLD = 0.5  # of the test images
-OPTIMIZERS = {"momentum": functools.partial(optax.sgd, momentum=0.9), "Adam": optax.adam}
+OPTIMIZERS = {
+    "momentum": functools.partial(optax.sgd, momentum=0.9),
+    "Adam": optax.adam,
+}
 RATES = {"momentum": (0.03, 0.1, 0.3, 1.0), "Adam": (0.01, 0.03, 0.1, 0.3)}  # × depth
 NUM_SAMPLES, QUICK_SAMPLES = 128, 32  # seeds
 BLOCK = 16  # seeds
 REPEATS = 400  # of the bootstrap
 PREDICTORS = ("β", "depth", "width")
-CHOSEN = ("lowest rate", "low rate", "high rate", "highest rate", "best rate")  # of four rates
+# of four rates
+CHOSEN = ("lowest rate", "low rate", "high rate", "highest rate", "best rate")
 
 
 def cases(quick: bool) -> dict[str, tuple[float, int, int]]:
@@ -46,12 +53,16 @@ def cases(quick: bool) -> dict[str, tuple[float, int, int]]:
 
 
 def path_of(depth, width, name, batches, digits):
-    """Return key -> (finite, test accuracy), (rates,) each: one network from one key, each rate."""
+    """Return key -> (finite, test accuracy), (rates,) each: one network from one key,
+    each rate.
+    """
     network = networks.relu_mlp((64, *(width,) * depth, 10), fan="in", head="linear")
     rates = np.array(RATES[name], np.float32) / (depth + 1)
 
     def path_at(rate):
-        fit = training.trainer(network, OPTIMIZERS[name](rate), losses.cross_entropy, STEPS)
+        fit = training.trainer(
+            network, OPTIMIZERS[name](rate), losses.cross_entropy, STEPS
+        )
         return training.path(fit, batches, observe=_data.accuracy(network, digits))
 
     def path(key):
@@ -63,8 +74,13 @@ def path_of(depth, width, name, batches, digits):
 
 
 def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
-    """Train every network at every rate from many seeds; keep what diverged, and accuracy."""
-    num_samples, chosen = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES), cases(quick)
+    """Train every network at every rate from many seeds; keep what diverged, and
+    accuracy.
+    """
+    num_samples, chosen = (
+        num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES),
+        cases(quick),
+    )
     bar.unit = " seeds"
     bar.reset(total=num_samples * len(chosen) * len(OPTIMIZERS))
     digits = _data.digits()
@@ -74,7 +90,10 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
     results = {"shape": np.array(list(chosen.values()))}
     for i, (case, (_, depth, width)) in enumerate(chosen.items()):
         for name in OPTIMIZERS:
-            path, label = path_of(depth, width, name, batches, digits), f"{name}, {case}"
+            path, label = (
+                path_of(depth, width, name, batches, digits),
+                f"{name}, {case}",
+            )
             own = jax.random.fold_in(key, i)  # the same networks for each optimizer
             finite, seen = sample(label, path, own, num_samples, engine=engine)
             results[f"{name}/{case}/finite"] = finite  # (seeds, rates)
@@ -87,33 +106,47 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 def labels(results) -> list[str]:
     """Return the cases of results, one a network."""
     first = next(iter(OPTIMIZERS)) + "/"
-    found = [name for name in results if name.startswith(first) and name.endswith("/trained")]
+    found = [
+        name for name in results if name.startswith(first) and name.endswith("/trained")
+    ]
     return [name.removeprefix(first).removesuffix("/trained") for name in found]
 
 
 def explained(results, name) -> np.ndarray:  # (predictors, CHOSEN, 1 + REPEATS)
-    """Return what each predictor explains of the share that trains, at rates, and its draws."""
+    """Return what each predictor explains of the share that trains, at rates, and its
+    draws.
+    """
     rng = np.random.default_rng(0)
     trained = (results[f"{name}/{case}/trained"] for case in labels(results))
     draws = np.array([_explained.shares(each, rng, REPEATS) for each in trained])
-    draws = np.concatenate([draws, draws.max(2, keepdims=True)], 2)  # networks, draws, CHOSEN
-    found = [_explained.fractions(results["shape"].T, draws[:, :, j].T) for j in range(len(CHOSEN))]
+    # networks, draws, CHOSEN
+    draws = np.concatenate([draws, draws.max(2, keepdims=True)], 2)
+    found = [
+        _explained.fractions(results["shape"].T, draws[:, :, j].T)
+        for j in range(len(CHOSEN))
+    ]
     return np.stack(found, axis=1)
 
 
 def wilson(trained) -> tuple[float, float, float]:
     """Return a share and its 95% interval (Wilson 1927)."""
-    share = stats.binomtest(int(trained.sum()), len(trained)).proportion_ci(method="wilson")
+    share = stats.binomtest(int(trained.sum()), len(trained)).proportion_ci(
+        method="wilson"
+    )
     return float(trained.mean()), share.low, share.high
 
 
 def check(results) -> list[_check.Row]:
-    """Show the shares; at the lower rates β must explain more of them than depth or width."""
+    """Show the shares; at the lower rates β must explain more of them than depth or
+    width.
+    """
     rows = []
     for name in OPTIMIZERS:
         for case, (beta, *_) in zip(labels(results), results["shape"], strict=True):
             label = f"{name}, {case}, β = {beta:g}"
-            trained, finite = (results[f"{name}/{case}/{part}"] for part in ("trained", "finite"))
+            trained, finite = (
+                results[f"{name}/{case}/{part}"] for part in ("trained", "finite")
+            )
             for rate, column in zip(CHOSEN[:-1], trained.T, strict=True):
                 rows.append(_check.above(label, rate, *wilson(column)))
             rows.append(_check.show(label, "diverged", 1 - finite.mean()))
@@ -132,7 +165,9 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the share that trains against shape and rate, and what β, depth and width explain."""
+    """Draw the share that trains against shape and rate, and what β, depth and width
+    explain.
+    """
     parts = ("beta", "depth", "rate", "explained")
     layout = [[f"{name}/{part}" for part in parts] for name in OPTIMIZERS]
     figure, axes = _figure.grid(layout, (19, 9))
@@ -142,16 +177,26 @@ def draw(results):
         for predictor, share, color in zip(
             PREDICTORS, results[f"explained/{name}"], _figure.PALETTE, strict=False
         ):
-            value, low, high = np.array([_explained.interval(draws) for draws in share]).T
+            value, low, high = np.array(
+                [_explained.interval(draws) for draws in share]
+            ).T
             bars = np.maximum([value - low, high - value], 0)
             shown = {"color": color, "capsize": 3}
-            axis.errorbar(rates[:-1], value[:-1], bars[:, :-1], fmt="o-", label=predictor, **shown)
+            axis.errorbar(
+                rates[:-1], value[:-1], bars[:, :-1], fmt="o-", label=predictor, **shown
+            )
             axis.errorbar(rates[-1:], value[-1:], bars[:, -1:], fmt="o", **shown)
-        axis.set(xscale="log", xticks=rates, ylim=(-0.2, 1.04), xlabel="learning rate × depth")
+        axis.set(
+            xscale="log",
+            xticks=rates,
+            ylim=(-0.2, 1.04),
+            xlabel="learning rate × depth",
+        )
         axis.set(xticklabels=[*(f"{rate:g}" for rate in rates[:-1]), "best"])
         axis.minorticks_off()
         axis.set(
-            title="explained by one number", ylabel="of the variance of shares, beyond chance (95%)"
+            title="explained by one number",
+            ylabel="of the variance of shares, beyond chance (95%)",
         )
         axis.legend(loc="center left", bbox_to_anchor=(0, 0.39))
     return figure
@@ -164,11 +209,15 @@ def _shares(name, results, by_beta, by_depth, by_rate) -> None:
     shades = dict(zip(betas, _figure.shades(len(betas)), strict=True))
     found = {}
     for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
-        rows = np.array([wilson(column) for column in results[f"{name}/{case}/trained"].T])
+        rows = np.array(
+            [wilson(column) for column in results[f"{name}/{case}/trained"].T]
+        )
         found.setdefault(width, []).append((beta, depth, *rows[0]))
         style = ("o:", "s--", "D-")[widths.index(width)]
         by_rate.plot(rates, rows[:, 0], style, color=shades[beta], ms=5)
-        by_rate.fill_between(rates, *rows[:, 1:].T, color=shades[beta], alpha=0.08, lw=0)
+        by_rate.fill_between(
+            rates, *rows[:, 1:].T, color=shades[beta], alpha=0.08, lw=0
+        )
     for i, width in enumerate(widths):
         beta, depth, share, low, high = np.array(found[width]).T
         bars = np.maximum([share - low, high - share], 0)
@@ -180,10 +229,19 @@ def _shares(name, results, by_beta, by_depth, by_rate) -> None:
     lowest = f"learning rate {rates[0]:g}/depth"
     by_beta.set(xlabel="β = d/n", title=f"{name}, {lowest}")
     by_depth.set(xlabel="hidden layers d", title=f"the same against depth, {lowest}")
-    by_rate.set(xlabel="learning rate × depth", title="widths: 12 dotted, 24 dashed, 48 solid")
-    for axis, ticks in ((by_beta, betas), (by_depth, np.unique(shapes[:, 1])), (by_rate, rates)):
+    by_rate.set(
+        xlabel="learning rate × depth", title="widths: 12 dotted, 24 dashed, 48 solid"
+    )
+    for axis, ticks in (
+        (by_beta, betas),
+        (by_depth, np.unique(shapes[:, 1])),
+        (by_rate, rates),
+    ):
         axis.set(xscale="log", ylim=(-0.04, 1.04), xticks=ticks)
-        axis.set(xticklabels=[f"{x:.3g}" for x in ticks], ylabel="share of seeds that train (95%)")
+        axis.set(
+            xticklabels=[f"{x:.3g}" for x in ticks],
+            ylabel="share of seeds that train (95%)",
+        )
         axis.minorticks_off()
     by_beta.legend()
     by_rate.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))

@@ -1,21 +1,24 @@
-"""Before the first step the Jacobian is as unstable as β = Σ 1/width says, whatever depth and width
-are, and gradients nearly so; training shrinks their log-variance, and then depth matters too.
+"""Before the first step the Jacobian is as unstable as β = Σ 1/width says, whatever
+depth and width are, and gradients nearly so; training shrinks their log-variance, and
+then depth matters too.
 
-Expected, for ReLU networks on digits (squared error, gradient descent on 64 images, learning rate
-0.1/depth), three widths for each β: before the first step the variance of ln ‖J u‖² is that of the
-exact law within 5 standard errors, which is 5β and what the linear head and finite width add. The
-best monotone function of β alone explains, beyond chance, more than 0.9 of what the log of that
-variance differs by between these networks, and more than depth or width alone does; and so it is
-for ln ‖∂L/∂W‖², W the middle layer, of the batch and of one image. After 50 steps the variance of
-ln ‖∂L/∂W‖² is smaller than at first in every network, for the seeds that did not diverge; depth
-then explains more than 0.9 of it, β more than 0.8, and depth as much as β or more (to 0.05); of
-ln ‖J u‖² β still explains more than 0.8.
+Expected, for ReLU networks on digits (squared error, gradient descent on 64 images,
+learning rate 0.1/depth), three widths for each β: before the first step the variance of
+ln ‖J u‖² is that of the exact law within 5 standard errors, which is 5β and what the
+linear head and finite width add. The best monotone function of β alone explains, beyond
+chance, more than 0.9 of what the log of that variance differs by between these
+networks, and more than depth or width alone does; and so it is for ln ‖∂L/∂W‖², W the
+middle layer, of the batch and of one image. After 50 steps the variance of ln ‖∂L/∂W‖²
+is smaller than at first in every network, for the seeds that did not diverge; depth
+then explains more than 0.9 of it, β more than 0.8, and depth as much as β or more (to
+0.05); of ln ‖J u‖² β still explains more than 0.8.
 
-Found, against the slogan: the gradient of one image collapses onto β as J does, that of a batch
-less so, because the images become alike with depth and then average out less. In the first two
-steps its variance rises in many networks, up to tenfold, before it falls; and once trained for a
-few steps it goes with depth as much as with β, or more. That of ln ‖J u‖², at an image and in a
-direction that were not trained on, hardly changes. (Intervals: bootstrap over seeds.)
+Found, against the slogan: the gradient of one image collapses onto β as J does, that of
+a batch less so, because the images become alike with depth and then average out less.
+In the first two steps its variance rises in many networks, up to tenfold, before it
+falls; and once trained for a few steps it goes with depth as much as with β, or more.
+That of ln ‖J u‖², at an image and in a direction that were not trained on, hardly
+changes. (Intervals: bootstrap over seeds.)
 
 Time: 8 minutes on two CPU cores; --quick 1 minute.
 Command: python -m experiments training_stability
@@ -59,10 +62,17 @@ def law_of(depth: int, width: int) -> laws.Law:
 
 
 def path_of(depth, width, images, targets, steps, probe, tangent):
-    """Return key -> (History, ln ‖∂L/∂W‖² of the first image at step 0) of one network."""
+    """Return key -> (History, ln ‖∂L/∂W‖² of the first image at step 0) of one
+    network.
+    """
     network, optimizer = network_of(depth, width), optax.sgd(RATE / (depth + 1))
     make = functools.partial(
-        training.trainer, network, optimizer, losses.squared_error, probe=probe, tangent=tangent
+        training.trainer,
+        network,
+        optimizer,
+        losses.squared_error,
+        probe=probe,
+        tangent=tangent,
     )
     whole = (np.broadcast_to(a, (steps, *a.shape)) for a in (images, targets))
     path = training.path(make(steps), tuple(whole))
@@ -75,25 +85,34 @@ def path_of(depth, width, images, targets, steps, probe, tangent):
     return both
 
 
-def compute(*, key, quick, bar, sample, num_samples=None, steps=STEPS) -> dict[str, np.ndarray]:
+def compute(
+    *, key, quick, bar, sample, num_samples=None, steps=STEPS
+) -> dict[str, np.ndarray]:
     """Train every network from many seeds; resample the seeds."""
     num_samples, chosen = num_samples or NUM_SAMPLES, cases(quick)
     bar.unit = " seeds"
     bar.reset(total=num_samples * len(chosen))
     digits = _data.digits()
-    images, targets = digits.inputs[:BATCH], np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
+    images, targets = (
+        digits.inputs[:BATCH],
+        np.eye(10, dtype=np.float32)[digits.labels[:BATCH]],
+    )
     tangent = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (64,)))
     engine = functools.partial(sampling.sample, block_size=BLOCK)
     results = {"shape": np.array(list(chosen.values()))}
     for i, (case, (_, depth, width)) in enumerate(chosen.items()):
-        path = path_of(depth, width, images, targets, steps, digits.test_inputs[0], tangent)
+        path = path_of(
+            depth, width, images, targets, steps, digits.test_inputs[0], tangent
+        )
         own = jax.random.fold_in(key, i)
         history, single = sample(case, path, own, num_samples, engine=engine)
         results[f"{case}/log_norm"] = history.log_norm
         results[f"{case}/log_gradient"] = history.log_gradient[:, :, depth // 2]
         results[f"{case}/single"] = single[:, None]
         kept = history.log_gradient[:, [step for step in PROFILE if step < steps]]
-        results[f"{case}/layers"] = np.apply_along_axis(lambda x: spread(x)[:2], 0, kept)
+        results[f"{case}/layers"] = np.apply_along_axis(
+            lambda x: spread(x)[:2], 0, kept
+        )
     for outcome in OUTCOMES:
         results[f"explained/{outcome}"] = explained(results, outcome)
     return results
@@ -101,7 +120,9 @@ def compute(*, key, quick, bar, sample, num_samples=None, steps=STEPS) -> dict[s
 
 def spread(samples) -> tuple[float, float]:
     """Return the variance of the finite samples and its standard error."""
-    return tuple(map(float, _check.moments(np.asarray(samples)[np.isfinite(samples)])[2:]))
+    return tuple(
+        map(float, _check.moments(np.asarray(samples)[np.isfinite(samples)])[2:])
+    )
 
 
 def log_variance(samples) -> float:
@@ -111,11 +132,16 @@ def log_variance(samples) -> float:
 
 def labels(results) -> list[str]:
     """Return the cases of results, one a network."""
-    return [name.removesuffix("/layers") for name in results if name.endswith("/layers")]
+    return [
+        name.removesuffix("/layers") for name in results if name.endswith("/layers")
+    ]
 
 
-def explained(results, outcome) -> np.ndarray:  # (predictors, steps of SHOWN, 1 + REPEATS)
-    """Return what each predictor explains of the log of the variance, at steps, resampled."""
+# (predictors, steps of SHOWN, 1 + REPEATS)
+def explained(results, outcome) -> np.ndarray:
+    """Return what each predictor explains of the log of the variance, at steps,
+    resampled.
+    """
     rng, found = np.random.default_rng(0), []
     steps = results[f"{labels(results)[0]}/{outcome}"].shape[1]
     for step in (step for step in SHOWN if step < steps):
@@ -126,11 +152,17 @@ def explained(results, outcome) -> np.ndarray:  # (predictors, steps of SHOWN, 1
 
 
 def check(results) -> list[_check.Row]:
-    """Hold step 0 against the exact law, the collapse onto β, and that variances fall."""
+    """Hold step 0 against the exact law, the collapse onto β, and that variances
+    fall.
+    """
     rows, rng = [], np.random.default_rng(1)
-    for case, (beta, depth, width) in zip(labels(results), results["shape"], strict=True):
+    for case, (beta, depth, width) in zip(
+        labels(results), results["shape"], strict=True
+    ):
         law = law_of(int(depth), int(width))
-        log_norm, gradient = (results[f"{case}/{o}"] for o in ("log_norm", "log_gradient"))
+        log_norm, gradient = (
+            results[f"{case}/{o}"] for o in ("log_norm", "log_gradient")
+        )
         start = log_norm[:, 0][np.isfinite(log_norm[:, 0])]
         mean, mean_error, variance, error = _check.moments(start)
         pairs = gradient[:, [0, -1]]
@@ -157,7 +189,9 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the collapse at step 0, what training makes of it, and all layers of some networks."""
+    """Draw the collapse at step 0, what training makes of it, and all layers of some
+    networks.
+    """
     layout = [["norm", "depth", "explained"], ["gradient", "steps", "layers"]]
     figure, axes = _figure.grid(layout, (15.5, 9))
     shapes = results["shape"]
@@ -185,7 +219,9 @@ def draw(results):
                 axes["layers"].plot(place, profile, styles[width], color=color, lw=1.3)
                 if width == widths[-1]:
                     low, high = profile - 2 * error, profile + 2 * error
-                    axes["layers"].fill_between(place, low, high, color=color, alpha=0.2, lw=0)
+                    axes["layers"].fill_between(
+                        place, low, high, color=color, alpha=0.2, lw=0
+                    )
     fine = np.geomspace(betas[0], betas[-1])
     for name in ("norm", "gradient"):
         axes[name].plot(fine, 5 * fine, color=_figure.THEORY, lw=1.2)
@@ -195,7 +231,9 @@ def draw(results):
         color = colors[list(widths).index(width)]
         for name, x in (("norm", own[:, 0]), ("depth", own[:, 1])):
             axes[name].plot(x, exact_laws, styles[width], color=color, lw=1.2)
-    for (outcome, label), style in zip(list(OUTCOMES.items())[:2], ("-", "--"), strict=True):
+    for (outcome, label), style in zip(
+        list(OUTCOMES.items())[:2], ("-", "--"), strict=True
+    ):
         for predictor, share, color in zip(
             PREDICTORS, results[f"explained/{outcome}"], colors, strict=False
         ):
@@ -203,7 +241,9 @@ def draw(results):
             steps = SHOWN[: len(share)]
             legend = f"{predictor}, {label}"
             axes["explained"].plot(steps, share[:, 0], style, color=color, label=legend)
-            axes["explained"].fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+            axes["explained"].fill_between(
+                steps, low, high, color=color, alpha=0.15, lw=0
+            )
     _finish(axes, widths, betas, markers, styles)
     return figure
 
@@ -216,7 +256,9 @@ def _finish(axes, widths, betas, markers, styles) -> None:
         for n, c in zip(widths, colors, strict=False)
     ]
     five = entry("5β", color=black)
-    axes["norm"].legend(handles=[*by_width, five], title="lines: exact laws", title_fontsize=9)
+    axes["norm"].legend(
+        handles=[*by_width, five], title="lines: exact laws", title_fontsize=9
+    )
     axes["norm"].set(title="before the first step: one curve in β …")
     axes["depth"].legend(handles=by_width)
     axes["depth"].set(title="… and not in depth", xlabel="hidden layers d")
@@ -224,16 +266,22 @@ def _finish(axes, widths, betas, markers, styles) -> None:
         axes[name].set(ylabel="Var ln ‖J u‖² (± 2 s.e.)")
     full = entry("before step 0", marker="o", ls="", color=black)
     empty = entry("after 50 steps", marker="o", ls="", color=black, mfc="white")
-    axes["gradient"].legend(handles=[full, empty, five], title="colours: width", title_fontsize=9)
+    axes["gradient"].legend(
+        handles=[full, empty, five], title="colours: width", title_fontsize=9
+    )
     axes["gradient"].set(title="training shrinks what gradients differ by")
     axes["gradient"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer (± 2 s.e.)")
     for name in ("norm", "gradient", "depth"):
         axes[name].set(xscale="log", yscale="log")
     axes["depth"].set(xticks=(2, 5, 20, 80, 320), xticklabels=(2, 5, 20, 80, 320))
     for name in ("norm", "gradient"):
-        axes[name].set(xlabel="β = d/n", xticks=betas, xticklabels=[f"{b:g}" for b in betas])
+        axes[name].set(
+            xlabel="β = d/n", xticks=betas, xticklabels=[f"{b:g}" for b in betas]
+        )
         axes[name].minorticks_off()
-    by_beta = [entry(f"β = {b:g}", color=c) for b, c in zip(betas, colors, strict=False)]
+    by_beta = [
+        entry(f"β = {b:g}", color=c) for b, c in zip(betas, colors, strict=False)
+    ]
     lines = [entry(f"width {n:.0f}", ls=styles[n], color=black) for n in widths]
     axes["steps"].legend(handles=[*by_beta, *lines], ncols=3, loc="upper right")
     axes["steps"].set(title="step by step", xlabel="step", yscale="log")

@@ -1,18 +1,21 @@
-"""At equal β the law of the weights is forgotten as width grows: its fourth moment shows only in
-the first layer, for a coordinate direction, and in terms of second order in 1/n.
+"""At equal β the law of the weights is forgotten as width grows: its fourth moment
+shows only in the first layer, for a coordinate direction, and in terms of second order
+in 1/n.
 
-Expected, for five laws of weights, ReLU masks and β = 1/2, with δ = Σ 2(μ4 − 3)E κ_i/n over the
-layers, κ_i being the quartic the layer meets (δ is about 12(μ4 − 3)β/n): the variances of the
-increments add up to δ (1 + O(1/n)) more, and the mean of log_norm is δ/2 (1 + O(1/n)) less, than
-for normal weights, whose law is exact. Both are held against martingales.expansion at these
-quartics, which has the O(1/n), to a relative 80/n². That is 5% at n = 40, where an error of a fifth
-of either is seen, for every law; at other widths, where the expansion or the count is too small for
-that, numbers are shown without a verdict (~). Σ Var R_i is Σ (5 + 2(μ4 − 3)E κ_i)/n at n = 10, and
-Var R₁ is (5 + 2(μ4 − 3))/n for a coordinate vector, exactly. Normal weights are the control: no
-excess, and KS distance to their exact law within the noise. The distances of the others are shown.
+Expected, for five laws of weights, ReLU masks and β = 1/2, with δ = Σ 2(μ4 − 3)E κ_i/n
+over the layers, κ_i being the quartic the layer meets (δ is about 12(μ4 − 3)β/n): the
+variances of the increments add up to δ (1 + O(1/n)) more, and the mean of log_norm is
+δ/2 (1 + O(1/n)) less, than for normal weights, whose law is exact. Both are held
+against martingales.expansion at these quartics, which has the O(1/n), to a relative
+80/n². That is 5% at n = 40, where an error of a fifth of either is seen, for every law;
+at other widths, where the expansion or the count is too small for that, numbers are
+shown without a verdict (~). Σ Var R_i is Σ (5 + 2(μ4 − 3)E κ_i)/n at n = 10, and Var R₁
+is (5 + 2(μ4 − 3))/n for a coordinate vector, exactly. Normal weights are the control:
+no excess, and KS distance to their exact law within the noise. The distances of the
+others are shown.
 
-The quick form has verdicts at n = 40 for the laws whose δ is large enough for its count.
-The mean is told with the help of Σ(R_i − 1), whose mean is exactly 0.
+The quick form has verdicts at n = 40 for the laws whose δ is large enough for its
+count. The mean is told with the help of Σ(R_i − 1), whose mean is exactly 0.
 
 Time: 4 minutes on two CPU cores, half of it for Student's t; --quick 40 s.
 Command: python -m experiments universality
@@ -36,12 +39,15 @@ LAWS = (
 BETA = 0.5
 SAMPLES = {10: 150_000, 20: 30_000, 40: 150_000, 80: 4_000}  # by width
 QUICK_SAMPLES = {10: 16_384, 20: 4_096, 40: 16_384}
-COORDINATE, QUICK_COORDINATE = 1_000_000, 200_000  # single layers, for a coordinate vector
+# single layers, for a coordinate vector
+COORDINATE, QUICK_COORDINATE = 1_000_000, 200_000
 NARROW = min(SAMPLES)
 REMAINDER = 80  # what the expansion leaves out, relative, times n²
 
 
-def ensemble(law: weights.Weights, width: int, depth: int | None = None) -> ensembles.Ensemble:
+def ensemble(
+    law: weights.Weights, width: int, depth: int | None = None
+) -> ensembles.Ensemble:
     """Return square ReLU products of β = 1/2, or of another depth."""
     depth = round(BETA * width) if depth is None else depth
     return ensembles.Ensemble((width,) * (depth + 1), law, masks.relu())
@@ -68,7 +74,8 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
             alive = trace.quartic > 0
             results |= {
                 f"{name}/log_norm": trace.log_norm,
-                f"{name}/quartic": np.sum(trace.quartic, axis=0) / np.sum(alive, axis=0),
+                f"{name}/quartic": np.sum(trace.quartic, axis=0)
+                / np.sum(alive, axis=0),
                 f"{name}/gaps": gaps(trace, normal_law(width)),
             }
             if width == NARROW:
@@ -81,18 +88,22 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
 
 def gaps(trace, normal: laws.Law) -> np.ndarray:  # (2, 2)
-    """Return E log_norm and Σ Var ln R_i less those of the exact normal law, with standard errors.
+    """Return E log_norm and Σ Var ln R_i less those of the exact normal law, with
+    standard errors.
 
-    Of paths that survive. Σ(R_i − 1) takes most of the noise off the mean; its own mean is 0, but
-    for the dead, which matter at n = 10 only. For normal weights the layers are independent, so
-    that the variances of the increments add up to that of log_norm.
+    Of paths that survive. Σ(R_i − 1) takes most of the noise off the mean; its own mean
+    is 0, but for the dead, which matter at n = 10 only. For normal weights the layers
+    are independent, so that the variances of the increments add up to that of log_norm.
     """
     increment = trace.increment[np.isfinite(trace.log_norm)].astype(np.float64)
     control = np.expm1(increment).sum(1)
     mean, mean_error = _check.controlled(increment.sum(1), control)
     squares = np.sum((increment - increment.mean(0)) ** 2, axis=1)
     variance, variance_error = _check.controlled(squares, control)
-    found = [(mean - normal.mean, mean_error), (variance - normal.variance, variance_error)]
+    found = [
+        (mean - normal.mean, mean_error),
+        (variance - normal.variance, variance_error),
+    ]
     return np.array(found)
 
 
@@ -110,8 +121,11 @@ def excess(law: weights.Weights, quartic: np.ndarray) -> np.ndarray:
     return 2 * (float(law.kurtosis) - 3) * quartic
 
 
-def predicted(law: weights.Weights, width: int, quartic: np.ndarray) -> np.ndarray:  # (2,)
-    """Return what ``gaps`` should be, for the mean quartic of each layer: to second order."""
+# (2,)
+def predicted(law: weights.Weights, width: int, quartic: np.ndarray) -> np.ndarray:
+    """Return what ``gaps`` should be, for the mean quartic of each layer: to second
+    order.
+    """
     found = martingales.expansion(ensemble(law, width), quartic)
     known = martingales.expansion(ensemble(weights.normal(), width), quartic)
     return np.sum(np.array(found) - np.array(known), axis=1)
@@ -157,8 +171,11 @@ def _layer_rows(law, results) -> list[_check.Row]:
     control = law is weights.normal()
     variance, errors = results[f"{law.name}/ratios"]
     generic = 5 * len(variance) / NARROW
-    theory = generic + excess(law, results[f"{law.name}, {NARROW}/quartic"]).sum() / NARROW
-    error = np.hypot.reduce(errors)  # R_i − 1 are martingale increments, their squares nearly so
+    theory = (
+        generic + excess(law, results[f"{law.name}, {NARROW}/quartic"]).sum() / NARROW
+    )
+    # R_i − 1 are martingale increments, their squares nearly so
+    error = np.hypot.reduce(errors)
     told = variance.sum(), error, theory
     (first,), (first_error,) = results[f"{law.name}/coordinate"]
     expected = (5 + excess(law, 1.0)) / NARROW
@@ -173,7 +190,9 @@ def _layer_rows(law, results) -> list[_check.Row]:
 def _draw_law(axis, results, width):
     """Draw how far each cdf is from the exact one for normal weights."""
     normal = normal_law(width)
-    x = normal.quantile(normal.atom + (1 - normal.atom) * np.linspace(5e-4, 1 - 5e-4, 400))
+    x = normal.quantile(
+        normal.atom + (1 - normal.atom) * np.linspace(5e-4, 1 - 5e-4, 400)
+    )
     z = (x - normal.mean) / np.sqrt(normal.variance)
     for law, color in zip(LAWS, _figure.PALETTE, strict=False):
         seen = log_norms(results, law, width)
@@ -191,10 +210,14 @@ def _draw_law(axis, results, width):
 
 
 def draw(results):
-    """Draw laws at three widths, variances against the width, and the layers of narrow products."""
+    """Draw laws at three widths, variances against the width, and the layers of narrow
+    products.
+    """
     widths = results["widths"]
     shown = {"narrow": widths[0], "middle": widths[1], "wide": widths[-1]}
-    figure, axes = _figure.grid([list(shown), ["variance", "layers", "first"]], (16, 10))
+    figure, axes = _figure.grid(
+        [list(shown), ["variance", "layers", "first"]], (16, 10)
+    )
     for name, width in shown.items():
         _draw_law(axes[name], results, int(width))
     axes["narrow"].set_ylabel("cdf less the exact cdf of normal weights")
@@ -204,12 +227,18 @@ def draw(results):
         names = [f"{law.name}, {width}" for width in widths]
         value, error = np.array([results[f"{name}/gaps"][1] for name in names]).T
         quartics = [results[f"{name}/quartic"] for name in names]
-        theory = [predicted(law, int(n), q)[1] for n, q in zip(widths, quartics, strict=True)]
-        axes["variance"].errorbar(place, value, 2 * error, fmt="o", ms=4, color=color, capsize=3)
+        theory = [
+            predicted(law, int(n), q)[1] for n, q in zip(widths, quartics, strict=True)
+        ]
+        axes["variance"].errorbar(
+            place, value, 2 * error, fmt="o", ms=4, color=color, capsize=3
+        )
         axes["variance"].plot(place, theory, color=color, lw=1)
         values, error = results[f"{law.name}/ratios"]
         layer = np.arange(1, len(values) + 1) + 0.08 * (i - 2)
-        axes["layers"].errorbar(layer, values, 2 * error, fmt="o", ms=4, color=color, capsize=3)
+        axes["layers"].errorbar(
+            layer, values, 2 * error, fmt="o", ms=4, color=color, capsize=3
+        )
         line = (5 + excess(law, results[f"{law.name}, {NARROW}/quartic"])) / NARROW
         axes["layers"].plot(layer, line, "_", ms=20, mew=2, color=color)
         leading = (5 + 12 * (mu4 - 3) / NARROW) / NARROW

@@ -1,13 +1,13 @@
-"""The probe on models as people write them: in Flax NNX, Equinox and Flax Linen, at images of
-digits, without a change to the models.
+"""The probe on models as people write them: in Flax NNX, Equinox and Flax Linen, at
+images of digits, without a change to the models.
 
-Expected: a Flax NNX perceptron with He initialisation follows the exact law of its widths, and is
-stable; with Flax's default (LeCun) each ReLU layer halves the square, and it vanishes; an Equinox
-perceptron, whose weights are uniform of variance 1/(3n), loses a factor 6 a layer, and follows the
-law of uniform weights; a Flax convolutional network with He initialisation is equal in law to
-``networks.conv`` of the same shape. Means and variances within 5 standard errors, and what
-Flax's truncation of the normal is worth; equal in law, up to a KS distance of 0.01 for
-the truncated ones.
+Expected: a Flax NNX perceptron with He initialisation follows the exact law of its
+widths, and is stable; with Flax's default (LeCun) each ReLU layer halves the square,
+and it vanishes; an Equinox perceptron, whose weights are uniform of variance 1/(3n),
+loses a factor 6 a layer, and follows the law of uniform weights; a Flax convolutional
+network with He initialisation is equal in law to ``networks.conv`` of the same shape.
+Means and variances within 5 standard errors, and what Flax's truncation of the normal
+is worth; equal in law, up to a KS distance of 0.01 for the truncated ones.
 
 Time: 1 minute on two CPU cores; --quick 40 s. Command: python -m experiments your_model
 """
@@ -22,15 +22,27 @@ import numpy as np
 from flax import nnx
 
 from experiments import _check, _data, _figure
-from lognorm_jax import blocks, ensembles, exact, laws, masks, networks, paths, probes, weights
+from lognorm_jax import (
+    blocks,
+    ensembles,
+    exact,
+    laws,
+    masks,
+    networks,
+    paths,
+    probes,
+    weights,
+)
 
 WIDTHS = (64, *(48,) * 8)
 CHANNELS, SIDE = (1, 12, 12, 12, 12), 8
 IMAGES = 20
-# Flax cuts its normal at two standard deviations: μ4 = 2.37, so that the variance of each layer
-# after the first is 12(3 − μ4)/n² less than with normal weights (whose κ is 6/n)
+# Flax cuts its normal at two standard deviations: μ4 = 2.37, so that the variance of
+# each layer after the first is 12(3 − μ4)/n² less than with normal weights (whose κ is
+# 6/n)
 TRUNCATION = 12 * (3 - 2.366) * 7 / 48**2
-KS = 0.01  # that moves the KS distance by up to 0.006; Equinox's uniform weights are not truncated
+# that moves the KS distance by up to 0.006; Equinox's uniform weights are not truncated
+KS = 0.01
 NUM_SAMPLES, QUICK_SAMPLES = 20_000, 4_096
 
 
@@ -74,7 +86,9 @@ class FlaxConvolutions(nn.Module):
     def __call__(self, x):
         for channels in CHANNELS[1:]:
             init = nn.initializers.he_normal()
-            x = nn.relu(nn.Conv(channels, (3, 3), padding="CIRCULAR", kernel_init=init)(x))
+            x = nn.relu(
+                nn.Conv(channels, (3, 3), padding="CIRCULAR", kernel_init=init)(x)
+            )
         return x
 
 
@@ -83,7 +97,9 @@ CONV_LAYERS = [(f"Conv_{i}", nn.relu) for i in range(len(CHANNELS) - 1)]
 
 
 def _flax(kernel_init):
-    return lambda key: blocks.blocks(FlaxPerceptron(nnx.Rngs(key), kernel_init), RELU_LAYERS)
+    return lambda key: blocks.blocks(
+        FlaxPerceptron(nnx.Rngs(key), kernel_init), RELU_LAYERS
+    )
 
 
 def _equinox(key):
@@ -107,7 +123,9 @@ MODELS = {  # name: key -> layers, and the verdict to expect
 def images(name: str) -> np.ndarray:
     """Return digits in the shape that a model takes."""
     conv = "conv" in name  # whose law depends on the image
-    pixels = np.stack([_data.digit(i) for i in range(1 if conv else IMAGES)]).astype(np.float32)
+    pixels = np.stack([_data.digit(i) for i in range(1 if conv else IMAGES)]).astype(
+        np.float32
+    )
     return pixels.reshape(-1, 1, SIDE, SIDE, 1) if conv else pixels
 
 
@@ -124,7 +142,9 @@ def shift(name: str) -> float:
 
 
 def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
-    """Probe each model over fresh initialisations; sample what two of them are equal to in law."""
+    """Probe each model over fresh initialisations; sample what two of them are equal to
+    in law.
+    """
     num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
     bar.reset(total=num_samples * (len(MODELS) + 2))
     u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTHS[0],)))
@@ -140,11 +160,15 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         report = sample(name, init, jax.random.fold_in(key, i), num_samples, probe)
         results[f"{name}/log_norm"] = report.log_norms
         results[f"{name}/verdict"] = np.array(report.verdict)
-        results[f"{name}/layers"] = np.stack([report.layer_mean, report.layer_mean_error])
+        results[f"{name}/layers"] = np.stack(
+            [report.layer_mean, report.layer_mean_error]
+        )
         results[f"{name}/beta"] = np.array(report.beta)
     own = jax.random.fold_in(key, 10)
     path = paths.dense(ensemble("Equinox, default"), u)
-    results["uniform/log_norm"] = sample("uniform weights", path, own, num_samples).log_norm
+    results["uniform/log_norm"] = sample(
+        "uniform weights", path, own, num_samples
+    ).log_norm
     network = networks.conv(CHANNELS, (SIDE, SIDE), 3)
     x = _data.digit(0).reshape(network.shape)
     path = networks.jacobian_path(network, x, u.reshape(network.shape))
@@ -154,16 +178,26 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
 
 
 def check(results) -> list[_check.Row]:
-    """Hold each model against its law, and its verdict against what theory makes of it."""
+    """Hold each model against its law, and its verdict against what theory makes of
+    it.
+    """
     rows = []
     for name, (_, verdict) in MODELS.items():
         log_norm, slack = results[f"{name}/log_norm"], 0.0 if "Equinox" in name else KS
-        mean, mean_error, variance, error = _check.moments(log_norm[np.isfinite(log_norm)])
+        mean, mean_error, variance, error = _check.moments(
+            log_norm[np.isfinite(log_norm)]
+        )
         if name.startswith("Flax NNX"):
             law = exact.law(ensemble(name))
             expected = law.mean + shift(name)
-            rows.append(_check.agree(name, "mean", mean, mean_error, expected, TRUNCATION / 2))
-            rows.append(_check.agree(name, "variance", variance, error, law.variance, TRUNCATION))
+            rows.append(
+                _check.agree(name, "mean", mean, mean_error, expected, TRUNCATION / 2)
+            )
+            rows.append(
+                _check.agree(
+                    name, "variance", variance, error, law.variance, TRUNCATION
+                )
+            )
             same = laws.compare(log_norm - shift(name), law, slack)
         else:
             rows.append(_check.show(name, "mean", mean, mean_error))
@@ -173,7 +207,9 @@ def check(results) -> list[_check.Row]:
                 log_norm - shift(name), laws.empirical(_matching(results, label)), slack
             )
         rows.append(_check.distance(name, "KS to its law", same, slack))
-        rows.append(_check.show(name, "β of a ReLU net as unstable", results[f"{name}/beta"]))
+        rows.append(
+            _check.show(name, "β of a ReLU net as unstable", results[f"{name}/beta"])
+        )
         wrong = float(str(results[f"{name}/verdict"]) != verdict)
         rows.append(_check.below(name, "verdicts other than expected", wrong, 0))
     return rows
@@ -186,26 +222,46 @@ def _matching(results, label: str) -> np.ndarray:
 
 
 def draw(results):
-    """Draw the laws of the log-norms over their theory, and what each layer does in the mean."""
+    """Draw the laws of the log-norms over their theory, and what each layer does in the
+    mean.
+    """
     figure, axes = _figure.grid([["law", "layers"]], (13, 5))
     for (name, (_, _)), color in zip(MODELS.items(), _figure.PALETTE, strict=False):
         log_norm = results[f"{name}/log_norm"]
-        edges = np.linspace(*np.quantile(log_norm[np.isfinite(log_norm)], [0.001, 0.999]), 50)
+        edges = np.linspace(
+            *np.quantile(log_norm[np.isfinite(log_norm)], [0.001, 0.999]), 50
+        )
         verdict = str(results[f"{name}/verdict"])
         axes["law"].hist(
-            log_norm, edges, density=True, color=color, alpha=0.35, label=f"{name}: {verdict}"
+            log_norm,
+            edges,
+            density=True,
+            color=color,
+            alpha=0.35,
+            label=f"{name}: {verdict}",
         )
         x = (edges[1:] + edges[:-1]) / 2
         if name.startswith("Flax NNX"):
-            axes["law"].plot(x, exact.law(ensemble(name)).pdf(x - shift(name)), color=color)
+            axes["law"].plot(
+                x, exact.law(ensemble(name)).pdf(x - shift(name)), color=color
+            )
         else:
             label = "uniform" if "Equinox" in name else "conv"
-            counts, _ = np.histogram(_matching(results, label) + shift(name), edges, density=True)
+            counts, _ = np.histogram(
+                _matching(results, label) + shift(name), edges, density=True
+            )
             axes["law"].stairs(counts, edges, color=color)
         mean, error = results[f"{name}/layers"]
         layers = np.arange(1, len(mean) + 1)
         axes["layers"].errorbar(
-            layers, np.cumsum(mean), 2 * error, fmt="o-", ms=4, color=color, capsize=2, label=name
+            layers,
+            np.cumsum(mean),
+            2 * error,
+            fmt="o-",
+            ms=4,
+            color=color,
+            capsize=2,
+            label=name,
         )
     axes["law"].set(
         title="probes (filled) over the exact law, or the same model here (lines)",

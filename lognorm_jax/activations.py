@@ -1,7 +1,9 @@
-"""Activations, with what theory knows of them: the mask that their derivative is equal to in law.
+"""Activations, with what theory knows of them: the mask that their derivative is equal
+to in law.
 
-For symmetric weights a piecewise linear activation without offset multiplies the gradient by iid
-slopes, independent of everything before (Hanin & Nica 2020): a mask. Others have none.
+For symmetric weights a piecewise linear activation without offset multiplies the
+gradient by iid slopes, independent of everything before (Hanin & Nica 2020): a mask.
+Others have none.
 """
 
 import dataclasses
@@ -21,29 +23,34 @@ from lognorm_jax._tools import checks, records
 class Activation:
     """A function applied to each coordinate, ``φ``.
 
-    gain: the variance of a weight is gain/n unless a network is told otherwise; 1/E D² where there
-    is a mask, so that norms are kept in mean.
+    gain: the variance of a weight is gain/n unless a network is told otherwise; 1/E D²
+    where there is a mask, so that norms are kept in mean.
 
-    Those of this module are pickled as the call that makes them, and come back as the same object;
-    one's own, if the function is that of a module. Raises ``ValueError`` if a field is not of its
-    kind.
+    Those of this module are pickled as the call that makes them, and come back as the
+    same object; one's own, if the function is that of a module. Raises ``ValueError``
+    if a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
     apply: Callable[[jax.Array], jax.Array]  # coordinate by coordinate, differentiable
     gain: float = 1.0
-    mask: masks.Mask | None = None  # φ' at initialisation, up to a factor that gain takes up
+    # φ' at initialisation, up to a factor that gain takes up
+    mask: masks.Mask | None = None
     homogeneous: bool = False  # whether φ(c·z) = c·φ(z) for c > 0
 
     # the call that pickle repeats, of a constructor of this module
-    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+    made: tuple | None = dataclasses.field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self):
         checks.text("name", self.name)
         checks.function("apply", self.apply, "a function of an array")
         gain(self.gain)
         usable = self.mask is None or isinstance(self.mask, masks.Mask)
-        checks.require(usable, "mask", self.mask, "None or a Mask", "For a ReLU: masks.relu().")
+        checks.require(
+            usable, "mask", self.mask, "None or a Mask", "For a ReLU: masks.relu()."
+        )
         checks.flag("homogeneous", self.homogeneous)
 
     def __reduce_ex__(self, protocol):
@@ -84,9 +91,10 @@ def _leaky_relu(slope: float, mask: masks.Mask) -> Activation:
 def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     """Return the shaped ReLU, of slopes 1 + c_±/√width above and below 0.
 
-    As width and depth grow with depth/width → T, log_norm tends to N(−T, 2T), and the cosine of two
-    inputs follows a diffusion: ``cosine_drift``. c_plus, c_minus: finite numbers; the slope above 0
-    must not vanish. Source: Li, Nica & Roy, "The neural covariance SDE" (2022).
+    As width and depth grow with depth/width → T, log_norm tends to N(−T, 2T), and the
+    cosine of two inputs follows a diffusion: ``cosine_drift``. c_plus, c_minus: finite
+    numbers; the slope above 0 must not vanish. Source: Li, Nica & Roy, "The neural
+    covariance SDE" (2022).
 
     >>> round(shaped_relu(0, -1, 100).gain, 4)  # 2/(1 + 0.9²)
     1.105
@@ -101,25 +109,29 @@ def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
 def _shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     above = 1 + float(c_plus) / width**0.5
     below = 1 + float(c_minus) / width**0.5
-    checks.require(abs(above) >= 1e-6, "c_plus", c_plus, f"such that 1 + c_plus/√{width} ≠ 0")
+    checks.require(
+        abs(above) >= 1e-6, "c_plus", c_plus, f"such that 1 + c_plus/√{width} ≠ 0"
+    )
     name = f"shaped_relu({c_plus}, {c_minus}, {width})"
     phi = _slopes(name, above, below, masks.leaky_relu(below / above))
     return records.made_by(phi, shaped_relu, c_plus, c_minus, width)
 
 
 def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
-    """Return the drift of the cosine ρ of two inputs of a shaped ReLU network, per unit of d/n.
+    """Return the drift of the cosine ρ of two inputs of a shaped ReLU network, per unit
+    of d/n.
 
-    dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with
-    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). cosine: numbers in [−1, 1], any shape. c_plus,
-    c_minus: numbers. At width n it is off by a few 1/n, relative (4/n in simulations of slopes ±1),
-    or by −(c_+ + c_−)/√n where these do not cancel. Raises ``ValueError`` for anything else, as far
-    as it is known under a transformation.
-    Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
+    dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ
+    acos ρ). cosine: numbers in [−1, 1], any shape. c_plus, c_minus: numbers. At width n
+    it is off by a few 1/n, relative (4/n in simulations of slopes ±1), or by −(c_+ +
+    c_−)/√n where these do not cancel. Raises ``ValueError`` for anything else, as far
+    as it is known under a transformation. Source: Li, Nica & Roy, "The neural
+    covariance SDE" (2022); checked in tests.
     """
     cosine = checks.vector("cosine", cosine, None, zero=True)
     values = checks.known(cosine)
-    inside = values is None or bool(np.all(np.abs(values) <= 1.01))  # up to rounding in any dtype
+    # up to rounding in any dtype
+    inside = values is None or bool(np.all(np.abs(values) <= 1.01))
     checks.require(inside, "cosine", cosine, "numbers in [−1, 1]")
     cosine = jnp.clip(jnp.asarray(cosine, checks.float_dtype(cosine)), -1, 1)
     c_plus, c_minus = (
@@ -133,7 +145,9 @@ def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
 
 
 def tanh() -> Activation:
-    """Return tanh z, gain 1: that at which a small signal is neither lost nor blown up."""
+    """Return tanh z, gain 1: that at which a small signal is neither lost nor blown
+    up.
+    """
     return TANH
 
 
@@ -156,12 +170,19 @@ def named(activation: Any) -> Activation:
 
 def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activation:
     def apply(z):
-        return jnp.where(z > 0, jnp.asarray(above, z.dtype), jnp.asarray(below, z.dtype)) * z
+        return (
+            jnp.where(z > 0, jnp.asarray(above, z.dtype), jnp.asarray(below, z.dtype))
+            * z
+        )
 
     return Activation(name, apply, 2 / (above**2 + below**2), mask, True)
 
 
 RELU = records.made_by(Activation("relu", jax.nn.relu, 2.0, masks.relu(), True), relu)
-LINEAR = records.made_by(Activation("linear", lambda z: z, 1.0, masks.identity(), True), linear)
+LINEAR = records.made_by(
+    Activation("linear", lambda z: z, 1.0, masks.identity(), True), linear
+)
 TANH = records.made_by(Activation("tanh", jnp.tanh), tanh)
-GELU = records.made_by(Activation("gelu", lambda z: jax.nn.gelu(z, approximate=False), 2.0), gelu)
+GELU = records.made_by(
+    Activation("gelu", lambda z: jax.nn.gelu(z, approximate=False), 2.0), gelu
+)

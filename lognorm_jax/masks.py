@@ -1,7 +1,8 @@
 """The law of one diagonal entry of a mask: what an activation does to a gradient.
 
-A mask multiplies the coordinates of a layer's output by iid entries D. Only D² matters to the norm,
-and only through its moments: m4/m2² = E D⁴/(E D²)², the kurtosis, sets the predictable variance.
+A mask multiplies the coordinates of a layer's output by iid entries D. Only D² matters
+to the norm, and only through its moments: m4/m2² = E D⁴/(E D²)², the kurtosis, sets the
+predictable variance.
 """
 
 import dataclasses
@@ -21,31 +22,37 @@ from lognorm_jax._tools import checks, draws, records
 class Mask:
     """The law of one diagonal entry D, with even moments E D^{2k}.
 
-    ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep probability, not 1. The
-    support, if the law is discrete, is what the exact finite-width law needs beyond the moments.
-    Masks are equal if they are made by the same call, so a mask may be a static argument of jit.
-    Those of this module are pickled as that call, and come back as the same object; one's own, if
-    its functions are those of a module.
+    ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep
+    probability, not 1. The support, if the law is discrete, is what the exact
+    finite-width law needs beyond the moments. Masks are equal if they are made by the
+    same call, so a mask may be a static argument of jit. Those of this module are
+    pickled as that call, and come back as the same object; one's own, if its functions
+    are those of a module.
 
-    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, a
-    support does not have these two, or a field is not of its kind.
+    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not
+    positive, a support does not have these two, or a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
     sample: Callable[
         [jax.Array, tuple[int, ...], Any], jax.Array
     ]  # (key, shape, dtype) -> iid draws
-    moment: Callable[[int], Fraction]  # k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0)
+    # k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0)
+    moment: Callable[[int], Fraction]
     support: tuple[tuple[float, float], ...] | None = (
         None  # (value, probability) pairs, non-zero ones
     )
 
     # the call that pickle repeats, of a constructor of this module
-    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+    made: tuple | None = dataclasses.field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self):
         checks.text("name", self.name)
-        checks.function("sample", self.sample, "a function (key, shape, dtype) -> iid draws")
+        checks.function(
+            "sample", self.sample, "a function (key, shape, dtype) -> iid draws"
+        )
         checks.function("moment", self.moment, "a function k -> E D^{2k}")
         checks.probability(f"moment(0) of {self.name}", self.moment(0))
         name, allowed = f"moment(1) of {self.name}", "a finite number > 0"
@@ -54,10 +61,14 @@ class Mask:
         if self.support is not None:
             object.__setattr__(self, "support", _support(self.support))
         for k in (0, 1) if self.support is not None else ():
-            sum_of_support = float(sum(prob * value ** (2 * k) for value, prob in self.support))
+            sum_of_support = float(
+                sum(prob * value ** (2 * k) for value, prob in self.support)
+            )
             agrees = math.isclose(sum_of_support, self.moment(k), rel_tol=1e-9)
             allowed = f"that of its support, {sum_of_support}"
-            checks.require(agrees, f"moment({k}) of {self.name}", self.moment(k), allowed)
+            checks.require(
+                agrees, f"moment({k}) of {self.name}", self.moment(k), allowed
+            )
 
     def __reduce_ex__(self, protocol):
         return self.made or super().__reduce_ex__(protocol)
@@ -77,16 +88,21 @@ def _support(support: Any) -> tuple[tuple[float, float], ...]:
     """Return a support as pairs of a value, not zero, and its probability."""
     allowed = "(value ≠ 0, probability) pairs"
     listed = isinstance(support, Sequence) and not isinstance(support, str)
-    pairs = listed and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in support)
+    pairs = listed and all(
+        isinstance(pair, Sequence) and len(pair) == 2 for pair in support
+    )
     checks.require(pairs, "support", support, allowed)
     for value, prob in support:
-        checks.require(checks.real("support", value, allowed) != 0, "support", support, allowed)
+        checks.require(
+            checks.real("support", value, allowed) != 0, "support", support, allowed
+        )
         checks.probability("support", prob)
     return tuple(tuple(pair) for pair in support)
 
 
 def log_alive(mask: Mask, width: int) -> float:
-    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to rounding.
+    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to
+    rounding.
 
     width: ≥ 1. Raises ``ValueError`` for anything else.
     """
@@ -101,10 +117,14 @@ def log_alive(mask: Mask, width: int) -> float:
 
 
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
-    """Draw True with probability ``prob``, also where it is below the grain of one float32."""
+    """Draw True with probability ``prob``, also where it is below the grain of one
+    float32.
+    """
     if prob == Fraction(1, 2):
         return draws.packed(key, shape, 1) == 1
-    return jax.random.bernoulli(key, float(prob), shape, mode="low" if prob > 1e-3 else "high")
+    return jax.random.bernoulli(
+        key, float(prob), shape, mode="low" if prob > 1e-3 else "high"
+    )
 
 
 def _from_support(call, name, sample, support) -> Mask:
@@ -122,7 +142,9 @@ def _from_support(call, name, sample, support) -> Mask:
 
 @functools.cache
 def identity() -> Mask:
-    """Return no mask at all: D = 1, a linear layer. Such a layer does not count in β."""
+    """Return no mask at all: D = 1, a linear layer. Such a layer does not count in
+    β.
+    """
 
     def sample(key, shape, dtype):
         del key
@@ -157,7 +179,9 @@ def _coins(call, name, keep_prob) -> Mask:
 
 @functools.cache
 def relu() -> Mask:
-    """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds (Hanin & Nica)."""
+    """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds (Hanin &
+    Nica).
+    """
     return _coins((relu,), "relu", Fraction(1, 2))
 
 
@@ -179,7 +203,9 @@ def leaky_relu(slope: float) -> Mask:
 def _leaky_relu(slope) -> Mask:
     def sample(key, shape, dtype):
         positive = coin(key, 0.5, shape)
-        return jnp.where(positive, jnp.ones((), dtype), jnp.asarray(float(slope), dtype))
+        return jnp.where(
+            positive, jnp.ones((), dtype), jnp.asarray(float(slope), dtype)
+        )
 
     half = Fraction(1, 2)
     support = ((Fraction(1), half), (slope, half)) if slope else ((Fraction(1), half),)
@@ -187,14 +213,18 @@ def _leaky_relu(slope) -> Mask:
 
 
 def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
-    """Return ``base`` (default relu) with each entry kept with probability ``keep_prob`` in (0, 1].
+    """Return ``base`` (default relu) with each entry kept with probability
+    ``keep_prob`` in (0, 1].
 
-    The usual rescaling by 1/keep_prob is left out: a layer's scale divides by E D² anyhow.
+    The usual rescaling by 1/keep_prob is left out: a layer's scale divides by E D²
+    anyhow.
 
     >>> str(dropout(0.5).keep_prob)
     '0.25'
     """
-    keep_prob = checks.probability("keep_prob", keep_prob, "For no dropout take the base mask.")
+    keep_prob = checks.probability(
+        "keep_prob", keep_prob, "For no dropout take the base mask."
+    )
     base = relu() if base is None else base
     checks.instance("base", base, Mask)
     return _dropout(keep_prob, base)
@@ -205,9 +235,13 @@ def _dropout(keep_prob, base) -> Mask:
     def sample(key, shape, dtype):
         key_keep, key_base = jax.random.split(key)
         keep = coin(key_keep, keep_prob, shape)
-        return jnp.where(keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype))
+        return jnp.where(
+            keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype)
+        )
 
-    support = base.support and tuple((value, keep_prob * prob) for value, prob in base.support)
+    support = base.support and tuple(
+        (value, keep_prob * prob) for value, prob in base.support
+    )
     name = f"dropout({keep_prob}, {base.name})"
     mask = Mask(name, sample, lambda k: keep_prob * base.moment(k), support)
     return records.made_by(mask, dropout, keep_prob, base)

@@ -1,8 +1,8 @@
 """The law of one standardised weight: its exact even moments and its sampler.
 
-Every law here is symmetric with mean 0 and variance 1; the scale of a layer belongs to the
-ensemble. What the theory asks of a law is its moments E w^{2k}: the fourth, the kurtosis μ4, enters
-the predictable variance, the others the moments of the norm.
+Every law here is symmetric with mean 0 and variance 1; the scale of a layer belongs to
+the ensemble. What the theory asks of a law is its moments E w^{2k}: the fourth, the
+kurtosis μ4, enters the predictable variance, the others the moments of the norm.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from lognorm_jax._tools import checks, draws, records
 class Weights:
     """The law of one standardised weight: symmetric, E w = 0, E w² = 1.
 
-    Two laws are equal if they are made by the same call, so a law may be a static argument of jit.
-    Those of this module are pickled as that call, and come back as the same object; one's own, if
-    its functions are those of a module.
+    Two laws are equal if they are made by the same call, so a law may be a static
+    argument of jit. Those of this module are pickled as that call, and come back as the
+    same object; one's own, if its functions are those of a module.
 
     Raises ``ValueError`` if ``moment(1)`` is not 1, or a field is not of its kind.
     """
@@ -34,18 +34,27 @@ class Weights:
         [jax.Array, tuple[int, ...], Any], jax.Array
     ]  # (key, shape, dtype) -> iid draws
     moment: Callable[[int], Fraction]  # k -> E w^{2k}; ValueError where it is infinite
-    atoms: bool = False  # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
-    symmetric: bool = True  # whether −w has the law of w, as for every law of this module
+    # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
+    atoms: bool = False
+    # whether −w has the law of w, as for every law of this module
+    symmetric: bool = True
     # the call that pickle repeats, of a constructor of this module
-    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+    made: tuple | None = dataclasses.field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self):
         checks.text("name", self.name)
-        checks.function("sample", self.sample, "a function (key, shape, dtype) -> iid draws")
+        checks.function(
+            "sample", self.sample, "a function (key, shape, dtype) -> iid draws"
+        )
         checks.function("moment", self.moment, "a function k -> E w^{2k}")
         checks.flag("atoms", self.atoms)
         checks.flag("symmetric", self.symmetric)
-        name, instead = f"moment(1) of {self.name}", "Divide the draws by their standard deviation."
+        name, instead = (
+            f"moment(1) of {self.name}",
+            "Divide the draws by their standard deviation.",
+        )
         second = checks.real(name, self.moment(1), "1", instead)
         checks.require(abs(second - 1) < 1e-12, name, second, "1", instead)
 
@@ -75,27 +84,34 @@ def normal() -> Weights:
     [1, 3, 15]
     """
     sample = functools.partial(draws.in_eights, jax.random.normal)
-    return _weights((normal,), "normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2))))
+    return _weights(
+        (normal,), "normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2)))
+    )
 
 
 @functools.cache
 def rademacher() -> Weights:
-    """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1. One random bit each."""
+    """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1. One random bit
+    each.
+    """
 
     def sample(key, shape, dtype):
         one = jnp.ones((), dtype)
         return jnp.where(draws.packed(key, shape, 1) == 1, one, -one)
 
-    return _weights((rademacher,), "rademacher", sample, lambda k: Fraction(1), atoms=True)
+    return _weights(
+        (rademacher,), "rademacher", sample, lambda k: Fraction(1), atoms=True
+    )
 
 
 @functools.cache
 def uniform() -> Weights:
     """Return the uniform law on [−√3, √3]: E w^{2k} = 3^k / (2k + 1).
 
-    Matrices of at least 32 × 32 float32 weights are made of 16 random bits a weight, which halves
-    their cost: of 65,536 equally spaced values, symmetric, of variance 1 exactly and E w^{2k} right
-    to k²·1e-9 relative. Smaller ones, where sums could cancel, have all bits of the type.
+    Matrices of at least 32 × 32 float32 weights are made of 16 random bits a weight,
+    which halves their cost: of 65,536 equally spaced values, symmetric, of variance 1
+    exactly and E w^{2k} right to k²·1e-9 relative. Smaller ones, where sums could
+    cancel, have all bits of the type.
     """
 
     def sample(key, shape, dtype):
@@ -113,18 +129,24 @@ def laplace() -> Weights:
     """Return the Laplace law of scale 1/√2: E w^{2k} = (2k)! / 2^k."""
 
     def sample(key, shape, dtype):
-        return jax.random.laplace(key, shape, dtype) * jnp.asarray(math.sqrt(0.5), dtype)
+        return jax.random.laplace(key, shape, dtype) * jnp.asarray(
+            math.sqrt(0.5), dtype
+        )
 
-    return _weights((laplace,), "laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k))
+    return _weights(
+        (laplace,), "laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k)
+    )
 
 
 def student_t(dof: float) -> Weights:
-    """Return Student's t law with 4 < ``dof`` ≤ 1e6 degrees of freedom, scaled to variance 1.
+    """Return Student's t law with 4 < ``dof`` ≤ 1e6 degrees of freedom, scaled to
+    variance 1.
 
-    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν; asking for a higher moment, which
-    is infinite, raises ``ValueError``. So does dof ≤ 4: without a fourth moment no product of such
-    matrices has a predictable variance. Source of the sampler: Bailey, "Polar generation of random
-    variates with the t-distribution", Math. Comp. 62 (1994).
+    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν; asking for a higher
+    moment, which is infinite, raises ``ValueError``. So does dof ≤ 4: without a fourth
+    moment no product of such matrices has a predictable variance. Source of the
+    sampler: Bailey, "Polar generation of random variates with the t-distribution",
+    Math. Comp. 62 (1994).
 
     >>> float(student_t(6).kurtosis)
     6.0
@@ -139,13 +161,16 @@ def student_t(dof: float) -> Weights:
 @functools.lru_cache(maxsize=None, typed=True)
 def _student_t(dof) -> Weights:
     def moment(k):
-        checks.require(2 * k < dof, "k", k, f"< dof/2 = {dof}/2: higher moments are infinite")
+        checks.require(
+            2 * k < dof, "k", k, f"< dof/2 = {dof}/2: higher moments are infinite"
+        )
         factors = ((2 * i - 1) * (dof - 2) / (dof - 2 * i) for i in range(1, k + 1))
         return math.prod(factors, start=Fraction(1))
 
     def sample(key, shape, dtype):
-        # w ∝ √(U^{−2/ν} − 1)·cos 2πV. The tail of w is the smallest U, so U gets the bits of two
-        # draws: with the 23 of one float32 the fourth moment of dof = 5 would be 2% too small.
+        # w ∝ √(U^{−2/ν} − 1)·cos 2πV. The tail of w is the smallest U, so U gets the
+        # bits of two draws: with the 23 of one float32 the fourth moment of dof = 5
+        # would be 2% too small.
         key_radius, key_fine, key_angle = jax.random.split(key, 3)
         wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
         grain = float(jnp.finfo(wide).eps)
@@ -161,14 +186,18 @@ def _student_t(dof) -> Weights:
 
 
 def sparse(density: float, base: Weights | None = None) -> Weights:
-    """Return ``base`` (default normal) kept with probability ``density`` in (0, 1], else zero.
+    """Return ``base`` (default normal) kept with probability ``density`` in (0, 1],
+    else zero.
 
-    Scaled to variance 1: w = b·w_base/√density, so E w^{2k} = density^{1−k} E w_base^{2k}.
+    Scaled to variance 1: w = b·w_base/√density, so E w^{2k} = density^{1−k} E
+    w_base^{2k}.
 
     >>> int(sparse(0.5).kurtosis)
     6
     """
-    density = checks.probability("density", density, "For no sparsity take the base law itself.")
+    density = checks.probability(
+        "density", density, "For no sparsity take the base law itself."
+    )
     base = normal() if base is None else base
     checks.instance("base", base, Weights)
     return _sparse(density, base)
@@ -178,9 +207,12 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
 def _sparse(density, base) -> Weights:
     def sample(key, shape, dtype):
         key_keep, key_value = jax.random.split(key)
-        mode = "low" if density > 1e-3 else "high"  # where the grain of one float32 would show
+        # where the grain of one float32 would show
+        mode = "low" if density > 1e-3 else "high"
         keep = jax.random.bernoulli(key_keep, float(density), shape, mode=mode)
-        value = base.sample(key_value, shape, dtype) * jnp.asarray(float(density) ** -0.5, dtype)
+        value = base.sample(key_value, shape, dtype) * jnp.asarray(
+            float(density) ** -0.5, dtype
+        )
         return jnp.where(keep, value, jnp.zeros((), dtype))
 
     def moment(k):

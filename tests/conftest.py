@@ -1,7 +1,9 @@
-"""Run the suite in float32, or with --x64; with four simulated CPU devices and strict promotion.
+"""Run the suite in float32, or with --x64; with four simulated CPU devices and strict
+promotion.
 
-Most of the suite's time is compilation, of code that then runs for milliseconds: so XLA is asked to
-optimise less, unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimised).
+Most of the suite's time is compilation, of code that then runs for milliseconds: so XLA
+is asked to optimise less, unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully
+optimised).
 """
 
 import os
@@ -17,7 +19,9 @@ from hypothesis import settings
 
 
 def pytest_addoption(parser):
-    parser.addoption("--x64", action="store_true", help="run in float64 (jax_enable_x64)")
+    parser.addoption(
+        "--x64", action="store_true", help="run in float64 (jax_enable_x64)"
+    )
 
 
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -34,15 +38,27 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """With --x64, leave out what does not depend on the precision of JAX.
 
-    Of the statistical tests, keep those of the samplers, whose draws are others in float64. What is
-    done with the draws is held by the exact and the oracle tests, and of training by that against
-    a plain loop, which has everything in it.
+    Of the statistical tests, keep those of the samplers, whose draws are others in
+    float64. What is done with the draws is held by the exact and the oracle tests, and
+    of training by that against a plain loop, which has everything in it.
     """
     if config.getoption("--x64"):
-        host = {"README", "test_bad_input", "test_exact", "test_experiments", "test_laws"}
+        host = {
+            "README",
+            "test_bad_input",
+            "test_exact",
+            "test_experiments",
+            "test_laws",
+        }
         host |= {"test_increments", "test_layering", "test_moments", "test_quadrature"}
-        host |= {"test_readme", "test_runs", "test_statistical", "test_training_experiments"}
-        host |= {"test_blocks", "test_network_experiments"}  # other libraries choose their own
+        host |= {
+            "test_readme",
+            "test_runs",
+            "test_statistical",
+            "test_training_experiments",
+        }
+        # other libraries choose their own
+        host |= {"test_blocks", "test_network_experiments"}
         host |= {"DESCRIPTION", "test_namespace", "test_packaging", "test_records"}
         samplers = {"test_weights", "test_masks", "test_transports"}
         items[:] = [

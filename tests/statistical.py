@@ -1,4 +1,6 @@
-"""Helpers of the statistical tests; test_statistical.py shows that they fail when they should."""
+"""Helpers of the statistical tests; test_statistical.py shows that they fail when they
+should.
+"""
 
 import numpy as np
 
@@ -11,7 +13,9 @@ def assert_near(estimate, error, truth, sigmas=5, *, allowance=0.0):
     estimate, error, truth = np.broadcast_arrays(estimate, error, truth)
     assert np.all(np.isfinite(estimate)) and np.all(np.isfinite(truth))
     worst = np.max((np.abs(estimate - truth) - allowance) / np.maximum(error, 1e-300))
-    assert worst < sigmas, f"{worst:.1f} standard errors: {estimate} ± {error}, not {truth}"
+    assert worst < sigmas, (
+        f"{worst:.1f} standard errors: {estimate} ± {error}, not {truth}"
+    )
 
 
 def mean_and_error(x):

@@ -1,4 +1,6 @@
-"""Activations: their masks, gains and slopes; shaped ReLUs against their diffusion limits."""
+"""Activations: their masks, gains and slopes; shaped ReLUs against their diffusion
+limits.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +26,18 @@ def test_exact_gains_keep_the_norm_of_a_normal_vector():
         image = np.float64(phi.apply(jnp.asarray(z)))
         second = np.sum(weight * image**2) / np.sum(weight)
         assert phi.gain * second == pytest.approx(1, rel=1e-5)
-        assert phi.homogeneous and np.allclose(phi.apply(jnp.asarray(3 * z)), 3 * image, rtol=1e-5)
+        assert phi.homogeneous and np.allclose(
+            phi.apply(jnp.asarray(3 * z)), 3 * image, rtol=1e-5
+        )
     assert not activations.tanh().homogeneous and activations.gelu().mask is None
 
 
 def test_exact_shaped_slopes():
     phi = activations.shaped_relu(0.5, -1, 25)
     assert np.allclose(phi.apply(jnp.array([2.0, -2.0])), [2 * 1.1, -2 * 0.8])
-    assert phi.mask.kurtosis == pytest.approx((1.1**4 + 0.8**4) / 2 / ((1.1**2 + 0.8**2) / 2) ** 2)
+    assert phi.mask.kurtosis == pytest.approx(
+        (1.1**4 + 0.8**4) / 2 / ((1.1**2 + 0.8**2) / 2) ** 2
+    )
     assert activations.leaky_relu(0).mask.kurtosis == 2
 
 
@@ -60,28 +66,39 @@ def test_statistical_shaped_relu_against_its_diffusion_limit(key):
     log_norms = sampling.sample(paths.gram(network, x), key, 10_000).log_norm
     limit = laws.normal(-T, 2 * T)
     assert laws.compare(log_norms, limit, tolerance=0.01).verdict == "pass"
-    assert laws.compare(log_norms, laws.normal(-2.5 * T, 5 * T)).verdict == "fail"  # of a ReLU
+    # of a ReLU
+    assert laws.compare(log_norms, laws.normal(-2.5 * T, 5 * T)).verdict == "fail"
     exact = networks.limit_law(network)
     assert exact.variance == pytest.approx(2 * T, rel=2 / n)
 
 
 @pytest.mark.parametrize("slopes", [(1.0, -1.0), (0.0, 1.5), (-2.0, 2.0)])
 def test_oracle_cosine_drift_is_that_of_one_wide_layer(slopes):
-    """What the kernel of the slopes does to ρ, and the bias of a sample correlation, n times."""
+    """What the kernel of the slopes does to ρ, and the bias of a sample correlation, n
+    times.
+    """
     n, rho = 10**8, np.linspace(-0.8, 0.8, 9)
     above, below = (1 + c / n**0.5 for c in slopes)
-    both = rho / 2 + (np.sqrt(1 - rho**2) - rho * np.arccos(rho)) / (2 * np.pi)  # E of two ReLUs
+    # E of two ReLUs
+    both = rho / 2 + (np.sqrt(1 - rho**2) - rho * np.arccos(rho)) / (2 * np.pi)
     kernel = above * below * rho + (above - below) ** 2 * both
     moved = n * (2 * kernel / (above**2 + below**2) - rho)
-    pairs = 5_000  # E r = (2/n)(Γ((n + 1)/2)/Γ(n/2))² ρ ₂F₁(½, ½; n/2 + 1; ρ²) of normal pairs
-    factor = 2 / pairs * np.exp(2 * (special.gammaln((pairs + 1) / 2) - special.gammaln(pairs / 2)))
+    # E r = (2/n)(Γ((n + 1)/2)/Γ(n/2))² ρ ₂F₁(½, ½; n/2 + 1; ρ²) of normal pairs
+    pairs = 5_000
+    factor = (
+        2
+        / pairs
+        * np.exp(2 * (special.gammaln((pairs + 1) / 2) - special.gammaln(pairs / 2)))
+    )
     bias = pairs * rho * (factor * special.hyp2f1(0.5, 0.5, pairs / 2 + 1, rho**2) - 1)
     found = activations.cosine_drift(rho, *slopes)
     assert np.allclose(found, moved + bias, rtol=1e-3, atol=1e-3)
 
 
 def diffusion(rho, T, c_plus, c_minus, num_samples, steps=400):
-    """Return ρ(T) of dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, by Euler and Maruyama."""
+    """Return ρ(T) of dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, by Euler and
+    Maruyama.
+    """
     rng, dt = np.random.default_rng(0), T / steps
     rho = np.full(num_samples, float(rho))
     for _ in range(steps):
@@ -104,7 +121,9 @@ def test_statistical_cosine_of_two_inputs_follows_its_diffusion(key):
     # to first order in 1/n: both are off by some 1/n
     (mean, error), (truth, other) = map(statistical.mean_and_error, (seen, expected))
     statistical.assert_near(mean, np.hypot(error, other), truth, allowance=2 / n)
-    (spread, error), (truth, other) = map(statistical.variance_and_error, (seen, expected))
+    (spread, error), (truth, other) = map(
+        statistical.variance_and_error, (seen, expected)
+    )
     statistical.assert_near(spread, np.hypot(error, other), truth, allowance=1 / n)
     still = diffusion(0.3, T, 0, 0, 40_000)  # without the kink the drift is another
     assert abs(still.mean() - mean) > 0.05
@@ -112,7 +131,9 @@ def test_statistical_cosine_of_two_inputs_follows_its_diffusion(key):
 
 def test_exact_an_activation_of_ones_own(key):
     swish = activations.Activation("swish", jax.nn.silu, 1.8)
-    trace = jax.jit(networks.jacobian_path(networks.mlp((4, 5, 5), swish, 0.1), X[:4], U[:4]))(key)
+    trace = jax.jit(
+        networks.jacobian_path(networks.mlp((4, 5, 5), swish, 0.1), X[:4], U[:4])
+    )(key)
     assert np.all(np.isfinite(trace.increment))
     for name, call in (
         ("gain", lambda: activations.Activation("x", jnp.tanh, 0)),

@@ -1,4 +1,6 @@
-"""Bad input raises a ValueError that names the argument, the value and the allowed set."""
+"""Bad input raises a ValueError that names the argument, the value and the allowed
+set.
+"""
 
 import math
 import types
@@ -50,14 +52,18 @@ not_a_width = st.one_of(
     st.floats(0.1, 9.9),
     st.sampled_from([None, "8", True, math.nan, 8.0, 10**400]),
 )
-not_a_count = st.one_of(st.integers(-9, 0), st.sampled_from([1.5, 100.0, "10", None, True]))
+not_a_count = st.one_of(
+    st.integers(-9, 0), st.sampled_from([1.5, 100.0, "10", None, True])
+)
 not_a_probability = st.one_of(
     st.floats(max_value=0), st.floats(min_value=1, exclude_min=True), not_a_number
 )
 not_a_function = st.sampled_from([None, 3, "f", [1], math.nan, True, {}])
 not_a_name = st.sampled_from([None, 3, [1], b"w"])
 not_a_flag = st.sampled_from([None, 3, "x", math.nan])
-not_numbers = st.sampled_from(["a", None, 1j, {}, [None], [[1.0, 2.0], [3.0]], np.array(["a"])])
+not_numbers = st.sampled_from(
+    ["a", None, 1j, {}, [None], [[1.0, 2.0], [3.0]], np.array(["a"])]
+)
 not_an_optimizer = st.sampled_from([None, 3, "sgd", [1], optax.sgd, (1, 2)])
 not_a_network = st.sampled_from([None, 3, "x", networks.relu_mlp])
 not_params = st.sampled_from([None, 3, "x", [1], {}, math.nan])
@@ -69,13 +75,20 @@ def spoilt(good, bad, place):
 
 
 bad_widths = st.one_of(
-    st.builds(spoilt, st.lists(st.integers(1, 9), min_size=2), not_a_width, st.integers(0)),
+    st.builds(
+        spoilt, st.lists(st.integers(1, 9), min_size=2), not_a_width, st.integers(0)
+    ),
     st.lists(st.integers(1, 9), max_size=1),
     st.sampled_from(["64", 64, None, [[1, 2], [3, 4]]]),
 )
 bad_vector = st.one_of(
     st.lists(st.floats(0.1, 1), max_size=9).filter(lambda v: len(v) != 4),
-    st.builds(spoilt, st.just([1.0] * 4), st.sampled_from([math.nan, math.inf]), st.integers(0)),
+    st.builds(
+        spoilt,
+        st.just([1.0] * 4),
+        st.sampled_from([math.nan, math.inf]),
+        st.integers(0),
+    ),
     st.just([0.0] * 4),
     st.just([1j] * 4),
     st.just(np.ones((4, 1))),
@@ -104,12 +117,16 @@ def _law(**fields):
 
 def _weights(**fields):
     law = weights.normal()
-    return weights.Weights(**({"name": "w", "sample": law.sample, "moment": law.moment} | fields))
+    return weights.Weights(
+        **({"name": "w", "sample": law.sample, "moment": law.moment} | fields)
+    )
 
 
 def _mask(**fields):
     mask = masks.relu()
-    return masks.Mask(**({"name": "m", "sample": mask.sample, "moment": mask.moment} | fields))
+    return masks.Mask(
+        **({"name": "m", "sample": mask.sample, "moment": mask.moment} | fields)
+    )
 
 
 def _activation(**fields):
@@ -117,7 +134,10 @@ def _activation(**fields):
 
 
 CASES = {
-    "widths": (bad_widths, lambda w: ensembles.Ensemble(w, weights.normal(), masks.relu())),
+    "widths": (
+        bad_widths,
+        lambda w: ensembles.Ensemble(w, weights.normal(), masks.relu()),
+    ),
     "network widths": (bad_widths, networks.relu_mlp),
     "masks": (bad_masks, lambda m: ensembles.Ensemble((4, 3, 3), weights.normal(), m)),
     "weights": (
@@ -130,7 +150,10 @@ CASES = {
     ),
     "keep_prob": (not_a_probability, masks.bernoulli),
     "dropout": (not_a_probability, masks.dropout),
-    "dropout base": (st.sampled_from(["relu", 0.5]), lambda base: masks.dropout(0.5, base)),
+    "dropout base": (
+        st.sampled_from(["relu", 0.5]),
+        lambda base: masks.dropout(0.5, base),
+    ),
     "density": (not_a_probability, weights.sparse),
     "slope": (not_a_number, masks.leaky_relu),
     "dof": (st.one_of(st.floats(max_value=4), not_a_number), weights.student_t),
@@ -149,7 +172,10 @@ CASES = {
         not_an_object,
         lambda e: martingales.decompose(paths.Trace(np.zeros(2), np.ones(2)), e),
     ),
-    "network": (not_an_object, lambda n: networks.jacobian_path(n, np.ones(4), np.ones(4))),
+    "network": (
+        not_an_object,
+        lambda n: networks.jacobian_path(n, np.ones(4), np.ones(4)),
+    ),
     "ensemble of an exact law": (not_an_object, exact.law),
     "weights of an exact law": (
         st.sampled_from([weights.laplace(), weights.rademacher(), weights.sparse(0.5)]),
@@ -174,7 +200,10 @@ CASES = {
         not_an_object.filter(bool),
         lambda m: ensembles.equal_beta(1, [4], mask=m),
     ),
-    "widths of a family": (st.sampled_from([4, None]), lambda w: ensembles.equal_beta(1, w)),
+    "widths of a family": (
+        st.sampled_from([4, None]),
+        lambda w: ensembles.equal_beta(1, w),
+    ),
     "params": (st.sampled_from([[], None, 5, [{}] * 3]), NETWORK.layers),
     "layers": (
         st.sampled_from([None, jax.nn.relu, [None], [lambda x: x[:0]]]),
@@ -241,8 +270,14 @@ CASES = {
     "key of a path": (bad_key, lambda key: paths.dense(GOOD)(key)),
     "key of init": (bad_key, NETWORK.init),
     "num_samples": (not_a_count, lambda n: sampling.sample(paths.dense(GOOD), KEY, n)),
-    "num_samples, stream": (not_a_count, lambda n: sampling.stream(paths.dense(GOOD), KEY, n)),
-    "block_size": (not_a_count, lambda n: sampling.sample(paths.dense(GOOD), KEY, 9, block_size=n)),
+    "num_samples, stream": (
+        not_a_count,
+        lambda n: sampling.stream(paths.dense(GOOD), KEY, n),
+    ),
+    "block_size": (
+        not_a_count,
+        lambda n: sampling.sample(paths.dense(GOOD), KEY, 9, block_size=n),
+    ),
     "blocks_per_call": (
         not_a_count.filter(lambda n: n is not None),
         lambda n: sampling.sample(paths.dense(GOOD), KEY, 9, blocks_per_call=n),
@@ -256,8 +291,14 @@ CASES = {
         st.just(lambda key: jax.random.normal(key, (2,))),
         lambda path: sampling.stream(path, KEY, 9),
     ),
-    "laws": (st.sampled_from([[0.0], None]), lambda law: laws.ks_distance(law, laws.normal(0, 1))),
-    "variance": (st.one_of(st.floats(max_value=0), not_a_number), lambda v: laws.normal(0, v)),
+    "laws": (
+        st.sampled_from([[0.0], None]),
+        lambda law: laws.ks_distance(law, laws.normal(0, 1)),
+    ),
+    "variance": (
+        st.one_of(st.floats(max_value=0), not_a_number),
+        lambda v: laws.normal(0, v),
+    ),
     "log_norms": (
         st.sampled_from([[], [math.nan], [math.inf], [[1.0]], 3.0, ["a"], None, [1j]]),
         lambda x: laws.compare(x, laws.normal(0, 1)),
@@ -304,7 +345,13 @@ CASES |= {
             [3, "x", [1], math.nan, True, {}, (), ((1,),), ((1, 0.5, 2),), ((1, -0.5),)]
         )
         | st.sampled_from(
-            [((0, 0.5), (1, 0.5)), ((1, math.nan),), ((1, "a"),), (("a", 0.5),), ((1, 0.4),)]
+            [
+                ((0, 0.5), (1, 0.5)),
+                ((1, math.nan),),
+                ((1, "a"),),
+                (("a", 0.5),),
+                ((1, 0.4),),
+            ]
         )
         | st.sampled_from([((1, 0.75), (1, -0.25)), ((1, 0),)]),
         lambda v: _mask(support=v),
@@ -328,10 +375,15 @@ CASES |= {
         lambda v: _law(mean=v),
     ),
     "variance of a law": (
-        st.sampled_from([math.nan, -1, -math.inf, "1", None, True, [0.5], 1j, np.ones(2)]),
+        st.sampled_from(
+            [math.nan, -1, -math.inf, "1", None, True, [0.5], 1j, np.ones(2)]
+        ),
         lambda v: _law(variance=v),
     ),
-    "atom of a law": (not_a_number | st.sampled_from([-0.1, 1.1]), lambda v: _law(atom=v)),
+    "atom of a law": (
+        not_a_number | st.sampled_from([-0.1, 1.1]),
+        lambda v: _law(atom=v),
+    ),
     "samples of a law": (
         st.sampled_from([3, "x", [1], math.nan])
         | st.sampled_from([[math.nan], [[1.0, 1.0]], [2.0, 1.0], []]).map(np.array),
@@ -342,21 +394,35 @@ CASES |= {
 # functions of laws
 CASES |= {
     f"{part} of {law.name}": (not_numbers, getattr(law, part))
-    for law in (NORMAL, laws.edgeworth([0, 1, 0.1]), laws.empirical([0.0]), exact.law(GOOD))
+    for law in (
+        NORMAL,
+        laws.edgeworth([0, 1, 0.1]),
+        laws.empirical([0.0]),
+        exact.law(GOOD),
+    )
     for part in ("cdf", "quantile", "sf", "pdf")
 }
 CASES |= {
-    "density of samples": (st.sampled_from([0.0, [0.0], np.ones(2)]), laws.empirical([0.0]).pdf),
+    "density of samples": (
+        st.sampled_from([0.0, [0.0], np.ones(2)]),
+        laws.empirical([0.0]).pdf,
+    ),
     "density of a law without": (st.sampled_from([0.0, np.ones(2)]), _law().pdf),
     "cumulants": (
-        st.sampled_from([None, 3, "ab", [], [1], [1j, 1], [[0, 1], [0, 1]], {0: 1}, [[0], [1, 2]]])
-        | st.sampled_from([[0, -1], [0, 0], [0, math.nan], [math.nan, 1], [0, 1, 9], [0, 1, 0, 9]])
+        st.sampled_from(
+            [None, 3, "ab", [], [1], [1j, 1], [[0, 1], [0, 1]], {0: 1}, [[0], [1, 2]]]
+        )
+        | st.sampled_from(
+            [[0, -1], [0, 0], [0, math.nan], [math.nan, 1], [0, 1, 9], [0, 1, 0, 9]]
+        )
         | st.just([0, 1, 0, 0, 0]),
         laws.edgeworth,
     ),
     "curve": (not_an_object, lambda v: laws.tabulated("t", v, v, 0.0, 1.0)),
     "laws of a transport": (
-        st.sampled_from([None, 3, "x", [], [None], NORMAL, {}, [laws.empirical([0.0])], [_law()]]),
+        st.sampled_from(
+            [None, 3, "x", [], [None], NORMAL, {}, [laws.empirical([0.0])], [_law()]]
+        ),
         transports.fit,
     ),
     "levels": (not_numbers | st.sampled_from([-0.1, 1.1, math.nan]), tables.levels),
@@ -385,8 +451,14 @@ CASES |= {
         st.just([[1, 2], [3]]),
         lambda v: moments.norm_moment(GOOD, 2, v),
     ),
-    "listed width": (st.just([3]), lambda v: exact.increment_cumulants(v, masks.relu())),
-    "listed mask": (st.sampled_from([[1], {}]), lambda v: exact.increment_cumulants(4, v)),
+    "listed width": (
+        st.just([3]),
+        lambda v: exact.increment_cumulants(v, masks.relu()),
+    ),
+    "listed mask": (
+        st.sampled_from([[1], {}]),
+        lambda v: exact.increment_cumulants(4, v),
+    ),
     "width of a point": (st.just(np.array(3)), networks.relu_mlp),
     "no widths": (st.just([]), lambda v: ensembles.equal_beta(0.5, v)),
     "increments": (
@@ -406,7 +478,8 @@ CASES |= {
 # training
 CASES |= {
     "outputs": (
-        not_numbers | st.sampled_from([3.0, np.ones(2), np.ones((3, 3)), np.ones((2, 0))]),
+        not_numbers
+        | st.sampled_from([3.0, np.ones(2), np.ones((3, 3)), np.ones((2, 0))]),
         lambda v: losses.cross_entropy(v, np.array([0, 1])),
     ),
     "outputs that are whole": (
@@ -420,7 +493,9 @@ CASES |= {
         lambda v: losses.cross_entropy(OUTPUTS, v),
     ),
     "probabilities": (
-        st.sampled_from([1.0, -1.0, math.nan, 0.5]).map(lambda v: np.full((2, 3), v, np.float32)),
+        st.sampled_from([1.0, -1.0, math.nan, 0.5]).map(
+            lambda v: np.full((2, 3), v, np.float32)
+        ),
         lambda v: losses.cross_entropy(OUTPUTS, v),
     ),
     "outputs of an error": (
@@ -438,7 +513,10 @@ CASES |= {
         not_an_optimizer,
         lambda v: training.trainer(NETWORK, v, losses.squared_error, 2),
     ),
-    "network to train": (not_a_network, lambda v: optimizers.require(v, optax.sgd(0.1))),
+    "network to train": (
+        not_a_network,
+        lambda v: optimizers.require(v, optax.sgd(0.1)),
+    ),
     "distance": (
         not_a_number | st.sampled_from([-1, 1e200]),
         lambda v: datasets.clouds(KEY, 4, 2, distance=v),
@@ -470,7 +548,10 @@ CASES |= {
         lambda v: training.jacobian_increments(NETWORK, PARAMS, np.ones(4), v),
     ),
     "params to split": (not_params.filter(lambda v: v != {}), training.split),
-    "params to join": (not_params.filter(lambda v: v != {}), lambda v: training.join(v, v)),
+    "params to join": (
+        not_params.filter(lambda v: v != {}),
+        lambda v: training.join(v, v),
+    ),
     "parts of different networks": (st.just([]), lambda v: training.join(PARAMS, v)),
 }
 
@@ -489,29 +570,71 @@ def test_exact_bad_input_is_refused(name, data):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: masks.bernoulli(1.5), r"keep_prob = 1.5: must be a number in \(0, 1\]"),
-        (lambda: masks.leaky_relu(math.nan), r"slope = nan: must be 0, or a finite number"),
-        (lambda: CASES["widths"][1]([4, 0]), r"widths\[1\] = 0: must be an integer ≥ 1"),
-        (lambda: CASES["widths"][1]([4, 2.5]), r"widths\[1\] = 2.5: must be an integer ≥ 1"),
+        (
+            lambda: masks.bernoulli(1.5),
+            r"keep_prob = 1.5: must be a number in \(0, 1\]",
+        ),
+        (
+            lambda: masks.leaky_relu(math.nan),
+            r"slope = nan: must be 0, or a finite number",
+        ),
+        (
+            lambda: CASES["widths"][1]([4, 0]),
+            r"widths\[1\] = 0: must be an integer ≥ 1",
+        ),
+        (
+            lambda: CASES["widths"][1]([4, 2.5]),
+            r"widths\[1\] = 2.5: must be an integer ≥ 1",
+        ),
         (lambda: CASES["widths"][1]([4]), r"widths = \[4\]: must be .* at least two"),
-        (lambda: CASES["masks"][1]([masks.relu()]), r"len\(masks\) = 1: must be 2: one Mask"),
-        (lambda: paths.dense(GOOD, np.ones(3)), r"direction.shape = \(3,\): must be .*\(4,\)"),
+        (
+            lambda: CASES["masks"][1]([masks.relu()]),
+            r"len\(masks\) = 1: must be 2: one Mask",
+        ),
+        (
+            lambda: paths.dense(GOOD, np.ones(3)),
+            r"direction.shape = \(3,\): must be .*\(4,\)",
+        ),
         (lambda: paths.dense(GOOD, np.zeros(4)), r"direction = .*not all zero"),
         (lambda: sampling.sample(paths.dense(GOOD), KEY, 0), r"num_samples = 0: .*≥ 1"),
-        (lambda: paths.dense(GOOD)(jax.random.PRNGKey(0)), r"key = .*jax.random.key\(seed\)"),
-        (lambda: paths.dense(GOOD)(jax.random.split(KEY, 2)), r"key.shape = \(2,\): .*vmap"),
-        (lambda: weights.student_t(4), r"dof = .*fourth moment is finite.*weights.laplace"),
-        (lambda: _activation(mask="relu"), r"mask = 'relu': must be None or a Mask.*masks.relu()"),
-        (lambda: _weights(sample=None), r"sample = None: must be .*\(key, shape, dtype\)"),
+        (
+            lambda: paths.dense(GOOD)(jax.random.PRNGKey(0)),
+            r"key = .*jax.random.key\(seed\)",
+        ),
+        (
+            lambda: paths.dense(GOOD)(jax.random.split(KEY, 2)),
+            r"key.shape = \(2,\): .*vmap",
+        ),
+        (
+            lambda: weights.student_t(4),
+            r"dof = .*fourth moment is finite.*weights.laplace",
+        ),
+        (
+            lambda: _activation(mask="relu"),
+            r"mask = 'relu': must be None or a Mask.*masks.relu()",
+        ),
+        (
+            lambda: _weights(sample=None),
+            r"sample = None: must be .*\(key, shape, dtype\)",
+        ),
         (lambda: _law(variance=-1), r"variance = -1: must be a number ≥ 0"),
         (lambda: laws.empirical([0.0]).pdf(0.0), r"law.pdf = None: .*Take law.cdf"),
-        (lambda: jax.jit(NORMAL.cdf)(0.0), r"x = .*functions of the host.*outside of jit"),
+        (
+            lambda: jax.jit(NORMAL.cdf)(0.0),
+            r"x = .*functions of the host.*outside of jit",
+        ),
         (
             lambda: losses.cross_entropy(OUTPUTS, np.array([0, 3])),
             r"(?s)targets = .*: must be labels in \[0, 3\)",
         ),
-        (lambda: optimizers.by_layer("sgd"), r"optimizer = 'sgd': .*GradientTransf.*optax.sgd\("),
-        (lambda: activations.cosine_drift(2, 0, 1), r"cosine = .*: must be numbers in \[−1, 1\]"),
+        (
+            lambda: optimizers.by_layer("sgd"),
+            r"optimizer = 'sgd': .*GradientTransf.*optax.sgd\(",
+        ),
+        (
+            lambda: activations.cosine_drift(2, 0, 1),
+            r"cosine = .*: must be numbers in \[−1, 1\]",
+        ),
         (lambda: moments.partitions(1000), r"k = 1000: must be an integer in 0…50"),
     ],
 )
@@ -525,7 +648,8 @@ def test_exact_labels_are_looked_at_only_where_they_are_known():
     labels = np.array([0, 3])
     optax_loss = optax.losses.softmax_cross_entropy_with_integer_labels
     both = [
-        str(jax.make_jaxpr(loss)(OUTPUTS, labels)) for loss in (losses.cross_entropy, optax_loss)
+        str(jax.make_jaxpr(loss)(OUTPUTS, labels))
+        for loss in (losses.cross_entropy, optax_loss)
     ]
     assert both[0] == both[1]
     assert np.isnan(jax.jit(losses.cross_entropy)(OUTPUTS, labels)[1])

@@ -1,4 +1,6 @@
-"""The same model in Flax NNX, Flax Linen, Equinox and plain JAX, by naming its blocks."""
+"""The same model in Flax NNX, Flax Linen, Equinox and plain JAX, by naming its
+blocks.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,10 @@ import pytest
 from lognorm_jax import blocks, probes, shapes
 
 SHAPES = ((6, 5), (5, 5), (5, 4))
-WEIGHTS = [np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate(SHAPES)]
+WEIGHTS = [
+    np.random.default_rng(i).normal(size=s).astype(np.float32)
+    for i, s in enumerate(SHAPES)
+]
 X, U, C = np.arange(1.0, 7) / 6, np.ones(6), np.array([1.0, -2, 0.5, 1])
 
 
@@ -22,7 +27,9 @@ def nnx_blocks():
     model = Model(nnx.Rngs(0))
     for layer, W in zip(model.layers, WEIGHTS, strict=True):
         layer.kernel[...] = jnp.asarray(W)
-    return blocks.blocks(model, [("layers[0]", nnx.relu), ("layers.1", nnx.relu), "layers[-1]"])
+    return blocks.blocks(
+        model, [("layers[0]", nnx.relu), ("layers.1", nnx.relu), "layers[-1]"]
+    )
 
 
 def linen_params(name):
@@ -58,7 +65,9 @@ def compact_blocks():
 
     names = [("Dense_0", nn.relu), ("Dense_1", nn.relu), "Dense_2"]
     variables = linen_params("Dense")
-    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense_0': .*give variables.*example"):
+    with pytest.raises(
+        ValueError, match=r"names\[0\] = 'Dense_0': .*give variables.*example"
+    ):
         blocks.blocks(Model(), names, variables)
     return blocks.blocks(Model(), names, variables, example=jnp.ones(6))
 
@@ -85,7 +94,9 @@ def plain_blocks():
     def hidden(W, x):
         return jax.nn.relu(x @ W)
 
-    return blocks.functions([hidden, hidden, lambda W, x: x @ W], [jnp.asarray(W) for W in WEIGHTS])
+    return blocks.functions(
+        [hidden, hidden, lambda W, x: x @ W], [jnp.asarray(W) for W in WEIGHTS]
+    )
 
 
 MADE = (nnx_blocks, linen_blocks, compact_blocks, equinox_blocks)
@@ -108,7 +119,9 @@ def test_oracle_every_framework_gives_the_same_increments(make):
 
 
 def test_statistical_a_fresh_flax_model_a_key(key):
-    """Lecun initialisation halves the square of a ReLU layer: the probe says that it vanishes."""
+    """Lecun initialisation halves the square of a ReLU layer: the probe says that it
+    vanishes.
+    """
     nnx = pytest.importorskip("flax.nnx")
 
     class Model(nnx.Module):
@@ -122,7 +135,9 @@ def test_statistical_a_fresh_flax_model_a_key(key):
     inputs = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
     report = probes.probe(init, inputs, key, num_samples=400)
     assert report.verdict == "vanishing" and report.names[1] == "1: layers[1], relu"
-    assert abs(report.mean - 10 * (np.log(0.5) - 2.5 / 32)) < 5 * report.mean_error + 0.1
+    assert (
+        abs(report.mean - 10 * (np.log(0.5) - 2.5 / 32)) < 5 * report.mean_error + 0.1
+    )
 
 
 def test_exact_bad_names():
@@ -137,7 +152,10 @@ def test_exact_bad_names():
     assert [layer(-2) for layer in found] == [2, 2, 2]
     for names, message in (
         (["layers[2]"], r"names\[0\] = 'layers\[2\]': .*has no '2'"),
-        (["head", "tail"], r"names\[1\] = 'tail': .*has no 'tail'.*It has layers, width, parts"),
+        (
+            ["head", "tail"],
+            r"names\[1\] = 'tail': .*has no 'tail'.*It has layers, width, parts",
+        ),
         (["width"], r"names\[0\] = 'width': .*can be called"),
         ([3], r"names\[0\] = 3: .*or a function"),
         ([], r"names = \[\]"),
@@ -178,14 +196,18 @@ def test_exact_linen_variables_are_whole():
     ):
         with pytest.raises(ValueError, match=message):
             blocks.blocks(model, ["Dense_0"], given, example=example)
-    with pytest.raises(ValueError, match=r"names\[0\] = 'Dense0': must be one of Dense_0"):
+    with pytest.raises(
+        ValueError, match=r"names\[0\] = 'Dense0': must be one of Dense_0"
+    ):
         blocks.blocks(model, ["Dense0"], variables, example=x)
 
 
 def test_exact_blocks_that_leave_something_out_are_told_from_the_model():
     layers = [lambda x: 2 * x, abs]
     blocks.same(layers, lambda x: 2 * abs(x), -X)
-    with pytest.raises(ValueError, match=r"largest difference to the model = .*activation"):
+    with pytest.raises(
+        ValueError, match=r"largest difference to the model = .*activation"
+    ):
         blocks.same(layers[:1], lambda x: 2 * abs(x), -X)
     with pytest.raises(ValueError, match="shape of the last layer"):
         blocks.same(layers, lambda x: x[:2], X)
@@ -204,7 +226,9 @@ def test_exact_blocks_that_leave_something_out_are_told_from_the_model():
 def test_exact_chains_know_their_parts():
     inner = blocks.chain([abs, jnp.sin])
     outer = blocks.chain([inner, jnp.cos])
-    assert blocks.parts(outer) == (abs, jnp.sin, jnp.cos) and blocks.parts(abs) == (abs,)
+    assert blocks.parts(outer) == (abs, jnp.sin, jnp.cos) and blocks.parts(abs) == (
+        abs,
+    )
     assert blocks.name_of(outer) == "abs, sin, cos" and blocks.chain([abs]) is abs
     assert outer(-2.0) == jnp.cos(jnp.sin(2.0))
     equinox = pytest.importorskip("equinox")
@@ -236,15 +260,26 @@ def test_exact_layers_of_nnx_in_training_mode_are_told_apart():
                 model.eval()
             return blocks.blocks(model, ["linear", name])
 
-        refused(init, x, rf"layers\[1\] \({name}\) .*Set the model to evaluation, model\.eval\(\)")
+        refused(
+            init,
+            x,
+            rf"layers\[1\] \({name}\) .*Set the model to evaluation, model\.eval\(\)",
+        )
         evaluated = init(jax.random.key(0), evaluate=True)
         assert np.all(np.isfinite(probes.jvp_increments(evaluated, x[0], x[0])))
 
 
 def test_exact_recurrent_layers_of_nnx_have_a_way_out():
     nnx = pytest.importorskip("flax.nnx")
-    layer, x = nnx.RNN(nnx.LSTMCell(4, 3, rngs=nnx.Rngs(0))), np.ones((2, 5, 4), np.float32)
-    refused([layer], x, r"layers\[0\] \(RNN\) .*graph, state = nnx\.split\(layer\), .*nnx\.merge")
+    layer, x = (
+        nnx.RNN(nnx.LSTMCell(4, 3, rngs=nnx.Rngs(0))),
+        np.ones((2, 5, 4), np.float32),
+    )
+    refused(
+        [layer],
+        x,
+        r"layers\[0\] \(RNN\) .*graph, state = nnx\.split\(layer\), .*nnx\.merge",
+    )
     graph, state = nnx.split(layer)
     anew = [lambda x: nnx.merge(graph, state, copy=True)(x)]
     wanted = layer(x[0])
@@ -276,12 +311,16 @@ def test_exact_layers_of_linen_in_training_mode_are_told_apart():
         ("norm", "use_running_average=True for batch normalisation"),
         ("dropout", "deterministic=True for dropout"),
     ):
-        refused(blocks.blocks(Model(), [name], variables), x, rf"\({name}\) .*{way_out}")
+        refused(
+            blocks.blocks(Model(), [name], variables), x, rf"\({name}\) .*{way_out}"
+        )
         evaluated = blocks.blocks(Model(False), [name], variables)
         assert np.isfinite(probes.jvp_increments(evaluated, x[0], x[0])[0])
     whole = {"params": {"BatchNorm_0": variables["params"]["norm"]}}
     whole["batch_stats"] = {"BatchNorm_0": variables["batch_stats"]["norm"]}
-    with pytest.raises(ValueError, match=r"example of shape \(1, 4\): .*use_running_average=True"):
+    with pytest.raises(
+        ValueError, match=r"example of shape \(1, 4\): .*use_running_average=True"
+    ):
         blocks.blocks(Compact(), ["Dropout_0"], whole, example=x[0])
 
 
@@ -289,10 +328,16 @@ def test_exact_layers_of_equinox_in_training_mode_are_told_apart():
     eqx = pytest.importorskip("equinox")
     x = np.ones((2, 4), np.float32)
     refused([eqx.nn.Dropout(0.5)], x, r"\(Dropout\) .*eqx\.nn\.inference_mode\(model\)")
-    norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, axis_name="batch", mode="ema")
-    refused([norm], x, r"\(BatchNorm\) .*inference_mode.*lambda x: layer\(x, state\)\[0\]")
+    norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(
+        4, axis_name="batch", mode="ema"
+    )
+    refused(
+        [norm], x, r"\(BatchNorm\) .*inference_mode.*lambda x: layer\(x, state\)\[0\]"
+    )
     norm = eqx.nn.inference_mode(norm)
-    assert np.isfinite(probes.jvp_increments([lambda x: norm(x, state)[0]], x[0], x[0])[0])
+    assert np.isfinite(
+        probes.jvp_increments([lambda x: norm(x, state)[0]], x[0], x[0])[0]
+    )
 
 
 def test_exact_tokens_are_embedded_first():
@@ -305,9 +350,15 @@ def test_exact_tokens_are_embedded_first():
         jax.vmap(eqx.nn.Embedding(7, 4, key=jax.random.key(0))),
         lambda x: table[x],
     ):
-        refused([layer], tokens, r"layers\[0\].* It takes integers.*give the embedded inputs")
+        refused(
+            [layer],
+            tokens,
+            r"layers\[0\].* It takes integers.*give the embedded inputs",
+        )
     refused([lambda x: x.no_such_thing], tokens, "Each layer must take the output")
-    report = probes.probe([jnp.sin], embed(jnp.asarray(tokens)), jax.random.key(0), num_samples=100)
+    report = probes.probe(
+        [jnp.sin], embed(jnp.asarray(tokens)), jax.random.key(0), num_samples=100
+    )
     assert report.dead_mass == 0
 
 
@@ -326,7 +377,10 @@ class Perceptron(Torch):
 
 
 def test_exact_pytorch_is_refused_with_a_way_out():
-    x, way_out = np.ones((2, 3), np.float32), r".* PyTorch's\. Write its layers as functions f\("
+    x, way_out = (
+        np.ones((2, 3), np.float32),
+        r".* PyTorch's\. Write its layers as functions f\(",
+    )
     for layers, name in (
         (Perceptron(), "layers"),
         ([jnp.sin, Perceptron()], r"layers\[1\]"),

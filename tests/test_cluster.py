@@ -1,4 +1,6 @@
-"""When one of several processes ends, the others end in seconds, and say how to go on."""
+"""When one of several processes ends, the others end in seconds, and say how to go
+on.
+"""
 
 import contextlib
 import signal
@@ -33,11 +35,18 @@ with _cluster.together():
 
 @contextlib.contextmanager
 def cluster(*arguments, **options):
-    """Start two processes of a cluster, with its address in place of "ADDRESS" in the arguments."""
+    """Start two processes of a cluster, with its address in place of "ADDRESS" in the
+    arguments.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    pipes = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        **options,
+    }
     processes = []
     for index in range(2):
         filled = [each.replace("ADDRESS", f"{address},2,{index}") for each in arguments]
@@ -51,7 +60,9 @@ def cluster(*arguments, **options):
 
 
 def ended(process, limit=60):
-    """Return what a process wrote to standard error, and after how many seconds it ended."""
+    """Return what a process wrote to standard error, and after how many seconds it
+    ended.
+    """
     begun = time.monotonic()
     _, errors = process.communicate(timeout=limit)
     return errors, time.monotonic() - begun
@@ -94,7 +105,9 @@ def test_exact_alone_nothing_is_caught():
 def test_exact_other_messages_are_passed_on():
     def passed(text):
         program = [sys.executable, _quiet.__file__]
-        return subprocess.run(program, input=text, capture_output=True, text=True).stderr
+        return subprocess.run(
+            program, input=text, capture_output=True, text=True
+        ).stderr
 
     assert passed("a warning\nW1124 15:00 coordination_service\nend") == (
         "a warning\nW1124 15:00 coordination_service\nend"
@@ -104,7 +117,13 @@ def test_exact_other_messages_are_passed_on():
 
 
 def test_exact_distributed_refuses_nonsense(capsys):
-    for bad in ("", "localhost", "localhost:1,2", "localhost:1,two,0", "localhost:1,2,3,4"):
+    for bad in (
+        "",
+        "localhost",
+        "localhost:1,2",
+        "localhost:1,two,0",
+        "localhost:1,2,3,4",
+    ):
         assert not _cluster.join(bad)
         assert f"--distributed {bad}: must be auto" in capsys.readouterr().err
 
@@ -114,14 +133,26 @@ def test_exact_distributed_refuses_nonsense(capsys):
 def test_invariance_an_experiment_goes_on_after_a_death(victim, tmp_path):
     """A process is killed in the middle: the same command then gives the same bits."""
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    command = ["-m", "experiments", "lognormal_law", "--quick", "--distributed", "ADDRESS", "--out"]
+    command = [
+        "-m",
+        "experiments",
+        "lognormal_law",
+        "--quick",
+        "--distributed",
+        "ADDRESS",
+        "--out",
+    ]
     with cluster(*command, str(folder), stdout=subprocess.DEVNULL) as processes:
         while not list(folder.glob("*.blocks/*/blocks-*.npz")):
             assert all(process.poll() is None for process in processes)
             time.sleep(0.02)
         processes[victim].send_signal(signal.SIGKILL)
         errors, seconds = ended(processes[1 - victim])
-        assert seconds < 10 and errors.count(_quiet.GOES_ON) == 1 and "Check fail" not in errors
+        assert (
+            seconds < 10
+            and errors.count(_quiet.GOES_ON) == 1
+            and "Check fail" not in errors
+        )
     for out in (folder, whole):
         with cluster(*command, str(out), stdout=subprocess.DEVNULL) as processes:
             for process in processes:

@@ -91,18 +91,24 @@ def test_exact_samples_have_the_dtype_and_shape_asked_for(make, dtype, key):
 @_battery(WEIGHTS)
 def test_statistical_weights_moments(make, key):
     law = make()
-    w = np.asarray(law.sample(key, (400_000,), jnp.result_type(float)), dtype=np.float64)
+    w = np.asarray(
+        law.sample(key, (400_000,), jnp.result_type(float)), dtype=np.float64
+    )
     statistical.assert_near(*statistical.mean_and_error(w), 0)  # symmetric
     statistical.assert_near(*statistical.mean_and_error(w**3), 0)
     for k in (1, 2, 3):
-        statistical.assert_near(*statistical.mean_and_error(w ** (2 * k)), float(law.moment(k)))
+        statistical.assert_near(
+            *statistical.mean_and_error(w ** (2 * k)), float(law.moment(k))
+        )
     assert law.moment(0) == 1 and law.moment(1) == 1 and law.kurtosis == law.moment(2)
 
 
 @_battery(MASKS)
 def test_statistical_mask_moments(make, key):
     mask = make()
-    D = np.asarray(mask.sample(key, (400_000,), jnp.result_type(float)), dtype=np.float64)
+    D = np.asarray(
+        mask.sample(key, (400_000,), jnp.result_type(float)), dtype=np.float64
+    )
     statistical.assert_near(*statistical.mean_and_error(D != 0), float(mask.keep_prob))
     for k in (1, 2, 3):
         mean, error = statistical.mean_and_error(D ** (2 * k))
@@ -169,7 +175,8 @@ def test_exact_path(make, key):
 
 def test_exact_path_refuses_bad_keys():
     for make, key in itertools.product(
-        PATHS.values(), (jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2), 0, None)
+        PATHS.values(),
+        (jax.random.PRNGKey(0), jax.random.split(jax.random.key(0), 2), 0, None),
     ):
         with pytest.raises(ValueError, match="key"):
             make()(key)

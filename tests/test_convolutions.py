@@ -1,4 +1,6 @@
-"""Variance of a convolution, given its input, exactly; and the conv networks that obey it."""
+"""Variance of a convolution, given its input, exactly; and the conv networks that obey
+it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,15 @@ def ratios(network, x, u, key, num_samples=60_000):
 
 
 def masked(key, x, keep_prob, taps):
-    """Return ‖D W * x‖²/‖x‖² with independent masks in all places, variance 1/(p k c_out)."""
+    """Return ‖D W * x‖²/‖x‖² with independent masks in all places, variance 1/(p k
+    c_out).
+    """
     key_weight, key_mask = jax.random.split(key)
     P = convolutions.patches(jnp.asarray(x, jnp.result_type(float)), taps)
     W = jax.random.normal(key_weight, (C_OUT, len(P))) / (keep_prob * 3 * C_OUT) ** 0.5
-    z = masks.bernoulli(keep_prob).sample(key_mask, (C_OUT, P.shape[1]), P.dtype) * (W @ P)
+    z = masks.bernoulli(keep_prob).sample(key_mask, (C_OUT, P.shape[1]), P.dtype) * (
+        W @ P
+    )
     return jnp.sum(z * z) / np.sum(x**2)
 
 
@@ -49,7 +55,9 @@ def test_oracle_layer_against_lax(key, rounding):
     W, b = params[0]["weight"][0].reshape(4, 3, 3, 5), params[0]["bias"][0]
     padded = jnp.pad(x, ((0, 0), (1, 1), (2, 2)), mode="wrap")[None]
     expected = jax.lax.conv(padded, W, (1, 1), "VALID", precision="highest")[0]
-    assert np.allclose(layer(x), jax.nn.relu(expected + b[:, None, None]), atol=10 * rounding)
+    assert np.allclose(
+        layer(x), jax.nn.relu(expected + b[:, None, None]), atol=10 * rounding
+    )
 
 
 @pytest.mark.parametrize("taps", [1, 3])
@@ -59,7 +67,9 @@ def test_statistical_variance_of_a_relu_layer_along_its_input(taps, key):
     ratio = ratios(network, X, X, key)
     statistical.assert_near(*statistical.mean_and_error(ratio), 1)
     statistical.assert_near(*statistical.variance_and_error(ratio), float(expected))
-    linear = convolutions.predictable_variance(jnp.asarray(X), (taps,), C_OUT, keep_prob=1)
+    linear = convolutions.predictable_variance(
+        jnp.asarray(X), (taps,), C_OUT, keep_prob=1
+    )
     with pytest.raises(AssertionError):  # without S, of the masks
         statistical.assert_near(*statistical.variance_and_error(ratio), float(linear))
 
@@ -82,15 +92,21 @@ def test_statistical_variance_of_a_jacobian_along_another_direction(shape, key):
 
 
 def sphere(x, u, taps, points=500):
-    """Return Var(R | x) for c_in = 1 and three taps, by a grid over all directions of a row of W.
+    """Return Var(R | x) for c_in = 1 and three taps, by a grid over all directions of a
+    row of W.
 
     R is the mean over the rows w of c_out terms, each |w|² f(w/|w|), and E|w|⁴ = 15.
     """
-    P, Q = (np.array([np.roll(row, 1 - j) for j in range(taps)]) for row in (x[0], u[0]))
-    height = (np.arange(points) + 0.5) * 2 / points - 1  # uniform on the sphere, by Archimedes
+    P, Q = (
+        np.array([np.roll(row, 1 - j) for j in range(taps)]) for row in (x[0], u[0])
+    )
+    # uniform on the sphere, by Archimedes
+    height = (np.arange(points) + 0.5) * 2 / points - 1
     around = (np.arange(points) + 0.5) * 2 * np.pi / points
     rest = np.sqrt(1 - height**2)[:, None]
-    parts = np.broadcast_arrays(height[:, None], rest * np.cos(around), rest * np.sin(around))
+    parts = np.broadcast_arrays(
+        height[:, None], rest * np.cos(around), rest * np.sin(around)
+    )
     w = np.stack(parts, axis=-1).reshape(-1, 3)
     f = np.sum((w @ P > 0) * (w @ Q) ** 2, axis=1) * 2 / (taps * np.sum(u**2))
     return (15 * np.mean(f**2) - (3 * np.mean(f)) ** 2) / C_OUT
@@ -98,8 +114,12 @@ def sphere(x, u, taps, points=500):
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0, -0.5])
 @pytest.mark.parametrize("own", [0.0, 1.0])
-def test_oracle_variance_where_patches_of_the_tangent_overlap_those_of_the_input(part, own):
-    """One channel: all six correlations of two patches of x and two of the tangent count."""
+def test_oracle_variance_where_patches_of_the_tangent_overlap_those_of_the_input(
+    part, own
+):
+    """One channel: all six correlations of two patches of x and two of the tangent
+    count.
+    """
     x, u = np.random.default_rng(7).normal(size=(2, 1, 8))
     tangent = own * x + part * u
     if not tangent.any():
@@ -117,7 +137,8 @@ def test_statistical_variance_of_many_channels_along_a_tangent_near_the_input():
     x, u = rng.normal(size=(2, 24, 8))
     tangent = x + 0.5 * u
     P, Q = (
-        np.asarray(convolutions.patches(jnp.asarray(v), (3,)), np.float32) for v in (x, tangent)
+        np.asarray(convolutions.patches(jnp.asarray(v), (3,)), np.float32)
+        for v in (x, tangent)
     )
     rows = np.concatenate(
         [
@@ -134,7 +155,9 @@ def test_statistical_variance_of_many_channels_along_a_tangent_near_the_input():
 
 @pytest.mark.parametrize("keep_prob", [0.5, 0.8])
 def test_statistical_variance_with_independent_masks(keep_prob, key):
-    expected = convolutions.predictable_variance(jnp.asarray(X), (3,), C_OUT, keep_prob=keep_prob)
+    expected = convolutions.predictable_variance(
+        jnp.asarray(X), (3,), C_OUT, keep_prob=keep_prob
+    )
     ratio = sampling.sample(lambda key: masked(key, X, keep_prob, (3,)), key, 60_000)
     statistical.assert_near(*statistical.mean_and_error(ratio.astype(np.float64)), 1)
     statistical.assert_near(
@@ -143,20 +166,27 @@ def test_statistical_variance_with_independent_masks(keep_prob, key):
 
 
 def test_exact_limits_of_the_formula():
-    """One position, or all alike: 5/c, the dense law; many orthogonal patches: 5/(c s)."""
+    """One position, or all alike: 5/c, the dense law; many orthogonal patches: 5/(c
+    s).
+    """
     ones = jnp.ones((3, 8))
     variance = convolutions.predictable_variance
     assert variance(ones, (3,), 10) == pytest.approx(5 / 10, rel=1e-5)
-    assert variance(jnp.arange(4.0)[:, None], (1,), 10) == pytest.approx(5 / 10, rel=1e-5)
+    assert variance(jnp.arange(4.0)[:, None], (1,), 10) == pytest.approx(
+        5 / 10, rel=1e-5
+    )
     assert variance(jnp.eye(8), (1,), 10) == pytest.approx(5 / (10 * 8), rel=1e-5)
     assert variance(jnp.zeros((3, 8)), (3,), 10) == 0
     assert variance(ones, (3,), 10, keep_prob=1) == pytest.approx(2 / 10, rel=1e-5)
     both = variance(ones, (3,), 10, tangent=jnp.eye(3, 8))
-    assert both > variance(jnp.eye(3, 8), (3,), 10)  # aligned masks are less independent
+    # aligned masks are less independent
+    assert both > variance(jnp.eye(3, 8), (3,), 10)
 
 
 def test_statistical_depth_aligns_the_positions(key):
-    """So the variance of a layer climbs from 5/(c s) towards 5/c: the effective width is c."""
+    """So the variance of a layer climbs from 5/(c s) towards 5/c: the effective width
+    is c.
+    """
     c, s, depth = 16, 8, 40
     network = networks.conv((c,) * (depth + 1), (s,), 3)
     x = np.random.default_rng(1).normal(size=(c, s))
@@ -168,9 +198,13 @@ def test_statistical_depth_aligns_the_positions(key):
     trace, predicted = sampling.sample(path, key, 3_000)
     assert predicted.shape == (3_000, depth)
     climbing = c * predicted.mean(0)
-    assert climbing[0] < 1.5 and climbing[-1] > 3.5 and np.all(np.diff(climbing[:10]) > 0)
+    assert (
+        climbing[0] < 1.5 and climbing[-1] > 3.5 and np.all(np.diff(climbing[:10]) > 0)
+    )
     total, error = statistical.variance_and_error(trace.log_norm)
-    statistical.assert_near(total, error, predicted.sum(1).mean(), allowance=0.25 * total)
+    statistical.assert_near(
+        total, error, predicted.sum(1).mean(), allowance=0.25 * total
+    )
     assert total > 5 * (5 * depth / (c * s))
 
 
@@ -199,7 +233,10 @@ def test_exact_bad_input():
             r"tangent\.shape",
             lambda: networks.jacobian_path(small, np.ones((2, 4)), np.ones(8)),
         ),
-        ("channels", lambda: convolutions.predictable_variance(jnp.ones((2, 3)), (1,), 0)),
+        (
+            "channels",
+            lambda: convolutions.predictable_variance(jnp.ones((2, 3)), (1,), 0),
+        ),
     ):
         with pytest.raises(ValueError, match=rf"{name} = "):
             call()
@@ -213,7 +250,9 @@ def test_exact_predictable_variance_knows_no_scale():
         assert np.isclose(found, expected, rtol=1e-5)
     whole = np.arange(1, 5).reshape(1, 4) * 10**5
     near = convolutions.predictable_variance(whole / 1e5, (3,), 4)
-    assert np.isclose(convolutions.predictable_variance(whole, (3,), 4), near, rtol=1e-5)
+    assert np.isclose(
+        convolutions.predictable_variance(whole, (3,), 4), near, rtol=1e-5
+    )
     for image, taps, tangent, message in (
         (x, (3,), None, "taps = "),
         (x, 5, None, "taps = "),
@@ -227,7 +266,9 @@ def test_exact_predictable_variance_knows_no_scale():
 
 @pytest.mark.parametrize("along", [True, False])
 def test_oracle_predictable_variance_has_a_derivative(along, rounding):
-    """Against differences; and float32 is as exact as its numbers, whatever is alike."""
+    """Against differences; and float32 is as exact as its numbers, whatever is
+    alike.
+    """
     rng = np.random.default_rng(1)
     x, u = jnp.asarray(rng.normal(size=(2, 2, 5)))
 

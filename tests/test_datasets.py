@@ -37,12 +37,27 @@ def test_exact_batches_are_epochs(key):
         ("key = 0", lambda key: datasets.clouds(0, 3, 2)),
         ("count = 0", lambda key: datasets.clouds(key, 0, 2)),
         ("distance = -1", lambda key: datasets.clouds(key, 3, 2, distance=-1)),
-        ("batch_size = 4", lambda key: datasets.batches(key, np.ones((3, 2)), np.ones(3), 2, 4)),
-        ("num_steps = 0", lambda key: datasets.batches(key, np.ones((3, 2)), np.ones(3), 0, 2)),
+        (
+            "batch_size = 4",
+            lambda key: datasets.batches(key, np.ones((3, 2)), np.ones(3), 2, 4),
+        ),
+        (
+            "num_steps = 0",
+            lambda key: datasets.batches(key, np.ones((3, 2)), np.ones(3), 0, 2),
+        ),
         ("inputs.shape", lambda key: datasets.batches(key, 3.0, np.ones(3), 2, 2)),
-        ("inputs.shape", lambda key: datasets.batches(key, np.ones((0, 2)), np.ones(0), 2, 1)),
-        ("targets.shape", lambda key: datasets.batches(key, np.ones((3, 2)), None, 2, 2)),
-        (r"len\(targets\) = 2", lambda key: datasets.batches(key, np.ones((3, 2)), [1, 2], 1, 2)),
+        (
+            "inputs.shape",
+            lambda key: datasets.batches(key, np.ones((0, 2)), np.ones(0), 2, 1),
+        ),
+        (
+            "targets.shape",
+            lambda key: datasets.batches(key, np.ones((3, 2)), None, 2, 2),
+        ),
+        (
+            r"len\(targets\) = 2",
+            lambda key: datasets.batches(key, np.ones((3, 2)), [1, 2], 1, 2),
+        ),
     ],
 )
 def test_exact_bad_input(message, call):

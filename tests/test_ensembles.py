@@ -37,17 +37,21 @@ def test_statistical_first_two_moments_of_the_ratio(law, mask, key):
 
     over_keys = jax.vmap(ratio, in_axes=(None, 0))
     keys = jax.random.split(key, 40_000)
-    R = jax.jit(jax.vmap(over_keys, in_axes=(0, None)))(jnp.stack([*DIRECTIONS.values()]), keys)
+    R = jax.jit(jax.vmap(over_keys, in_axes=(0, None)))(
+        jnp.stack([*DIRECTIONS.values()]), keys
+    )
     R = np.asarray(R, dtype=np.float64).T
     quartic = [ensembles.unit_direction(one_layer, u) ** 4 for u in DIRECTIONS.values()]
     quartic = np.sum(quartic, axis=-1, keepdims=True)
-    exact_one = law is weights.rademacher() and mask is masks.identity()  # |±1| = 1 for e_3
+    # |±1| = 1 for e_3
+    exact_one = law is weights.rademacher() and mask is masks.identity()
     mean, error = statistical.mean_and_error(R)
     statistical.assert_near(mean, error + 1e-6 * exact_one, 1.0)
     variance, error = statistical.variance_and_error(R)
     expected = ensembles.predictable_variance(one_layer, quartic)[:, 0]
     statistical.assert_near(variance, error + 1e-9 * exact_one, expected)
-    if not exact_one:  # a formula off by a factor, or by the sign of μ4 − 3, must be seen
+    # a formula off by a factor, or by the sign of μ4 − 3, must be seen
+    if not exact_one:
         with pytest.raises(AssertionError):
             statistical.assert_near(variance, error, 1.25 * expected)
     if law.kurtosis != 3:
@@ -67,7 +71,11 @@ def test_statistical_third_cumulant_of_the_ratio(law):
         "uniform": lambda shape: rng.uniform(-math.sqrt(3), math.sqrt(3), shape),
         "laplace": lambda shape: rng.laplace(0, math.sqrt(0.5), shape),
     }[law.name]
-    for u in (np.full(n, n**-0.5), np.eye(n)[0], np.array([1, 1, 0, 0, 0, 0]) / math.sqrt(2)):
+    for u in (
+        np.full(n, n**-0.5),
+        np.eye(n)[0],
+        np.array([1, 1, 0, 0, 0, 0]) / math.sqrt(2),
+    ):
         y = draw((300_000, n, n)) @ u
         R = np.sum((rng.random(y.shape) < 0.5) * y**2, axis=1) / (0.5 * n)
         ensemble = ensembles.Ensemble((n, n), law, mask)
@@ -91,7 +99,9 @@ def test_exact_limit_is_five_beta_for_relu():
 )
 @settings(deadline=None, max_examples=50)
 def test_exact_limit_law_of_bernoulli_masks(widths, keep_prob, fan):
-    ensemble = ensembles.Ensemble(widths, weights.normal(), masks.bernoulli(keep_prob), fan)
+    ensemble = ensembles.Ensemble(
+        widths, weights.normal(), masks.bernoulli(keep_prob), fan
+    )
     beta = sum(1 / n for n in widths[1:])
     v = (3 / float(keep_prob) - 1) * beta
     assert ensembles.beta(ensemble) == pytest.approx(beta)
@@ -107,7 +117,8 @@ def test_exact_limit_law_of_bernoulli_masks(widths, keep_prob, fan):
 def test_exact_per_layer_masks():
     head = (masks.relu(), masks.relu(), masks.identity())
     ensemble = ensembles.Ensemble((8, 20, 20, 10), weights.normal(), head)
-    assert ensembles.beta(ensemble) == pytest.approx(0.1)  # the linear head does not count
+    # the linear head does not count
+    assert ensembles.beta(ensemble) == pytest.approx(0.1)
     assert ensembles.log_variance(ensemble) == pytest.approx(5 * 0.1 + 2 / 10)
     assert ensembles.dead_mass(ensemble) == pytest.approx(2 * 0.5**20, rel=1e-5)
     p_one = ensembles.Ensemble((8, 20, 20), weights.normal(), masks.bernoulli(1))
@@ -125,7 +136,9 @@ def test_exact_fourth_moment_term():
         ensemble = ensembles.Ensemble((n, n, n), law, masks.relu())
         direction = None if direction is None else np.asarray(direction, float)
         extra = 2 * (float(law.kurtosis) - 3) * kappa / n
-        assert ensembles.log_variance(ensemble, direction) == pytest.approx(10 / n + extra)
+        assert ensembles.log_variance(ensemble, direction) == pytest.approx(
+            10 / n + extra
+        )
 
 
 def test_exact_leaky_formula():
@@ -147,7 +160,9 @@ def test_exact_dead_mass_of_narrow_products():
     linear = ensembles.Ensemble((4, 3, 3), weights.normal(), masks.identity())
     assert str(ensembles.dead_mass(linear)) == "0.0"
     with pytest.raises(ValueError, match="without atoms"):
-        ensembles.dead_mass(ensembles.Ensemble((2, 2), weights.rademacher(), masks.relu()))
+        ensembles.dead_mass(
+            ensembles.Ensemble((2, 2), weights.rademacher(), masks.relu())
+        )
 
 
 def test_exact_equal_beta_families():
@@ -162,7 +177,9 @@ def test_exact_equal_beta_families():
 
 
 def test_exact_ensembles_are_static():
-    one, other = (ensembles.Ensemble([4, 4], weights.normal(), masks.relu()) for _ in range(2))
+    one, other = (
+        ensembles.Ensemble([4, 4], weights.normal(), masks.relu()) for _ in range(2)
+    )
     assert one == other and hash(one) == hash(other)
     assert one == ensembles.Ensemble(np.array([4, 4]), weights.normal(), [masks.relu()])
     count = jax.jit(lambda ensemble, x: x * ensemble.depth, static_argnums=0)
@@ -175,15 +192,21 @@ def test_exact_directions():
         unit = ensembles.unit_direction(ensemble, scale * np.array([3.0, 0.0, -4.0]))
         assert unit == pytest.approx([0.6, 0, -0.8], rel=1e-15)
     assert ensembles.unit_direction(ensemble) == pytest.approx(np.full(3, 3**-0.5))
-    traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.array([3.0, 0.0, -4.0]))
+    traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(
+        jnp.array([3.0, 0.0, -4.0])
+    )
     assert np.allclose(traced, [0.6, 0, -0.8])
 
 
 @pytest.mark.parametrize("direction", [[3e25, 1, 0], [1e-30, 1e-30, 0], [3, 4, 0]])
 def test_exact_traced_directions_are_scaled_like_concrete_ones(direction):
     ensemble = ensembles.Ensemble((3, 3), weights.normal(), masks.relu())
-    traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.array(direction))
-    assert np.allclose(traced, ensembles.unit_direction(ensemble, direction), rtol=1e-6, atol=0)
+    traced = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(
+        jnp.array(direction)
+    )
+    assert np.allclose(
+        traced, ensembles.unit_direction(ensemble, direction), rtol=1e-6, atol=0
+    )
     zero = jax.jit(lambda u: ensembles.unit_direction(ensemble, u))(jnp.zeros(3))
     assert np.all(zero == 0)
 

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from scipy.special import digamma, polygamma
 from scipy.stats import binom
 
-from lognorm_jax import ensembles, exact, increments, laws, masks, moments, paths, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    increments,
+    laws,
+    masks,
+    moments,
+    paths,
+    sampling,
+    weights,
+)
 
 
 def gaussian(widths, mask, fan="out"):
@@ -18,7 +28,9 @@ def gaussian(widths, mask, fan="out"):
 
 
 def mixture(width, keep_prob):
-    """Return cumulants 1…3 of ln R by the sum over χ²_B/(pn), B binomial, given B ≥ 1."""
+    """Return cumulants 1…3 of ln R by the sum over χ²_B/(pn), B binomial, given B ≥
+    1.
+    """
     b = np.arange(1, width + 1)
     odds = binom.pmf(b, width, keep_prob)
     odds /= odds.sum()
@@ -63,9 +75,12 @@ def test_oracle_leaky_relu():
 
 
 def test_exact_closed_forms():
-    # width 1, no mask: ln χ²_1; slopes ±1: no mask; slope so small that two clusters lie far apart
+    # width 1, no mask: ln χ²_1; slopes ±1: no mask; slope so small that two clusters
+    # lie far apart
     chi = (float(digamma(0.5)) + math.log(2), math.pi**2 / 2)
-    assert exact.increment_cumulants(1, masks.identity(), 2) == pytest.approx(chi, rel=1e-13)
+    assert exact.increment_cumulants(1, masks.identity(), 2) == pytest.approx(
+        chi, rel=1e-13
+    )
     assert exact.increment_cumulants(7, masks.leaky_relu(-1), 2) == pytest.approx(
         exact.increment_cumulants(7, masks.identity(), 2), rel=1e-12
     )
@@ -98,13 +113,17 @@ def test_exact_series_in_one_over_width():
 ROWS = json.loads((Path(__file__).parent / "reference/laws.json").read_text())["rows"]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['keep_prob']}, {row['widths_out'][0]}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row['keep_prob']}, {row['widths_out'][0]}"
+)
 def test_oracle_reference_laws(row):
     widths = row["widths_out"]
     ensemble = gaussian((widths[0], *widths), masks.bernoulli(row["keep_prob"]))
     law = exact.law(ensemble)
     assert np.allclose(law.cdf(row["x"]), row["cdf"], rtol=0, atol=1e-12)
-    assert (law.mean, law.variance) == pytest.approx((row["mean"], row["variance"]), abs=1e-12)
+    assert (law.mean, law.variance) == pytest.approx(
+        (row["mean"], row["variance"]), abs=1e-12
+    )
     assert law.atom == pytest.approx(row["atom"], rel=1e-10, abs=1e-16)
     # the reference took the supremum over a grid: it is low by up to 5e-8
     distance = laws.ks_distance(law, ensembles.limit_law(ensemble))
@@ -123,7 +142,8 @@ def grid(law, reach=40, points=301):
 
 
 @pytest.mark.parametrize(
-    ("width", "lowest"), [(1, -38), (2, -70), (5, -35), (100, -300), (1000, -690), (10**6, -690)]
+    ("width", "lowest"),
+    [(1, -38), (2, -70), (5, -35), (100, -300), (1000, -690), (10**6, -690)],
 )
 def test_oracle_one_linear_layer_is_chi_squared(width, lowest):
     """Both tails, to 1e-8 relative, down to where the docstring says that it ends."""
@@ -140,12 +160,17 @@ def test_oracle_one_linear_layer_is_chi_squared(width, lowest):
 
 @pytest.mark.parametrize(("width", "lowest"), [(1, -60), (16, -200), (1000, -690)])
 def test_oracle_two_linear_layers_are_gamma(width, lowest):
-    """χ²_n χ²_{n+1} has the law of G², G gamma of shape n, by the duplication formula."""
+    """χ²_n χ²_{n+1} has the law of G², G gamma of shape n, by the duplication
+    formula.
+    """
     law = exact.law(gaussian((3, width, width + 1), masks.identity()))
     x, gamma = grid(law), scipy.stats.gamma(width)
     g = np.exp((x + math.log(width * (width + 1))) / 2)
     for got, true, end in zip(
-        log_tails(law, x), (gamma.logcdf(g), gamma.logsf(g)), (lowest, -600), strict=True
+        log_tails(law, x),
+        (gamma.logcdf(g), gamma.logsf(g)),
+        (lowest, -600),
+        strict=True,
     ):
         seen = true > end
         assert np.allclose(got[seen], true[seen], rtol=0, atol=1e-8)
@@ -164,14 +189,17 @@ def test_oracle_one_masked_layer_is_a_mixture(width, keep_prob, lowest):
     true_lower = np.logaddexp.reduce(odds + scipy.stats.chi2.logcdf(r, b), axis=0)
     true_upper = np.logaddexp.reduce(odds + scipy.stats.chi2.logsf(r, b), axis=0)
     seen = true_lower > lowest
-    told = 1e-8 + 1e-15 * law.atom / np.exp(true_lower[seen])  # apart from the atom, in float64
+    # apart from the atom, in float64
+    told = 1e-8 + 1e-15 * law.atom / np.exp(true_lower[seen])
     assert np.all(np.abs(lower - true_lower)[seen] < told)
     seen = true_upper > -600
     assert np.allclose(upper[seen], true_upper[seen], rtol=0, atol=1e-8)
 
 
 def test_oracle_far_tails_of_deep_products():
-    """ln P(X ≤ mean + zσ | alive), by the same integral in 60-digit arithmetic on another line."""
+    """ln P(X ≤ mean + zσ | alive), by the same integral in 60-digit arithmetic on
+    another line.
+    """
     for width, depth, values in [
         (100, 100, {-8: -32.66630124854, -6: -19.73746743561, -4: -10.06331808216}),
         (16, 16, {-6: -11.55263481111, -4: -7.89806145411}),
@@ -220,7 +248,9 @@ def dense_against_law(name, key, num_samples):
     law = exact.law(ensemble)
     comparison = laws.compare(log_norms, law)
     assert comparison.verdict == "pass" and comparison.p_value > 1e-3
-    assert laws.compare(log_norms, laws.normal(law.mean, law.variance)).verdict == "fail"
+    assert (
+        laws.compare(log_norms, laws.normal(law.mean, law.variance)).verdict == "fail"
+    )
 
 
 def test_statistical_dense_samples_follow_the_exact_law(key):
@@ -239,7 +269,9 @@ shapes = st.lists(st.integers(1, 300), min_size=1, max_size=5)
 @given(shapes, st.integers(1, 12), st.floats(0.05, 1))
 @settings(max_examples=15)
 def test_exact_law_of_random_ensembles(widths, repeats, keep_prob):
-    """Depth 1 … 60: cdf monotone from the atom to 1, sf its complement, quantile its inverse."""
+    """Depth 1 … 60: cdf monotone from the atom to 1, sf its complement, quantile its
+    inverse.
+    """
     ensemble = gaussian((1, *widths * repeats), masks.bernoulli(keep_prob))
     law = exact.law(ensemble)
     x = grid(law, 15, 1501)
@@ -272,23 +304,32 @@ def test_exact_ks_distance_between_exact_laws():
 
 
 def test_exact_extreme_ensembles():
-    """Cost and accuracy depend neither on width nor on depth; dead products have a law."""
+    """Cost and accuracy depend neither on width nor on depth; dead products have a
+    law.
+    """
     huge = exact.law(gaussian((2, *(10**6,) * 100), masks.relu()))
     assert huge.mean == pytest.approx(-100 * (2.5e-6 + 49 / 12e12), rel=1e-10)
     v = huge.variance
     assert laws.ks_distance(huge, laws.normal(huge.mean, v)) == pytest.approx(
         laws.ks_distance(
-            huge, laws.edgeworth(exact.cumulants(gaussian((2, *(10**6,) * 100), masks.relu()), 2))
+            huge,
+            laws.edgeworth(
+                exact.cumulants(gaussian((2, *(10**6,) * 100), masks.relu()), 2)
+            ),
         ),
         rel=1e-6,
     )
     deep = exact.law(gaussian((2, *(1000,) * 50_000), masks.relu()))
     one = exact.increment_cumulants(1000, masks.relu(), 2)
-    assert (deep.mean, deep.variance) == pytest.approx(tuple(50_000 * c for c in one), rel=1e-12)
+    assert (deep.mean, deep.variance) == pytest.approx(
+        tuple(50_000 * c for c in one), rel=1e-12
+    )
     assert deep.cdf(deep.mean) == pytest.approx(0.5, abs=0.01)
     dead = exact.law(gaussian((3, *(1,) * 100), masks.relu()))
     assert dead.atom == 1 and dead.cdf(-1e9) == 1 and dead.quantile(0.5) == -np.inf
-    assert dead.sf(-1e9) == pytest.approx(0.5**100, rel=1e-12) and dead.pdf(dead.mean) > 0
+    assert (
+        dead.sf(-1e9) == pytest.approx(0.5**100, rel=1e-12) and dead.pdf(dead.mean) > 0
+    )
     assert dead.quantile(1.0) == np.inf and laws.ks_distance(dead, dead) == 0
 
 
@@ -306,7 +347,9 @@ def test_exact_extreme_ensembles():
     ],
 )
 def test_exact_law_of_far_clusters(widths, mask):
-    """Few large values among many small ones: clusters of little mass, far to the left."""
+    """Few large values among many small ones: clusters of little mass, far to the
+    left.
+    """
     law = exact.law(gaussian(widths, mask))
     sigma = math.sqrt(law.variance)
     x = np.linspace(law.mean - 50 * sigma, law.mean + 20 * sigma, 12_001)
@@ -314,7 +357,9 @@ def test_exact_law_of_far_clusters(widths, mask):
     assert np.all(np.diff(cdf) >= 0) and np.all(np.isfinite(pdf))
     assert np.trapezoid(pdf, x) == pytest.approx(1, abs=1e-12)
     assert np.trapezoid(pdf * x, x) == pytest.approx(law.mean, abs=1e-8 * sigma)
-    assert np.trapezoid(pdf * (x - law.mean) ** 2, x) == pytest.approx(law.variance, rel=1e-6)
+    assert np.trapezoid(pdf * (x - law.mean) ** 2, x) == pytest.approx(
+        law.variance, rel=1e-6
+    )
     if len(widths) == 2:  # one layer: against its own density, summed
         layer = increments.increment(widths[1], mask)
         step, density = x[1] - x[0], np.exp(increments.log_density(layer, x))

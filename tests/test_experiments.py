@@ -26,7 +26,16 @@ from experiments import (
     throughput,
     universality,
 )
-from lognorm_jax import ensembles, exact, laws, martingales, masks, paths, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    laws,
+    martingales,
+    masks,
+    paths,
+    sampling,
+    weights,
+)
 
 
 def computed(experiment, **options):
@@ -43,7 +52,9 @@ law_of = functools.cache(exact.law)
 
 def times_beta(factor):
     """Return a theory of the limit with so many β for the variance, in place of 5β."""
-    return lambda ensemble, direction=None: factor / 5 * _log_variance(ensemble, direction)
+    return lambda ensemble, direction=None: (
+        factor / 5 * _log_variance(ensemble, direction)
+    )
 
 
 def ideal_log_norms(size):
@@ -58,18 +69,25 @@ def ideal_log_norms(size):
 
 def verdicts(rows):
     cases = dict.fromkeys(row.case for row in rows)
-    return {case: _check.overall([row for row in rows if row.case == case]) for case in cases}
+    return {
+        case: _check.overall([row for row in rows if row.case == case])
+        for case in cases
+    }
 
 
 def failing(rows):
     return {(row.case, row.quantity) for row in rows if row.verdict == "fail"}
 
 
-@pytest.mark.parametrize("size", [lognormal_law.NUM_SAMPLES, lognormal_law.QUICK_SAMPLES])
+@pytest.mark.parametrize(
+    "size", [lognormal_law.NUM_SAMPLES, lognormal_law.QUICK_SAMPLES]
+)
 def test_statistical_lognormal_law_sees_a_mean_wrong_by_5_percent_and_a_variance_by_4(
     size, monkeypatch
 ):
-    """Whether the paths are wrong or the theory, and with the counts of the quick form too."""
+    """Whether the paths are wrong or the theory, and with the counts of the quick form
+    too.
+    """
     monkeypatch.setattr(exact, "law", law_of)
     results = ideal_log_norms(size)
     assert set(verdicts(lognormal_law.check(results)).values()) == {"pass"}
@@ -120,33 +138,53 @@ def test_exact_lognormal_law_figure(tmp_path):
 
 
 def test_exact_architectures_span_beta():
-    betas = [ensembles.beta(lognormal_law.ensemble(a)) for a in lognormal_law.ARCHITECTURES]
+    betas = [
+        ensembles.beta(lognormal_law.ensemble(a)) for a in lognormal_law.ARCHITECTURES
+    ]
     assert len(betas) >= 8 and min(betas) <= 0.1 and max(betas) >= 2
-    assert any(len(set(widths[1:])) > 1 for widths in lognormal_law.ARCHITECTURES.values())
+    assert any(
+        len(set(widths[1:])) > 1 for widths in lognormal_law.ARCHITECTURES.values()
+    )
 
 
 def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
-    """The real simulation: exit 0 with 5β, 1 with 4.8β; all files written, and in order."""
+    """The real simulation: exit 0 with 5β, 1 with 4.8β; all files written, and in
+    order.
+    """
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
-    monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
+    monkeypatch.setattr(
+        lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0]
+    )
     (tmp_path / "file").touch()
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "file") == 2
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "good") == 0
     monkeypatch.setattr(ensembles, "log_variance", times_beta(4.8))
     assert runner.run("lognormal_law", quick=True, out=tmp_path / "bad") == 1
     printed = capsys.readouterr().out
-    assert "lognormal_law: pass" in printed and "lognormal_law: fail" in printed and "✗" in printed
+    assert (
+        "lognormal_law: pass" in printed
+        and "lognormal_law: fail" in printed
+        and "✗" in printed
+    )
     good, bad = tmp_path / "good", tmp_path / "bad"
-    assert all((good / f"lognormal_law.{suffix}").exists() for suffix in ("npz", "json", "png"))
+    assert all(
+        (good / f"lognormal_law.{suffix}").exists() for suffix in ("npz", "json", "png")
+    )
     record = json.loads((good / "lognormal_law.json").read_text())
-    assert record["quick"] and record["seed"] == 0 and record["versions"]["jax"] == jax.__version__
+    assert (
+        record["quick"]
+        and record["seed"] == 0
+        and record["versions"]["jax"] == jax.__version__
+    )
     assert record["machine"] == _machine.record() and _machine.sentence() in printed
     stored = [dict(np.load(folder / "lognormal_law.npz")) for folder in (good, bad)]
     assert all(np.array_equal(stored[0][name], stored[1][name]) for name in stored[0])
 
 
 def martingale_results():
-    """Numbers as theory has them, with the errors of as many paths as the full form has."""
+    """Numbers as theory has them, with the errors of as many paths as the full form
+    has.
+    """
     rng, results = np.random.default_rng(0), {}
     depth, size = martingale_paths.DEPTH, martingale_paths.NUM_SAMPLES
     normal = martingale_paths.ensemble(weights.normal())
@@ -159,7 +197,9 @@ def martingale_results():
             case, ensemble = f"{law.name}, {name}", martingale_paths.ensemble(law)
             quartic = np.full(depth, 6 / martingale_paths.WIDTH)
             quartic[0] = np.sum(direction**4)
-            constant = trace._replace(increment=trace.increment[:1], quartic=quartic[None])
+            constant = trace._replace(
+                increment=trace.increment[:1], quartic=quartic[None]
+            )
             own = martingales.decompose(constant, ensemble)
             theory = martingale_paths.second_order_theory(law, constant, own)
             variance = ensembles.predictable_variance(ensemble, quartic)
@@ -172,22 +212,31 @@ def martingale_results():
                 f"{case}/increment": np.stack([own.drift[0], np.full(depth, 0.002)]),
                 f"{case}/squares": squares,
                 f"{case}/theory": theory,
-                f"{case}/second order": np.stack([rng.normal(theory, error), error], axis=1),
-                f"{case}/first": np.concatenate([rng.normal(first, errors), errors], axis=1),
+                f"{case}/second order": np.stack(
+                    [rng.normal(theory, error), error], axis=1
+                ),
+                f"{case}/first": np.concatenate(
+                    [rng.normal(first, errors), errors], axis=1
+                ),
             }
     return results
 
 
-BEYOND = ("laplace, coordinate", "n · (E ln‖Mu‖²/−½E⟨M⟩ − 1)")  # second order: it is only shown
+# second order: it is only shown
+BEYOND = ("laplace, coordinate", "n · (E ln‖Mu‖²/−½E⟨M⟩ − 1)")
 SECOND_ORDER = ("n · (E ln‖Mu‖²/−½E⟨M⟩ − 1)", "n · (Var M/E⟨M⟩ − 1)")
 
 
 def test_statistical_martingale_paths(monkeypatch, tmp_path):
-    """Each second-order term wrong by a fifth is red in each case, and each other row can be."""
+    """Each second-order term wrong by a fifth is red in each case, and each other row
+    can be.
+    """
     results = martingale_results()
     assert _check.overall(martingale_paths.check(results)) == "pass"
     _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")
-    cases = [name.removesuffix("/theory") for name in results if name.endswith("/theory")]
+    cases = [
+        name.removesuffix("/theory") for name in results if name.endswith("/theory")
+    ]
     for factor in (0, 0.8, 1.2):
         wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
         expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
@@ -195,28 +244,42 @@ def test_statistical_martingale_paths(monkeypatch, tmp_path):
 
     def found(case, **changes):
         wrong = {
-            f"{case}/{part}": change(results[f"{case}/{part}"]) for part, change in changes.items()
+            f"{case}/{part}": change(results[f"{case}/{part}"])
+            for part, change in changes.items()
         }
-        return {quantity for _, quantity in failing(martingale_paths.check(results | wrong))}
+        return {
+            quantity for _, quantity in failing(martingale_paths.check(results | wrong))
+        }
 
     case, layers = "laplace, coordinate", np.arange(1, martingale_paths.DEPTH + 1)
     assert "Σ(Rᵢ − 1)²/E⟨M⟩" in found(case, squares=lambda x: np.add(x, [0.03, 0]))
     assert "E M" in found(case, martingale=lambda x: x + 0.005 * layers)
-    assert "lag-1 corr" in found(case, martingale=lambda x: x + 0.5 * np.roll(x, 1, axis=-1))
+    assert "lag-1 corr" in found(
+        case, martingale=lambda x: x + 0.5 * np.roll(x, 1, axis=-1)
+    )
     assert "E ln R₁" in found(case, first=lambda x: x * [[1.2, 1], [1, 1]])
     rest = 5 / martingale_paths.WIDTH
-    for factor in (0, 0.8, 1.2):  # of what the fourth moment adds for a coordinate vector
-        shifted = lambda x, c=factor: np.array([x[0], [rest + c * (x[1, 0] - rest), x[1, 1]]])  # noqa: E731
+    # of what the fourth moment adds for a coordinate vector
+    for factor in (0, 0.8, 1.2):
+        shifted = lambda x, c=factor: np.array(
+            [x[0], [rest + c * (x[1, 0] - rest), x[1, 1]]]
+        )
         assert found(case, first=shifted) == {"Var R₁"}
 
 
 @pytest.mark.slow
 def test_statistical_martingale_paths_of_real_products(monkeypatch):
-    """Simulated, not followed in law: the second-order terms of the full form are seen."""
-    monkeypatch.setattr(martingale_paths, "LAWS", (weights.rademacher(), weights.laplace()))
+    """Simulated, not followed in law: the second-order terms of the full form are
+    seen.
+    """
+    monkeypatch.setattr(
+        martingale_paths, "LAWS", (weights.rademacher(), weights.laplace())
+    )
     results = computed(martingale_paths, num_samples=martingale_paths.NUM_SAMPLES)
     assert _check.overall(martingale_paths.check(results)) == "pass"
-    cases = [name.removesuffix("/theory") for name in results if name.endswith("/theory")]
+    cases = [
+        name.removesuffix("/theory") for name in results if name.endswith("/theory")
+    ]
     for factor in (0, 0.8, 1.2):
         wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
         expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
@@ -231,7 +294,10 @@ def follow(law, size, seed=0):
 def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
     monkeypatch.setattr(exact_vs_limit, "RATIOS", (1.0,))
     monkeypatch.setattr(exact_vs_limit, "SAMPLED", (8,))
-    draws = [exact.law(exact_vs_limit.ensemble(mask, 1.0, 8)) for mask in exact_vs_limit.MASKS]
+    draws = [
+        exact.law(exact_vs_limit.ensemble(mask, 1.0, 8))
+        for mask in exact_vs_limit.MASKS
+    ]
     fake = iter([paths.Trace(follow(law, 30_000)[:, None], None) for law in draws])
     monkeypatch.setattr(sampling, "sample", lambda *args, **options: next(fake))
     distances = computed(exact_vs_limit, num_samples=30_000)
@@ -246,13 +312,17 @@ def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
     case = "ReLU, d/n = 1"
     width = np.array(exact_vs_limit.WIDTHS)[:, None]
     assert fails(f"{case}/distances", lambda d: d * [1.02, 1, 1])  # the constant
-    assert fails(f"{case}/distances", lambda d: d * (width / 2048.0) ** 0.8)  # the theorem's rate
-    assert fails(f"{case}/distances", lambda d: d * [1, 1, 4])  # Edgeworth no better than half
+    # the theorem's rate
+    assert fails(f"{case}/distances", lambda d: d * (width / 2048.0) ** 0.8)
+    # Edgeworth no better than half
+    assert fails(f"{case}/distances", lambda d: d * [1, 1, 4])
     assert fails(f"{case}/sampled", lambda d: d * [1, 0.5, 1, 1])
 
 
 def test_exact_constant_of_the_distance():
-    """THEORY: n·KS → 0.92, 0.68 and 1.38 for ReLU, 0.183 for linear layers, by exact laws."""
+    """THEORY: n·KS → 0.92, 0.68 and 1.38 for ReLU, 0.183 for linear layers, by exact
+    laws.
+    """
     found = [exact_vs_limit.constant("ReLU", ratio) for ratio in (1, 0.2, 3)]
     assert found == pytest.approx([0.92, 0.68, 1.38], abs=0.011)
     assert exact_vs_limit.constant("linear", 1) == pytest.approx(0.183, abs=5e-4)
@@ -274,12 +344,16 @@ def test_statistical_moment_growth(monkeypatch, tmp_path):
 
 
 def universality_results():
-    """Numbers as theory has them, with the errors of as many paths as the full form has."""
+    """Numbers as theory has them, with the errors of as many paths as the full form
+    has.
+    """
     rng, results = np.random.default_rng(0), {"widths": np.array([10, 40])}
     errors = {}
     for width in (10, 40):
         path = paths.transport(universality.ensemble(weights.normal(), width))
-        trace = sampling.sample(path, jax.random.key(width), universality.SAMPLES[width])
+        trace = sampling.sample(
+            path, jax.random.key(width), universality.SAMPLES[width]
+        )
         quartic = np.full(width // 2, 6 / width)
         quartic[0] = 1 / width
         found = universality.gaps(trace, universality.normal_law(width))
@@ -292,7 +366,10 @@ def universality_results():
             pair = np.stack([values, errors[width]], axis=1)
             own = found if law is weights.normal() else pair
             results |= {f"{law.name}, {width}/log_norm": follows}
-            results |= {f"{law.name}, {width}/quartic": quartic, f"{law.name}, {width}/gaps": own}
+            results |= {
+                f"{law.name}, {width}/quartic": quartic,
+                f"{law.name}, {width}/gaps": own,
+            }
     for law in universality.LAWS:
         for kind, kappa, error in (
             ("ratios", results[f"{law.name}, 10/quartic"], 0.004),
@@ -300,11 +377,18 @@ def universality_results():
         ):
             variance = (5 + universality.excess(law, kappa)) / 10
             noise = np.full_like(variance, error)
-            results[f"{law.name}/{kind}"] = np.array([variance + rng.normal(0, noise), noise])
+            results[f"{law.name}/{kind}"] = np.array(
+                [variance + rng.normal(0, noise), noise]
+            )
     return results
 
 
-TERMS = ("mean gap, n = 40", "Σ Var ln Rᵢ gap, n = 40", "Σ Var Rᵢ, n = 10", "Var R₁, coordinate")
+TERMS = (
+    "mean gap, n = 40",
+    "Σ Var ln Rᵢ gap, n = 40",
+    "Σ Var Rᵢ, n = 10",
+    "Var R₁, coordinate",
+)
 
 
 def wrong_by(factor, monkeypatch):
@@ -316,26 +400,34 @@ def wrong_by(factor, monkeypatch):
 
 
 def test_statistical_universality(monkeypatch, tmp_path):
-    """Every row of a law with a fourth moment of its own is red if its term is wrong by a fifth."""
+    """Every row of a law with a fourth moment of its own is red if its term is wrong by
+    a fifth.
+    """
     results = universality_results()
     rows = universality.check(results)
     assert _check.overall(rows) == "pass"
     judged = {(row.case, row.quantity) for row in rows if row.verdict}
     terms = {(law.name, term) for law in universality.LAWS[1:] for term in TERMS}
     assert terms <= judged
-    assert not any(case != "normal" and "gap, n = 10" in quantity for case, quantity in judged)
+    assert not any(
+        case != "normal" and "gap, n = 10" in quantity for case, quantity in judged
+    )
     _figure.save(universality.draw(results), tmp_path / "figure.png")
     for factor in (0, 0.8, 1.2):
         with monkeypatch.context() as patch:
             wrong_by(factor, patch)
             assert terms <= failing(universality.check(results))
     wide = {"normal, 40/gaps": results["normal, 40/gaps"] + [[0.01, 0], [0.03, 0]]}
-    assert {case for case, _ in failing(universality.check(results | wide))} == {"normal"}
+    assert {case for case, _ in failing(universality.check(results | wide))} == {
+        "normal"
+    }
 
 
 @pytest.mark.slow
 def test_statistical_universality_of_real_products(monkeypatch):
-    """With the full form's counts: uniform weights, whose terms are small, and heavy ones."""
+    """With the full form's counts: uniform weights, whose terms are small, and heavy
+    ones.
+    """
     monkeypatch.setattr(universality, "LAWS", (weights.uniform(), weights.laplace()))
     samples = {width: universality.SAMPLES[width] for width in (10, 40)}
     monkeypatch.setattr(universality, "QUICK_COORDINATE", universality.COORDINATE)
@@ -357,19 +449,27 @@ def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
     results = computed(throughput, seconds=1e-4)
     rows = throughput.check(results)
-    assert {row.verdict for row in rows} == {""} and all(np.isfinite(row.measured) for row in rows)
+    assert {row.verdict for row in rows} == {""} and all(
+        np.isfinite(row.measured) for row in rows
+    )
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
 
 
 def test_exact_runs_that_are_timed_keep_all_devices_busy(monkeypatch, key):
-    """Each device gets four blocks or more, and as many as any other, however long a run takes."""
-    monkeypatch.setattr(_contenders.importlib.util, "find_spec", lambda name: None)  # no PyTorch
+    """Each device gets four blocks or more, and as many as any other, however long a
+    run takes.
+    """
+    # no PyTorch
+    monkeypatch.setattr(_contenders.importlib.util, "find_spec", lambda name: None)
     ways = _contenders.products(8, 4, key) | _contenders.trainings(8, 3, key)
     blocks = {name: run.keywords.get("block_size") for name, (run, _) in ways.items()}
     assert [name for name, block in blocks.items() if block is None] == ["NumPy loop"]
     counts = {name: [] for name in ways}
     fakes = {
-        name: (functools.partial(lambda name, count: counts[name].append(count), name), smallest)
+        name: (
+            functools.partial(lambda name, count: counts[name].append(count), name),
+            smallest,
+        )
         for name, (_, smallest) in ways.items()
     }
 
@@ -404,9 +504,12 @@ def test_oracle_loops_of_the_benchmark_are_the_same_product(loop):
 def test_exact_experiments_say_what_they_claim(name):
     experiment = importlib.import_module(f"experiments.{name}")
     assert (
-        "Expected" in experiment.__doc__ and f"python -m experiments {name}" in experiment.__doc__
+        "Expected" in experiment.__doc__
+        and f"python -m experiments {name}" in experiment.__doc__
     )
-    assert all(callable(getattr(experiment, part)) for part in ("compute", "check", "draw"))
+    assert all(
+        callable(getattr(experiment, part)) for part in ("compute", "check", "draw")
+    )
 
 
 def test_exact_rows_and_table():
@@ -416,16 +519,28 @@ def test_exact_rows_and_table():
     assert [row.verdict for row in (good, bad, allowed)] == ["pass", "fail", "pass"]
     assert _check.agree("a", "nan", np.nan, 0.1, 1.0).verdict == "fail"
     weak = laws.compare([0.0], laws.normal(0, 1))
-    rows = [good, bad, allowed, _check.distance("c", "KS", weak), _check.show("d", "β", 0.5)]
+    rows = [
+        good,
+        bad,
+        allowed,
+        _check.distance("c", "KS", weak),
+        _check.show("d", "β", 0.5),
+    ]
     assert _check.overall(rows) == "fail" and _check.overall(rows[2:]) == "underpowered"
     lines = _check.table(rows).split("\n")
-    assert lines[1].startswith("a ") and "1.00 ± 0.10 (1.40)" in lines[1] and "✗" in lines[1]
+    assert (
+        lines[1].startswith("a ")
+        and "1.00 ± 0.10 (1.40)" in lines[1]
+        and "✗" in lines[1]
+    )
     assert lines[1].endswith("fail") and lines[2].endswith("pass")
     assert lines[3].endswith("underpowered") and lines[4].endswith("0.5")
 
 
 def test_exact_rows_are_judged_only_where_a_fifth_of_their_term_is_seen():
-    """0.2 of the term must exceed 7 standard errors and the allowance; else no verdict, and a ~."""
+    """0.2 of the term must exceed 7 standard errors and the allowance; else no verdict,
+    and a ~.
+    """
 
     def verdict(error, *rest, measured=1.0, expected=1.0):
         return _check.resolve("a", "b", measured, error, expected, *rest).verdict
@@ -433,19 +548,32 @@ def test_exact_rows_are_judged_only_where_a_fifth_of_their_term_is_seen():
     assert [verdict(error) for error in (0.028, 0.029)] == ["pass", ""]
     assert [verdict(0.01, allowance) for allowance in (0.12, 0.14)] == ["pass", ""]
     assert [verdict(0.01, 0.0, without) for without in (0.6, 0.7)] == ["pass", ""]
-    assert verdict(0.028, expected=1.2) == "fail" and verdict(0.028, expected=0.8) == "fail"
+    assert (
+        verdict(0.028, expected=1.2) == "fail"
+        and verdict(0.028, expected=0.8) == "fail"
+    )
     assert verdict(0.028, expected=0.0) == "fail"  # a theory without the term
-    assert verdict(0.028, measured=0.0) == "fail" and verdict(0.3, measured=np.nan) == "fail"
+    assert (
+        verdict(0.028, measured=0.0) == "fail"
+        and verdict(0.3, measured=np.nan) == "fail"
+    )
     shown = _check.resolve("a", "b", 1.0, 0.3, 1.4)
-    assert "1.00 ± 0.30 (1.40) ~" in _check.table([shown]) and _check.overall([shown]) == "pass"
+    assert (
+        "1.00 ± 0.30 (1.40) ~" in _check.table([shown])
+        and _check.overall([shown]) == "pass"
+    )
 
 
 def test_oracle_controlled_means():
-    """A mean with controls is the intercept of a regression, whose error is what they leave."""
+    """A mean with controls is the intercept of a regression, whose error is what they
+    leave.
+    """
     rng = np.random.default_rng(0)
     controls = rng.normal(size=(2, 5_000))
     rest = 0.1 * rng.normal(size=5_000)
-    value, error = _check.controlled(3 + controls[0] - 2 * controls[1] + rest, *controls)
+    value, error = _check.controlled(
+        3 + controls[0] - 2 * controls[1] + rest, *controls
+    )
     statistical.assert_near(value, error, 3.0)
     np.testing.assert_allclose(error, 0.1 / 5_000**0.5, rtol=0.1)
     plain = _check.controlled(rest)
@@ -453,24 +581,36 @@ def test_oracle_controlled_means():
     np.testing.assert_allclose(plain, (mean, mean_error), rtol=1e-12)
     line = stats.linregress(controls[0], rest)
     expected = line.intercept, line.intercept_stderr
-    np.testing.assert_allclose(_check.controlled(rest, controls[0]), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        _check.controlled(rest, controls[0]), expected, rtol=1e-3
+    )
 
 
 def test_exact_machine_is_told(tmp_path):
     info = tmp_path / "cpuinfo"
-    info.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n")
+    info.write_text(
+        "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n"
+    )
     assert _machine.processor(info) == "Some CPU @ 2 GHz"
     assert _machine.processor(tmp_path / "none")  # whatever else the platform tells
     known = _machine.record()
-    assert known["cores"] >= 1 and known["devices"].startswith(f"{len(jax.devices())} × ")
-    assert known["processor"] in _machine.sentence() and jax.__version__ in _machine.sentence()
+    assert known["cores"] >= 1 and known["devices"].startswith(
+        f"{len(jax.devices())} × "
+    )
+    assert (
+        known["processor"] in _machine.sentence()
+        and jax.__version__ in _machine.sentence()
+    )
 
 
 def test_exact_rows_with_intervals():
-    above = [_check.above("a", "b", 0.9, 0.8, 0.95, bound) for bound in (0.75, 0.85, None)]
+    above = [
+        _check.above("a", "b", 0.9, 0.8, 0.95, bound) for bound in (0.75, 0.85, None)
+    ]
     assert [row.verdict for row in above] == ["pass", "fail", ""]
     between = [
-        _check.between("a", "b", 0.1, *ends, 0.5) for ends in ((0, 0.2), (0, 0.6), (-0.6, 0))
+        _check.between("a", "b", 0.1, *ends, 0.5)
+        for ends in ((0, 0.2), (0, 0.6), (-0.6, 0))
     ]
     assert [row.verdict for row in between] == ["pass", "fail", "fail"]
     cells = [_check.table([row]).split("\n")[1] for row in (*above[1:], between[0])]
@@ -478,11 +618,17 @@ def test_exact_rows_with_intervals():
     assert "0.100 [0.000, 0.200] ± 0.5" in cells[2]
 
 
-def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
-    """And says so; blocks of other source are refused, with exit code 2, and not lost."""
+def test_invariance_an_experiment_goes_on_where_it_was_stopped(
+    monkeypatch, tmp_path, capsys
+):
+    """And says so; blocks of other source are refused, with exit code 2, and not
+    lost.
+    """
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→8": (64, 8)})
     monkeypatch.setattr(lognormal_law, "check", lambda results: [])
-    monkeypatch.setattr(lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0])
+    monkeypatch.setattr(
+        lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0]
+    )
 
     def start(folder):
         code = runner.run("lognormal_law", quick=True, out=tmp_path / folder)
@@ -510,10 +656,18 @@ def test_invariance_an_experiment_goes_on_where_it_was_stopped(monkeypatch, tmp_
             start("run")
     assert "differs in source" in capsys.readouterr().err
     code, printed = start("run")
-    assert code == 0 and "Going on from" in printed.out and "finished blocks: 1." in printed.out
+    assert (
+        code == 0
+        and "Going on from" in printed.out
+        and "finished blocks: 1." in printed.out
+    )
     assert not blocks.exists()
-    whole, run = (np.load(tmp_path / folder / "lognormal_law.npz") for folder in ("whole", "run"))
-    assert set(whole) == set(run) and all(np.array_equal(whole[name], run[name]) for name in whole)
+    whole, run = (
+        np.load(tmp_path / folder / "lognormal_law.npz") for folder in ("whole", "run")
+    )
+    assert set(whole) == set(run) and all(
+        np.array_equal(whole[name], run[name]) for name in whole
+    )
 
 
 def test_exact_interrupted_by_the_keyboard(monkeypatch, capsys):

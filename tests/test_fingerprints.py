@@ -1,4 +1,6 @@
-"""The fingerprint tells computations of other numbers apart, and knows the same one again."""
+"""The fingerprint tells computations of other numbers apart, and knows the same one
+again.
+"""
 
 import os
 import subprocess
@@ -9,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import ensembles, fingerprints, masks, networks, paths, runs, sampling, weights
+from lognorm_jax import (
+    ensembles,
+    fingerprints,
+    masks,
+    networks,
+    paths,
+    runs,
+    sampling,
+    weights,
+)
 
 KEY = jax.random.key(0)
 X = np.arange(1, 5, dtype=np.float32)
@@ -24,9 +35,13 @@ def jacobian(path=networks.jacobian_path, x=X, **options):
 
 
 def hidden(number):
-    """Return a path whose constants lie in a branch, in a loop, in a jit: deep in its jaxpr."""
+    """Return a path whose constants lie in a branch, in a loop, in a jit: deep in its
+    jaxpr.
+    """
     table = jnp.asarray(X) * number
-    inner = jax.jit(lambda x: jax.lax.cond(x[0] > 0, lambda y: y * table, lambda y: y, x))
+    inner = jax.jit(
+        lambda x: jax.lax.cond(x[0] > 0, lambda y: y * table, lambda y: y, x)
+    )
 
     def path(key):
         x = jax.random.normal(key, (4,), jnp.float32)
@@ -87,7 +102,8 @@ def test_exact_other_computations_have_other_fingerprints():
         assert difference == "another computation, of other constants"
     difference = fingerprints.difference(found["dense"], found["another law"])
     assert difference == "another computation, of other operations and constants"
-    assert found == {name: fingerprint(name) for name in PATHS}  # made anew, they are the same
+    # made anew, they are the same
+    assert found == {name: fingerprint(name) for name in PATHS}
 
 
 PROGRAM = """
@@ -111,12 +127,19 @@ def test_invariance_across_processes():
 
 
 def test_exact_a_run_of_another_path_is_refused(tmp_path):
-    """Of equal shapes, and with the same spec: else the old numbers would be taken for its own."""
+    """Of equal shapes, and with the same spec: else the old numbers would be taken for
+    its own.
+    """
     options = {"run": runs.open_run(tmp_path, {"path": "mine"}), "block_size": 8}
     expected = sampling.sample(dense(direction=X), KEY, 20, **options)
-    for other in (dense(direction=X[::-1]), dense(weights.laplace), dense(mask=masks.identity)):
+    for other in (
+        dense(direction=X[::-1]),
+        dense(weights.laplace),
+        dense(mask=masks.identity),
+    ):
         with pytest.raises(
-            ValueError, match=r"sampling.json differs in path: another computation.*start afresh"
+            ValueError,
+            match=r"sampling.json differs in path: another computation.*start afresh",
         ):
             sampling.sample(other, KEY, 20, **options)
     again = sampling.sample(dense(direction=X), KEY, 20, **options)

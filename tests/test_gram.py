@@ -31,14 +31,19 @@ QUICK = ("tanh, biases", "vanilla")  # of a ReLU network the biases change nothi
 def equal_in_law(network, tangent, num_samples, key):
     keys = jax.random.split(key)
     followed = sampling.sample(paths.gram(network, X, tangent), keys[0], num_samples)
-    drawn = sampling.sample(networks.jacobian_path(network, X, tangent), keys[1], num_samples)
+    drawn = sampling.sample(
+        networks.jacobian_path(network, X, tangent), keys[1], num_samples
+    )
     for name, a, b in (
         ("log_norm", followed.log_norm, drawn.log_norm),
         ("third increment", followed.increment[:, 2], drawn.increment[:, 2]),
         ("last quartic", followed.quartic[:, -1], drawn.quartic[:, -1]),
     ):
         comparison = laws.compare(a, laws.empirical(b))
-        assert comparison.verdict == "pass" and comparison.p_value > 1e-4, (name, comparison)
+        assert comparison.verdict == "pass" and comparison.p_value > 1e-4, (
+            name,
+            comparison,
+        )
     wrong = laws.empirical(1.3 * drawn.increment[:, 2])
     assert laws.compare(followed.increment[:, 2], wrong).verdict == "fail"
 
@@ -52,7 +57,9 @@ def test_statistical_gram_equals_the_network_in_law(name, key):
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "relu"])
 def test_statistical_50_000_gram_paths_equal_the_network_in_law(name, key):
     """Along x where that has a law of its own, and in another direction elsewhere."""
-    equal_in_law(NETWORKS[name](), X if "vanilla" in name or name == "post" else U, 50_000, key)
+    equal_in_law(
+        NETWORKS[name](), X if "vanilla" in name or name == "post" else U, 50_000, key
+    )
 
 
 def forward(network, x, key):
@@ -79,7 +86,9 @@ def test_statistical_forward_increments(activation, key):
 
 
 def test_statistical_several_inputs_and_tangents_of_one_network(key):
-    """Joint laws: differences of log-norms of two inputs, and of two tangents at one."""
+    """Joint laws: differences of log-norms of two inputs, and of two tangents at
+    one.
+    """
     network = networks.relu_mlp((20,) * 5, 0.3)
     x, dtype = np.stack([X, X + 0.5 * U]), jnp.result_type(float)
     both = sampling.sample(paths.gram(network, x), key, 8_000)
@@ -99,14 +108,21 @@ def test_statistical_several_inputs_and_tangents_of_one_network(key):
     tangents = np.stack([U, X, U + 0.3 * X])
     three = sampling.sample(paths.gram(network, X, tangents), key, 256)
     one = sampling.sample(paths.gram(network, X, U), key, 256)
-    assert np.allclose(three.increment[:, 0], one.increment, atol=2e-4)  # the first draws are its
-    paired = sampling.sample(paths.gram(network, x, tangents[:2]), key, 8_000).increment.sum(-1)
-    single = sampling.sample(paths.gram(network, x[1], X), jax.random.key(6), 8_000).log_norm
+    # the first draws are its
+    assert np.allclose(three.increment[:, 0], one.increment, atol=2e-4)
+    paired = sampling.sample(
+        paths.gram(network, x, tangents[:2]), key, 8_000
+    ).increment.sum(-1)
+    single = sampling.sample(
+        paths.gram(network, x[1], X), jax.random.key(6), 8_000
+    ).log_norm
     assert laws.compare(paired[:, 1], laws.empirical(single)).verdict == "pass"
 
 
 def test_exact_one_key_is_one_network(key):
-    """Along x in a network without biases J x = f(x): forward and Jacobian increments agree."""
+    """Along x in a network without biases J x = f(x): forward and Jacobian increments
+    agree.
+    """
     network = networks.relu_mlp((20,) * 5)
     ahead, jacobian = (
         jax.jit(paths.gram(network, X, tangent))(key).increment for tangent in (None, X)
@@ -115,7 +131,9 @@ def test_exact_one_key_is_one_network(key):
     observed = paths.gram(network, X, U, observe=lambda x, u: {"x": x @ x, "xu": x @ u})
     trace, seen = jax.jit(observed)(key)
     assert trace.increment.shape == (4,) and np.allclose(seen["x"], 1, atol=1e-5)
-    assert np.allclose(seen["xu"][0], X @ U / np.linalg.norm(X) / np.linalg.norm(U), atol=1e-5)
+    assert np.allclose(
+        seen["xu"][0], X @ U / np.linalg.norm(X) / np.linalg.norm(U), atol=1e-5
+    )
 
 
 def test_oracle_triangle_against_numpy(rounding):
@@ -129,12 +147,16 @@ def test_oracle_triangle_against_numpy(rounding):
     size = np.linalg.norm(V, axis=1)[:, None]
     assert np.allclose(L / size, expected / size, rtol=0, atol=20 * rounding)
     twice = grams.triangle(jnp.ones((2, 5)))
-    assert twice[1][1] < 1e-6 and np.all(np.float64(grams.triangle(jnp.zeros((2, 3)))[1]) == 0)
+    assert twice[1][1] < 1e-6 and np.all(
+        np.float64(grams.triangle(jnp.zeros((2, 3)))[1]) == 0
+    )
 
 
 def test_exact_dead_and_tiny_vectors(key):
     narrow = networks.relu_mlp((3, *(1,) * 8))
-    trace = jax.jit(jax.vmap(paths.gram(narrow, np.ones(3), np.ones(3))))(jax.random.split(key, 99))
+    trace = jax.jit(jax.vmap(paths.gram(narrow, np.ones(3), np.ones(3))))(
+        jax.random.split(key, 99)
+    )
     dead = np.isneginf(trace.increment)
     assert dead[:, -1].sum() > 0 and not np.any(np.isnan(trace.increment))
     assert np.all(dead[:, 1:] >= dead[:, :-1])
@@ -143,19 +165,25 @@ def test_exact_dead_and_tiny_vectors(key):
     assert np.all(np.abs(trace.increment) < 2)
     biased = networks.mlp((3, *(2,) * 30), "relu", 0.5)
     trace = jax.jit(jax.vmap(paths.gram(biased, np.ones(3))))(jax.random.split(key, 99))
-    assert not np.any(np.isnan(trace.increment)) and np.any(np.isneginf(trace.increment))
+    assert not np.any(np.isnan(trace.increment)) and np.any(
+        np.isneginf(trace.increment)
+    )
 
 
 def test_exact_compile_size_does_not_grow_with_depth(key):
     def lines(depth):
-        path = paths.gram(networks.relu_mlp((8,) * (depth + 1), 0.1), np.ones(8), np.arange(8.0))
+        path = paths.gram(
+            networks.relu_mlp((8,) * (depth + 1), 0.1), np.ones(8), np.arange(8.0)
+        )
         return len(jax.jit(path).lower(key).as_text().splitlines())
 
     assert lines(1000) == lines(100)
 
 
 def test_statistical_wide_layers_do_not_fluctuate(key):
-    """Width 100,000, depth 100: the cosine of two ReLU inputs follows the arc-cosine kernel."""
+    """Width 100,000, depth 100: the cosine of two ReLU inputs follows the arc-cosine
+    kernel.
+    """
     network = networks.relu_mlp((1000, *(100_000,) * 100))
     x = np.eye(2, 1000) + 1e-9
     path = paths.gram(network, x, observe=lambda X, T: X[0] @ X[1])
@@ -174,11 +202,15 @@ def test_exact_bad_input(key):
         networks.relu_mlp(WIDTHS, weight_law=weights.laplace()),
         networks.conv((2, 3), (5,)),
     ):
-        with pytest.raises(ValueError, match=r"layer 0.*one matrix of normal.*jacobian_path"):
+        with pytest.raises(
+            ValueError, match=r"layer 0.*one matrix of normal.*jacobian_path"
+        ):
             paths.gram(wrong, np.ones(wrong.shape))
     with pytest.raises(ValueError, match=r"x\.shape = \(19,\)"):
         paths.gram(network, X[:-1])
-    with pytest.raises(ValueError, match=r"tangent\.shape = \(3, 20\): must be .*\(2, 20\)"):
+    with pytest.raises(
+        ValueError, match=r"tangent\.shape = \(3, 20\): must be .*\(2, 20\)"
+    ):
         paths.gram(network, np.stack([X, U]), np.ones((3, 20)))
     with pytest.raises(ValueError, match=r"(?s)tangent = .*not all zero"):
         paths.gram(network, X, np.stack([U, 0 * X]))
@@ -242,13 +274,17 @@ def test_exact_laws_are_only_of_what_they_describe():
 
 
 def test_statistical_dropout_at_initialisation_drops(key):
-    """A share 1 − q of the units, in the network drawn whole and in the one followed in law."""
+    """A share 1 − q of the units, in the network drawn whole and in the one followed in
+    law.
+    """
     network = networks.mlp((20, *(30,) * 4), "relu", keep_prob=0.6)
     wide = networks.mlp((3, 5_000), "tanh", keep_prob=0.6)
     params = wide.init(key)
     output = np.asarray(wide.apply(params, jnp.ones(3)))
     fixed = np.asarray(params[0]["fixed"][0])
-    assert set(np.unique(fixed)) == {0.0, 1.0} and np.array_equal(output == 0, fixed == 0)
+    assert set(np.unique(fixed)) == {0.0, 1.0} and np.array_equal(
+        output == 0, fixed == 0
+    )
     statistical.assert_near(*statistical.mean_and_error(fixed), 0.6)
     law = exact.law(network.ensemble)
     without = exact.law(networks.mlp((20, *(30,) * 4), "relu").ensemble)
@@ -259,7 +295,9 @@ def test_statistical_dropout_at_initialisation_drops(key):
 
 
 def test_exact_each_tangent_belongs_to_its_own_input(key, rounding):
-    """Where all coordinates of an input are negative its ReLUs are off, and R = α² exactly."""
+    """Where all coordinates of an input are negative its ReLUs are off, and R = α²
+    exactly.
+    """
     n, alpha = 12, 0.6
     network = networks.residual(n, 1, skip_scale=alpha, branch_scale=0.8)
     positive, tangents = np.abs(X[:n]), np.stack([U[:n], U[:n], U[:n]])
@@ -279,7 +317,9 @@ def test_statistical_tangents_of_several_inputs_each_have_their_law(key):
     other = jax.random.fold_in(key, 1)
     alone = [
         laws.empirical(
-            sampling.sample(networks.jacobian_path(network, x[i], u[i]), other, 20_000).log_norm
+            sampling.sample(
+                networks.jacobian_path(network, x[i], u[i]), other, 20_000
+            ).log_norm
         )
         for i in (0, 1)
     ]

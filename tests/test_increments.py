@@ -18,7 +18,16 @@ def chi_mixture(width, keep_prob, y):
 
 @pytest.mark.parametrize(
     ("width", "keep_prob"),
-    [(1, 1), (1, 0.5), (3, 0.3), (10, 0.05), (16, 1), (100, 0.5), (300, 0.99), (1000, 0.001)],
+    [
+        (1, 1),
+        (1, 0.5),
+        (3, 0.3),
+        (10, 0.05),
+        (16, 1),
+        (100, 0.5),
+        (300, 0.99),
+        (1000, 0.001),
+    ],
 )
 def test_oracle_density_over_300_orders_of_magnitude(width, keep_prob):
     layer = increments.increment(width, masks.bernoulli(keep_prob))
@@ -27,7 +36,9 @@ def test_oracle_density_over_300_orders_of_magnitude(width, keep_prob):
     expected = chi_mixture(width, keep_prob, y)
     assert np.allclose(increments.log_density(layer, y), expected, rtol=0, atol=5e-12)
     # the saddle-point profile only places nodes: it need not be better than this
-    assert np.allclose(np.interp(y, layer.y, layer.log_density), expected, rtol=0, atol=0.5)
+    assert np.allclose(
+        np.interp(y, layer.y, layer.log_density), expected, rtol=0, atol=0.5
+    )
 
 
 @pytest.mark.parametrize("slope", [0.9, 0.1, -1, 30, 0.02, 1e-3, 1e-4])
@@ -41,13 +52,17 @@ def test_exact_density_of_one_leaky_unit(slope):
     x = y + math.log((1 + slope**2) / 2)
     expected = np.logaddexp(log_chi(x), log_chi(x - math.log(slope**2))) - math.log(2)
     seen = expected > -300
-    assert np.allclose(increments.log_density(layer, y)[seen], expected[seen], rtol=0, atol=1e-10)
+    assert np.allclose(
+        increments.log_density(layer, y)[seen], expected[seen], rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("width", [2, 10, 50, 1000])
 @pytest.mark.parametrize("slope", [0.1, 0.02, 1e-3, 1e-8])
 def test_exact_mass_of_many_scales(width, slope):
-    """The right mass in every cluster: some units of scale 1, the others of the slope."""
+    """The right mass in every cluster: some units of scale 1, the others of the
+    slope.
+    """
     layer = increments.increment(width, masks.leaky_relu(slope))
     assert len(layer.scales) == 1 + (slope < 0.02)
     y = np.arange(-90, 6, 0.01)
@@ -59,7 +74,12 @@ def test_exact_mass_of_many_scales(width, slope):
 
 def test_oracle_log1p():
     z = np.array([1e-9 + 1e-12j, -1e-9j, 0.3 - 0.4j, -2 + 1j, -1 + 1e-9j, 1e-170j])
-    exact = [1e-9 - 5e-19 + 1e-12j, 5e-19 - 1e-9j, *np.log(1 + z[2:4]), np.log(1e-9) + 0.5j * np.pi]
+    exact = [
+        1e-9 - 5e-19 + 1e-12j,
+        5e-19 - 1e-9j,
+        *np.log(1 + z[2:4]),
+        np.log(1e-9) + 0.5j * np.pi,
+    ]
     got = increments.log1p(z)
     assert np.allclose(got.real[:5], np.real(exact), rtol=1e-9, atol=0)
     assert np.allclose(got.imag[:5], np.imag(exact), rtol=1e-9, atol=1e-24)

@@ -13,7 +13,8 @@ from lognorm_jax import ensembles, exact, laws, masks, tables, weights
 
 
 def test_exact_ks_distance_of_normals():
-    # equal variances: the supremum is midway, 2Φ(δ/2σ) − 1; equal means: at a root of the densities
+    # equal variances: the supremum is midway, 2Φ(δ/2σ) − 1; equal means: at a root of
+    # the densities
     for delta in (0.01, 0.5, 3.0):
         got = laws.ks_distance(laws.normal(0, 2), laws.normal(delta, 2))
         assert got == pytest.approx(
@@ -22,9 +23,9 @@ def test_exact_ks_distance_of_normals():
     s, t = 1.0, 1.3
     x = math.sqrt(2 * math.log(t / s) / (1 / s**2 - 1 / t**2))
     expected = scipy.stats.norm.cdf(x / s) - scipy.stats.norm.cdf(x / t)
-    assert laws.ks_distance(laws.normal(7, s**2), laws.normal(7, t**2)) == pytest.approx(
-        expected, abs=1e-11
-    )
+    assert laws.ks_distance(
+        laws.normal(7, s**2), laws.normal(7, t**2)
+    ) == pytest.approx(expected, abs=1e-11)
 
 
 def test_oracle_ks_distance_against_scipy():
@@ -56,8 +57,12 @@ def test_exact_ks_distance_counts_atoms():
 
 
 def test_exact_reference_limit_distance_is_a_distance():
-    """The reference cdf values are within ks_to_limit of the limit law, and sometimes near it."""
-    rows = json.loads((Path(__file__).parent / "reference/laws.json").read_text())["rows"]
+    """The reference cdf values are within ks_to_limit of the limit law, and sometimes
+    near it.
+    """
+    rows = json.loads((Path(__file__).parent / "reference/laws.json").read_text())[
+        "rows"
+    ]
     for row in rows:
         widths, keep_prob = row["widths_out"], row["keep_prob"]
         ensemble = ensembles.Ensemble(
@@ -66,10 +71,14 @@ def test_exact_reference_limit_distance_is_a_distance():
         gap = np.abs(ensembles.limit_law(ensemble).cdf(row["x"]) - row["cdf"])
         assert np.all(gap <= row["ks_to_limit"] + 1e-12)
         assert gap.max() > 0.5 * row["ks_to_limit"]
-        assert ensembles.dead_mass(ensemble) == pytest.approx(row["atom"], rel=1e-10, abs=1e-16)
+        assert ensembles.dead_mass(ensemble) == pytest.approx(
+            row["atom"], rel=1e-10, abs=1e-16
+        )
 
 
-@given(st.lists(st.sampled_from([-math.inf, -2.0, 0.0, 0.5, 3.0]), min_size=1, max_size=30))
+@given(
+    st.lists(st.sampled_from([-math.inf, -2.0, 0.0, 0.5, 3.0]), min_size=1, max_size=30)
+)
 @settings(deadline=None)
 def test_exact_empirical_law(values):
     law = laws.empirical(values)
@@ -80,7 +89,9 @@ def test_exact_empirical_law(values):
 
 
 def test_statistical_compare_verdicts():
-    """Under the law itself fails are rarer than 1 in 100, and the interval covers the truth."""
+    """Under the law itself fails are rarer than 1 in 100, and the interval covers the
+    truth.
+    """
     rng = np.random.default_rng(1)
     law, shifted = laws.normal(0, 1), laws.normal(0.1, 1)
     truth = laws.ks_distance(law, shifted)
@@ -89,7 +100,9 @@ def test_statistical_compare_verdicts():
         comparison = laws.compare(rng.normal(size=4000), law, confidence=0.99)
         outcomes.append(comparison.verdict)
         assert (comparison.p_value < 0.01) == (comparison.verdict == "fail")
-        low, high = laws.compare(rng.normal(size=4000), shifted, confidence=0.99).interval
+        low, high = laws.compare(
+            rng.normal(size=4000), shifted, confidence=0.99
+        ).interval
         covered += low <= truth <= high
     assert outcomes.count("fail") <= 8 and outcomes.count("underpowered") == 0
     assert covered >= 192
@@ -104,13 +117,18 @@ def test_exact_compare_tolerance_and_power():
     few = laws.compare(x[::100], laws.normal(0, 1))
     assert few.verdict == "underpowered" and few.needed == 1981
     assert laws.compare(x[:: 20_000 // few.needed], laws.normal(0, 1)).verdict == "pass"
-    assert laws.compare(x[::100], laws.normal(5, 1)).verdict == "fail"  # no power needed for that
+    # no power needed for that
+    assert laws.compare(x[::100], laws.normal(5, 1)).verdict == "fail"
     assert laws.compare(x, laws.normal(0, 1)).interval[0] == 0.0
 
 
 def test_statistical_compare_of_two_samples():
     rng = np.random.default_rng(2)
-    a, b, c = rng.normal(size=20_000), rng.normal(size=20_000), rng.normal(0.1, 1, size=20_000)
+    a, b, c = (
+        rng.normal(size=20_000),
+        rng.normal(size=20_000),
+        rng.normal(0.1, 1, size=20_000),
+    )
     same = laws.compare(a, laws.empirical(b))
     assert same.verdict == "pass"
     assert same.p_value == pytest.approx(
@@ -121,10 +139,14 @@ def test_statistical_compare_of_two_samples():
     assert laws.compare(a, laws.empirical(dead)).verdict == "fail"
 
 
-@pytest.mark.parametrize("mask", [masks.relu(), masks.identity(), masks.leaky_relu(0.1)])
+@pytest.mark.parametrize(
+    "mask", [masks.relu(), masks.identity(), masks.leaky_relu(0.1)]
+)
 @pytest.mark.parametrize("width", [16, 64, 256])
 def test_exact_edgeworth_beats_the_moment_matched_normal(mask, width):
-    """Against the exact law, at d/n = 1; the gain grows with the width, as its order is higher."""
+    """Against the exact law, at d/n = 1; the gain grows with the width, as its order is
+    higher.
+    """
     ensemble = ensembles.Ensemble((width,) * (width + 1), weights.normal(), mask)
     law, cumulants = exact.law(ensemble), exact.cumulants(ensemble)
     matched = laws.ks_distance(law, laws.normal(*cumulants[:2]))
@@ -136,7 +158,9 @@ def test_exact_edgeworth_beats_the_moment_matched_normal(mask, width):
 
 
 def test_exact_edgeworth_series():
-    """The textbook's series in the middle, exponential tails further out, the atom below all."""
+    """The textbook's series in the middle, exponential tails further out, the atom
+    below all.
+    """
     k = (1.0, 4.0, -2.4, 2.0)  # skewness −0.3, excess 0.125
     law, atom = laws.edgeworth(k, 0.25), 0.25
     z = np.linspace(-2.5, 2.5, 101)
@@ -144,7 +168,9 @@ def test_exact_edgeworth_series():
     he = [scipy.special.eval_hermitenorm(i, z) for i in range(7)]
     series = Phi - phi * (-0.3 * he[2] / 6 + 0.125 * he[3] / 24 + 0.09 * he[5] / 72)
     density = phi * (1 - 0.3 * he[3] / 6 + 0.125 * he[4] / 24 + 0.09 * he[6] / 72) / 2
-    assert np.allclose(law.cdf(1 + 2 * z), atom + (1 - atom) * series, rtol=0, atol=1e-11)
+    assert np.allclose(
+        law.cdf(1 + 2 * z), atom + (1 - atom) * series, rtol=0, atol=1e-11
+    )
     assert np.allclose(law.pdf(1 + 2 * z), (1 - atom) * density, rtol=0, atol=1e-8)
     assert (law.mean, law.variance, law.atom) == (1, 4, 0.25)
     far = np.linspace(-60, 60, 10_001)
@@ -174,7 +200,10 @@ def test_exact_tabulated_logistic_law():
     assert np.allclose(law.pdf(at), 0.9 * logistic.pdf(at), rtol=1e-7, atol=0)
     q = np.array([0.1, 0.100001, 0.3, 0.5, 0.7, 1 - 1e-12, 1])
     expected = logistic.ppf((q - 0.1) / 0.9)
-    assert np.allclose(law.quantile(q), expected, rtol=1e-4) and law.quantile(0.05) == -np.inf
+    assert (
+        np.allclose(law.quantile(q), expected, rtol=1e-4)
+        and law.quantile(0.05) == -np.inf
+    )
     assert law.quantile(0.55) == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="q = "):
         law.quantile([0.5, 1.5])

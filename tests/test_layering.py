@@ -69,7 +69,9 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT / "lognorm_jax").with_suffix("").parts)
 
 
-SOURCES = {module_of(path): path for path in sorted((ROOT / "lognorm_jax").rglob("*.py"))}
+SOURCES = {
+    module_of(path): path for path in sorted((ROOT / "lognorm_jax").rglob("*.py"))
+}
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -90,7 +92,11 @@ def test_exact_no_module_imports_itself_by_way_of_others():
     }
     # raises for a circle
     order = list(graphlib.TopologicalSorter(graph).static_order())
-    assert order.index("_tools.checks") < order.index("weights") < order.index("theory.exact")
+    assert (
+        order.index("_tools.checks")
+        < order.index("weights")
+        < order.index("theory.exact")
+    )
 
 
 def test_exact_layering_catches_what_it_should():
@@ -101,7 +107,9 @@ def test_exact_layering_catches_what_it_should():
     assert violations("networks._mlp", "from lognorm_jax.paths import dense")
     assert violations("theory.exact", "from lognorm_jax.laws import _table")
     assert violations("__init__", "import matplotlib")
-    assert not violations("paths._dense", "import jax\nfrom lognorm_jax._tools import checks")
+    assert not violations(
+        "paths._dense", "import jax\nfrom lognorm_jax._tools import checks"
+    )
     assert not violations("theory.exact", "from lognorm_jax.theory import _density")
 
 

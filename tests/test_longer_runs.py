@@ -1,4 +1,6 @@
-"""A run is made longer, or read as a shorter one: the draws are those of a run of that length."""
+"""A run is made longer, or read as a shorter one: the draws are those of a run of that
+length.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,8 @@ ENGINES = [sampling.sample, sampling.stream]
 
 
 def opened(directory):
-    return runs.open_run(directory, {"path": "dense"}, blocks_per_file=3)  # 48 samples a file
+    # 48 samples a file
+    return runs.open_run(directory, {"path": "dense"}, blocks_per_file=3)
 
 
 def blocks(directory):
@@ -27,11 +30,16 @@ def same(a, b):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_invariance_a_longer_run_is_that_run(engine, tmp_path):
-    """Bit for bit, also when the last file, or its last block, was not full; in any steps."""
+    """Bit for bit, also when the last file, or its last block, was not full; in any
+    steps.
+    """
     for steps in ((90, 96, 200), (1, 2, 40, 200), (192, 200)):
         run = opened(tmp_path / str(steps))
         for num_samples in steps:
-            before = {path: path.stat().st_ino for path in run.directory.glob("blocks-*-48-*.npz")}
+            before = {
+                path: path.stat().st_ino
+                for path in run.directory.glob("blocks-*-48-*.npz")
+            }
             result = engine(PATH, KEY, num_samples, run=run, **OPTIONS)
             assert same(result, engine(PATH, KEY, num_samples, **OPTIONS))
             assert all(path.stat().st_ino == inode for path, inode in before.items())
@@ -50,12 +58,16 @@ def test_invariance_a_shorter_run_leaves_the_longer_one(engine, tmp_path):
         assert same(result, engine(PATH, KEY, num_samples, **OPTIONS))
         assert before.items() <= blocks(tmp_path).items()
     done = []
-    assert same(engine(PATH, KEY, 200, run=run, progress=done.append, **OPTIONS), longer)
+    assert same(
+        engine(PATH, KEY, 200, run=run, progress=done.append, **OPTIONS), longer
+    )
     assert done == [48, 48, 48, 48, 8]  # read file by file: nothing was computed
 
 
 def test_exact_what_a_longer_run_computes(tmp_path):
-    """The samples of a last block are kept, all of them; its sums are not those of a longer run."""
+    """The samples of a last block are kept, all of them; its sums are not those of a
+    longer run.
+    """
     counted = []
 
     def path(key):
@@ -77,7 +89,9 @@ def test_exact_what_a_longer_run_computes(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_invariance_interrupted_while_made_longer(engine, tmp_path):
-    """Nothing that was there is lost: the shorter run can be read, and the longer one goes on."""
+    """Nothing that was there is lost: the shorter run can be read, and the longer one
+    goes on.
+    """
     run = opened(tmp_path)
     shorter = engine(PATH, KEY, 70, run=run, **OPTIONS)
 
@@ -87,11 +101,16 @@ def test_invariance_interrupted_while_made_longer(engine, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         engine(PATH, KEY, 400, run=run, progress=stop, **OPTIONS)
     for _ in range(2):  # now a file at a time
-        with pytest.raises(RuntimeError, match="no room"), pytest.MonkeyPatch.context() as patch:
+        with (
+            pytest.raises(RuntimeError, match="no room"),
+            pytest.MonkeyPatch.context() as patch,
+        ):
             patch.setattr(runs.Run, "write", once(runs.Run.write))
             engine(PATH, KEY, 400, run=run, **OPTIONS)
     assert same(engine(PATH, KEY, 70, run=run, **OPTIONS), shorter)
-    assert same(engine(PATH, KEY, 400, run=run, **OPTIONS), engine(PATH, KEY, 400, **OPTIONS))
+    assert same(
+        engine(PATH, KEY, 400, run=run, **OPTIONS), engine(PATH, KEY, 400, **OPTIONS)
+    )
 
 
 def once(write):
@@ -110,6 +129,8 @@ def once(write):
 def test_exact_draws_of_another_setting_are_refused(tmp_path):
     """JAX has two ways to split its bits; a run is of one, and says which."""
     sampling.sample(PATH, KEY, 40, run=opened(tmp_path), **OPTIONS)
-    other = pytest.raises(ValueError, match="threefry_partitionable: true there, false now")
+    other = pytest.raises(
+        ValueError, match="threefry_partitionable: true there, false now"
+    )
     with jax.threefry_partitionable(False), other:
         sampling.sample(PATH, KEY, 80, run=opened(tmp_path), **OPTIONS)

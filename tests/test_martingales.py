@@ -34,7 +34,9 @@ def test_exact_dead_paths_stay_dead_and_have_no_future(key):
     before = np.concatenate([np.zeros_like(dead[:, :1]), dead[:, :-1]], axis=1)
     assert dead.any() and not dead.all()
     assert np.array_equal(np.isneginf(parts.martingale), dead)
-    assert np.all(parts.drift[before] == 0) and np.all(parts.predictable_variance[before] == 0)
+    assert np.all(parts.drift[before] == 0) and np.all(
+        parts.predictable_variance[before] == 0
+    )
     assert np.all(parts.drift[~before] != 0)
 
 
@@ -55,14 +57,27 @@ def test_exact_normal_drift_is_a_constant():
 
 @pytest.mark.parametrize("n", [100, 200])
 def test_exact_expansion_is_second_order_for_normal_weights(n):
-    for mask in (masks.relu(), masks.bernoulli(0.3), masks.leaky_relu(0.2), masks.identity()):
+    for mask in (
+        masks.relu(),
+        masks.bernoulli(0.3),
+        masks.leaky_relu(0.2),
+        masks.identity(),
+    ):
         ensemble = ensembles.Ensemble((n, n), weights.normal(), mask)
         mean, variance = (x[0] for x in martingales.expansion(ensemble, np.zeros(1)))
         true_mean, true_variance = exact.increment_cumulants(n, mask, 2)
         third = 1000 / n**3  # covers p = 0.3, whose third term is the largest
-        assert abs(mean - true_mean) < 0.1 * third and abs(variance - true_variance) < third
-        first, spread = (x[0] for x in martingales.expansion(ensemble, np.zeros(1), order=1))
-        assert abs(first - true_mean) > 0.3 / n**2 and abs(spread - true_variance) > 1 / n**2
+        assert (
+            abs(mean - true_mean) < 0.1 * third
+            and abs(variance - true_variance) < third
+        )
+        first, spread = (
+            x[0] for x in martingales.expansion(ensemble, np.zeros(1), order=1)
+        )
+        assert (
+            abs(first - true_mean) > 0.3 / n**2
+            and abs(spread - true_variance) > 1 / n**2
+        )
 
 
 LAWS = {
@@ -74,7 +89,12 @@ LAWS = {
 # the error of the drift that decompose states, for one layer with ReLU masks
 STATED = {
     (16, "flat"): {"rademacher": 0.004, "uniform": 0.004, "laplace": 0.01, "normal": 0},
-    (16, "coordinate"): {"rademacher": 0.004, "uniform": 0.004, "laplace": 0.06, "normal": 0},
+    (16, "coordinate"): {
+        "rademacher": 0.004,
+        "uniform": 0.004,
+        "laplace": 0.06,
+        "normal": 0,
+    },
     (64, "flat"): dict.fromkeys(LAWS, 0.003) | {"normal": 0},
     (64, "coordinate"): dict.fromkeys(LAWS, 0.003) | {"normal": 0},
 }
@@ -105,9 +125,13 @@ def test_statistical_drift_error_is_the_one_stated(name, n):
             statistical.assert_near(-drift, error + STATED[n, kind][name] / 5, mean)
 
 
-@pytest.mark.parametrize("law", [weights.rademacher(), weights.laplace()], ids=lambda law: law.name)
+@pytest.mark.parametrize(
+    "law", [weights.rademacher(), weights.laplace()], ids=lambda law: law.name
+)
 def test_statistical_increments_are_orthogonal(law, key):
-    """At n = 16 the raw increments of these weights are correlated; the martingale's are not."""
+    """At n = 16 the raw increments of these weights are correlated; the martingale's
+    are not.
+    """
     ensemble = ensembles.Ensemble((16,) * 13, law, masks.relu())
     trace, parts = decomposed(ensemble, key, 40_000)
     alive = np.isfinite(trace.log_norm)
@@ -161,7 +185,9 @@ def test_exact_one_trace_and_a_stack_agree(key):
 
 
 def test_statistical_kurtosis_three_does_not_make_a_law_normal():
-    """Sparse signs of density 1/3 have the kurtosis of the normal law and another drift."""
+    """Sparse signs of density 1/3 have the kurtosis of the normal law and another
+    drift.
+    """
     law = weights.sparse(Fraction(1, 3), weights.rademacher())
     assert law.kurtosis == 3
     rng, n = np.random.default_rng(0), 32
@@ -169,7 +195,9 @@ def test_statistical_kurtosis_three_does_not_make_a_law_normal():
     R = 2 * np.mean((rng.random(w.shape) < 0.5) * w**2, axis=1)
     mean, error = statistical.mean_and_error(np.log(R[R > 0]))
     ensemble = ensembles.Ensemble((n, n), law, masks.relu())
-    drift = martingales.decompose(paths.Trace(np.zeros(1), np.ones(1)), ensemble).drift[0]
+    drift = martingales.decompose(paths.Trace(np.zeros(1), np.ones(1)), ensemble).drift[
+        0
+    ]
     statistical.assert_near(drift, error + 0.003 / 5, mean)
     normal = exact.increment_cumulants(n, masks.relu(), 1)[0]
     with pytest.raises(AssertionError):

@@ -42,20 +42,33 @@ def test_exact_kind_of_number_is_kept():
 
 
 def test_statistical_small_probabilities_are_not_grained(key):
-    """One float32 uniform has a grain of 1.2e-7: it would draw 1e-8 eleven times too often."""
+    """One float32 uniform has a grain of 1.2e-7: it would draw 1e-8 eleven times too
+    often.
+    """
     prob, size, rounds = 1e-8, 1 << 22, 32
     keys = jax.random.split(key, rounds)
-    hits = jax.jit(lambda keys: jax.lax.map(lambda k: masks.coin(k, prob, (size,)).sum(), keys))
-    assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, prob).pvalue > 1e-4
-    assert scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, 1.2e-7).pvalue < 1e-3
+    hits = jax.jit(
+        lambda keys: jax.lax.map(lambda k: masks.coin(k, prob, (size,)).sum(), keys)
+    )
+    assert (
+        scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, prob).pvalue > 1e-4
+    )
+    assert (
+        scipy.stats.binomtest(int(hits(keys).sum()), size * rounds, 1.2e-7).pvalue
+        < 1e-3
+    )
 
 
 def test_exact_a_support_must_have_the_moments():
     relu = masks.relu()
     for support in ((), ((1.0, 0.4),), ((2.0, 0.5),)):
-        with pytest.raises(ValueError, match=r"moment\([01]\) of .*must be that of its support"):
+        with pytest.raises(
+            ValueError, match=r"moment\([01]\) of .*must be that of its support"
+        ):
             masks.Mask("mine", relu.sample, relu.moment, support)
-    assert masks.Mask("mine", relu.sample, relu.moment, ((1.0, 0.5),)).support == ((1.0, 0.5),)
+    assert masks.Mask("mine", relu.sample, relu.moment, ((1.0, 0.5),)).support == (
+        (1.0, 0.5),
+    )
     listed = masks.Mask("mine", relu.sample, relu.moment, [[1.0, 0.5]])
     assert listed.support == ((1.0, 0.5),) and hash(listed)
 

@@ -11,11 +11,15 @@ import statistical
 
 from lognorm_jax import ensembles, masks, moments, weights
 
-REFERENCE = json.loads((Path(__file__).parent / "reference/moments.json").read_text())["rows"]
+REFERENCE = json.loads((Path(__file__).parent / "reference/moments.json").read_text())[
+    "rows"
+]
 RELU, SIGN = masks.relu(), weights.rademacher()
 
 
-@pytest.mark.parametrize("row", REFERENCE, ids=lambda row: f"{row['weights']}, {row['k']}")
+@pytest.mark.parametrize(
+    "row", REFERENCE, ids=lambda row: f"{row['weights']}, {row['k']}"
+)
 def test_oracle_reference_moments(row):
     law, parameter = getattr(weights, row["weights"])(), Fraction(row["parameter"])
     mask = masks.leaky_relu if row["mask"] == "leaky" else masks.bernoulli
@@ -37,15 +41,22 @@ def test_oracle_enumeration_of_every_sign_and_mask(k, fan):
             for layer in range(2):
                 w = bits[4 * layer : 4 * layer + 4]
                 d = keep[2 * layer : 2 * layer + 2]
-                x = (d[0] * (w[0] * x[0] + w[1] * x[1]), d[1] * (w[2] * x[0] + w[3] * x[1]))
+                x = (
+                    d[0] * (w[0] * x[0] + w[1] * x[1]),
+                    d[1] * (w[2] * x[0] + w[3] * x[1]),
+                )
             total += (x[0] ** 2 + x[1] ** 2) ** k  # variance of a weight 1/(½·2) = 1
     expected = total / 2**12 / (u[0] ** 2 + u[1] ** 2) ** k
     assert moments.norm_moment(ensemble, k, u) == expected
 
 
-@pytest.mark.parametrize("law", [weights.normal(), weights.laplace(), weights.uniform(), SIGN])
+@pytest.mark.parametrize(
+    "law", [weights.normal(), weights.laplace(), weights.uniform(), SIGN]
+)
 def test_exact_second_moment_has_a_recursion_of_its_own(law):
-    """A = E‖x‖₂⁴, Q = E‖x‖₄⁴: two numbers a layer, for uneven widths, fans and mixed masks."""
+    """A = E‖x‖₂⁴, Q = E‖x‖₄⁴: two numbers a layer, for uneven widths, fans and mixed
+    masks.
+    """
     layers = (masks.leaky_relu(Fraction(1, 5)), RELU, masks.identity())
     widths = (3, 4, 2, 5)
     for fan in ("out", "in"):
@@ -73,12 +84,16 @@ def test_exact_normal_weights_are_a_product_over_layers():
 def test_exact_width_one_is_a_product_of_weights(law):
     ensemble = ensembles.Ensemble((1, 1, 1), law, masks.bernoulli(Fraction(1, 3)))
     for k in range(9):
-        expected = (law.moment(k) * Fraction(1, 3) / Fraction(1, 3) ** k) ** 2 if k else 1
+        expected = (
+            (law.moment(k) * Fraction(1, 3) / Fraction(1, 3) ** k) ** 2 if k else 1
+        )
         assert moments.norm_moment(ensemble, k) == expected
 
 
 def test_exact_limit_of_wide_layers():
-    """E‖Mu‖^{2k} → exp(5·C(k,2)β): off by O(Σ n⁻²), with a constant that grows with k."""
+    """E‖Mu‖^{2k} → exp(5·C(k,2)β): off by O(Σ n⁻²), with a constant that grows with
+    k.
+    """
     for k in range(1, 9):
         off = []
         for n in (10**4, 10**5):
@@ -106,28 +121,36 @@ def test_exact_floats_and_fractions():
                 float(value), rel=1e-13
             )
         assert moments.norm_moment(exact, k, np.array([2, 1, 0])) == value
-        assert moments.norm_moment(rounded, k, [2, 1, 0]) == pytest.approx(float(value), rel=1e-13)
+        assert moments.norm_moment(rounded, k, [2, 1, 0]) == pytest.approx(
+            float(value), rel=1e-13
+        )
     deep = ensembles.Ensemble((3,) * 3000, weights.laplace(), masks.bernoulli(0.5))
     assert moments.norm_moment(deep, 2) == math.inf
     assert moments.norm_moment(deep, 1) == pytest.approx(1, rel=1e-9)
 
 
 def test_exact_floats_do_not_cancel():
-    """Light tails, high moments: by cumulants, which alternate in sign, all digits would go."""
+    """Light tails, high moments: by cumulants, which alternate in sign, all digits
+    would go.
+    """
     for law in (SIGN, weights.uniform()):
         for widths in ((3, 3, 3), (2, 5, 4, 3, 6)):
             exact = ensembles.Ensemble(widths, law, masks.bernoulli(Fraction(3, 10)))
             rounded = ensembles.Ensemble(widths, law, masks.bernoulli(0.3))
             u = [1] * (widths[0] - 1) + [2]
             value = float(moments.norm_moment(exact, 12, u))
-            assert moments.norm_moment(rounded, 12, u) == pytest.approx(value, rel=1e-12)
+            assert moments.norm_moment(rounded, 12, u) == pytest.approx(
+                value, rel=1e-12
+            )
 
 
 def test_exact_extreme_parameters_are_floats_or_infinite():
     normal = weights.normal()
     huge = ensembles.Ensemble((3, 4), normal, masks.leaky_relu(1e30))
     half = ensembles.Ensemble((3, 4), normal, RELU)
-    assert moments.norm_moment(huge, 12) == pytest.approx(float(moments.norm_moment(half, 12)))
+    assert moments.norm_moment(huge, 12) == pytest.approx(
+        float(moments.norm_moment(half, 12))
+    )
     for ensemble in (
         ensembles.Ensemble((3, 4), normal, masks.bernoulli(1e-30)),
         ensembles.Ensemble((3, 4), weights.sparse(1e-30), RELU),
@@ -151,8 +174,23 @@ def test_statistical_true_relu_layers():
 
 
 def test_exact_partitions_and_their_transfer():
-    assert [len(moments.partitions(k)) for k in range(9)] == [1, 1, 2, 3, 5, 7, 11, 15, 22]
-    assert moments.partitions(4)[0] == (4,) and moments.partitions(4)[-1] == (1, 1, 1, 1)
+    assert [len(moments.partitions(k)) for k in range(9)] == [
+        1,
+        1,
+        2,
+        3,
+        5,
+        7,
+        11,
+        15,
+        22,
+    ]
+    assert moments.partitions(4)[0] == (4,) and moments.partitions(4)[-1] == (
+        1,
+        1,
+        1,
+        1,
+    )
     shape = ensembles.Ensemble((6, 6), SIGN, masks.identity())
     for k in range(1, 6):  # one Rademacher row: E (w·x)^{2k} at x = e_1 is 1
         assert moments.norm_moment(shape, k, [1, 0, 0, 0, 0, 0]) == 1
@@ -168,7 +206,9 @@ def test_oracle_pre_activation_kurtosis():
         88.978483435198, rel=1e-13
     )
     wide = ensembles.Ensemble((10**6, 10**6), weights.laplace(), RELU)
-    assert float(moments.pre_activation_kurtosis(wide)) == pytest.approx(3 + 33e-6, rel=1e-9)
+    assert float(moments.pre_activation_kurtosis(wide)) == pytest.approx(
+        3 + 33e-6, rel=1e-9
+    )
 
 
 def test_statistical_pre_activation_kurtosis(key):
@@ -181,7 +221,9 @@ def test_statistical_pre_activation_kurtosis(key):
         z = np.einsum("sij,sj->si", W, np.maximum(z, 0))
     expected = float(moments.pre_activation_kurtosis(shape))
     statistical.assert_near(*statistical.mean_and_error(np.mean(z**2, axis=-1)), 1)
-    statistical.assert_near(*statistical.mean_and_error(np.mean(z**4, axis=-1)), expected)
+    statistical.assert_near(
+        *statistical.mean_and_error(np.mean(z**4, axis=-1)), expected
+    )
 
 
 def test_exact_asymmetric_and_heavy_weights():

@@ -23,8 +23,12 @@ runs scans shapes summaries tables transports vanilla
 
 
 def test_exact_table_of_contents_has_every_public_module():
-    wings = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
-    modules = {path.stem for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("[a-z]*/*.py")]}
+    wings = [
+        path for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"
+    ]
+    modules = {
+        path.stem for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("[a-z]*/*.py")]
+    }
     # whose modules are listed
     modules |= {wing.name for wing in wings} - {"theory", "probing"}
     assert set(lognorm_jax.__all__) == {name for name in modules if name[0] != "_"}

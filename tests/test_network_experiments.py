@@ -1,4 +1,6 @@
-"""The experiments on residual and convolutional networks, activations and models of others."""
+"""The experiments on residual and convolutional networks, activations and models of
+others.
+"""
 
 import jax
 import numpy as np
@@ -27,7 +29,9 @@ def saved(experiment, results, folder):
 
 
 def fails(experiment, results, **changed):
-    wrong = results | {name.replace("__", "/"): value for name, value in changed.items()}
+    wrong = results | {
+        name.replace("__", "/"): value for name, value in changed.items()
+    }
     return _check.overall(experiment.check(wrong)) == "fail"
 
 
@@ -42,11 +46,16 @@ def test_exact_residual_networks(monkeypatch, tmp_path):
 
     for kind in ("balanced", "vanilla"):
         columns = [
-            draws(kind, d, z) for d, z in zip(residual_networks.DEPTHS, steps.T, strict=True)
+            draws(kind, d, z)
+            for d, z in zip(residual_networks.DEPTHS, steps.T, strict=True)
         ]
         width, depth = residual_networks.WIDTH, residual_networks.DEPTH
         active = residuals.active_share(width, depth, *(0.5**0.5,) * 2)
-        active = np.concatenate([[0.5], active[:-1]]) if kind == "vanilla" else 0 * active + 0.5
+        active = (
+            np.concatenate([[0.5], active[:-1]])
+            if kind == "vanilla"
+            else 0 * active + 0.5
+        )
         results |= {
             f"{kind}/log_norm": np.stack(columns, axis=1),
             f"{kind}/active": np.stack([active, 0 * active + 1e-4]),
@@ -60,7 +69,10 @@ def test_exact_residual_networks(monkeypatch, tmp_path):
     assert fails(residual_networks, results, **{"vanilla/active late": half})
     monkeypatch.setattr(residuals, "square_correlation", lambda cosine: 0 * cosine)
     rows = residual_networks.check(results)
-    assert {row.case.split(",")[0] for row in rows if row.verdict == "fail"} == {"vanilla", "1/d"}
+    assert {row.case.split(",")[0] for row in rows if row.verdict == "fail"} == {
+        "vanilla",
+        "1/d",
+    }
 
 
 def test_statistical_convolutional_networks(monkeypatch, tmp_path):
@@ -83,7 +95,9 @@ def test_statistical_convolutional_networks(monkeypatch, tmp_path):
 
 
 def cosine_paths(size, drift=1.0, noise=1.0):
-    """Paths with the drift and noise of the diffusion, or so many times those, in steps of 1/n."""
+    """Paths with the drift and noise of the diffusion, or so many times those, in steps
+    of 1/n.
+    """
     rng, now = np.random.default_rng(1), np.full(size, activations.START)
     found = [now]
     for _ in range(activations.DEPTH):
@@ -103,11 +117,15 @@ def activation_results(pairs):
         for depth in activations.DEPTHS:
             network = activations.network(name, depth)
             uniform = rng.random(SIZE)
-            law = exact.law(network.ensemble) if phi.mask else laws.normal(-depth, depth)
+            law = (
+                exact.law(network.ensemble) if phi.mask else laws.normal(-depth, depth)
+            )
             columns.append(law.quantile(uniform))
         results[f"{name}/log_norm"] = np.stack(columns, axis=1)
     for name in activations.SHOWN:
-        results |= {f"{name}/{label}": rng.normal(size=8_000) for label in ("in law", "whole")}
+        results |= {
+            f"{name}/{label}": rng.normal(size=8_000) for label in ("in law", "whole")
+        }
     return results
 
 
@@ -124,8 +142,8 @@ def test_exact_activations(tmp_path):
 
 
 def test_statistical_a_cosine_drift_wrong_by_a_fifth_fails(monkeypatch):
-    """Whether the paths have it or the theory, with the count of the quick form; so does a noise
-    wrong by a fifth.
+    """Whether the paths have it or the theory, with the count of the quick form; so
+    does a noise wrong by a fifth.
     """
 
     def failing(cosine):
@@ -135,9 +153,13 @@ def test_statistical_a_cosine_drift_wrong_by_a_fifth_fails(monkeypatch):
     cosine = cosine_paths(activations.QUICK_PAIRS)
     assert failing(cosine) == set()
     for factor in (0, 0.8, 1.2):
-        assert "drift/theory" in failing(cosine_paths(activations.QUICK_PAIRS, drift=factor))
+        assert "drift/theory" in failing(
+            cosine_paths(activations.QUICK_PAIRS, drift=factor)
+        )
     for factor in (0.8, 1.2):
-        assert "noise/theory" in failing(cosine_paths(activations.QUICK_PAIRS, noise=factor))
+        assert "noise/theory" in failing(
+            cosine_paths(activations.QUICK_PAIRS, noise=factor)
+        )
         with monkeypatch.context() as patch:
             wrong = lambda rho, *slopes, c=factor: c * cosine_drift(rho, *slopes)  # noqa: E731
             patch.setattr(activations.activations, "cosine_drift", wrong)

@@ -40,8 +40,13 @@ def test_statistical_network_equals_mask_model_in_law(bias_scale, image, mask_mo
     x = IMAGES[image]
     path = networks.jacobian_path(networks.relu_mlp(WIDTHS, bias_scale), x, x)
     trace = sampling.sample(path, jax.random.key(2 + image), NUM_SAMPLES)
-    assert laws.compare(trace.log_norm, laws.empirical(mask_model.log_norm)).verdict == "pass"
-    layer = laws.compare(trace.increment[:, 3], laws.empirical(mask_model.increment[:, 3]))
+    assert (
+        laws.compare(trace.log_norm, laws.empirical(mask_model.log_norm)).verdict
+        == "pass"
+    )
+    layer = laws.compare(
+        trace.increment[:, 3], laws.empirical(mask_model.increment[:, 3])
+    )
     assert layer.verdict == "pass"
     scaled = laws.empirical(mask_model.log_norm * math.sqrt(0.8))
     assert laws.compare(trace.log_norm, scaled).verdict == "fail"  # 4β instead of 5β
@@ -62,7 +67,9 @@ def test_statistical_linear_head(key):
     statistical.assert_near(*statistical.variance_and_error(alive), float(variance))
 
 
-@pytest.mark.parametrize(("widths", "fan"), [((3, 5, 4, 5, 4), "out"), ((4, 1, 1), "in")])
+@pytest.mark.parametrize(
+    ("widths", "fan"), [((3, 5, 4, 5, 4), "out"), ((4, 1, 1), "in")]
+)
 def test_oracle_path_equals_layers_of_init(widths, fan, key, rounding):
     network = networks.relu_mlp(widths, 0.2, fan, "linear")
     x, tangent = np.linspace(0.5, 1, widths[0]), np.arange(1.0, 1 + widths[0])
@@ -85,7 +92,9 @@ def test_oracle_first_layer_by_hand(key, rounding):
     x, u = np.array([1.0, -2.0, 0.5]), np.array([0.0, 1.0, 0.0])
     y = (W @ x + b > 0) * (W @ u)
     increment = networks.jacobian_path(network, x, u)(key).increment
-    assert np.any(y) and np.allclose(increment, np.log(np.sum(y**2)), atol=10 * rounding)
+    assert np.any(y) and np.allclose(
+        increment, np.log(np.sum(y**2)), atol=10 * rounding
+    )
 
 
 def test_statistical_scale_of_parameters(key):
@@ -97,13 +106,17 @@ def test_statistical_scale_of_parameters(key):
 
 
 def test_invariance_layers_of_a_deeper_network_are_the_same_draws(key):
-    shallow, deep = (networks.relu_mlp((5,) * (d + 1), 0.1).init(key)[0] for d in (3, 8))
+    shallow, deep = (
+        networks.relu_mlp((5,) * (d + 1), 0.1).init(key)[0] for d in (3, 8)
+    )
     assert np.array_equal(shallow["weight"], deep["weight"][:3])
     assert np.array_equal(shallow["bias"], deep["bias"][:3])
 
 
 def test_statistical_atoms_break_the_equality_in_law(key):
-    """Rademacher, n_0 = n_1 = 2, x = (1, 1), u = e_1: z = 0 half the time, so E‖Ju‖² = 1/2."""
+    """Rademacher, n_0 = n_1 = 2, x = (1, 1), u = e_1: z = 0 half the time, so E‖Ju‖² =
+    1/2.
+    """
     network = networks.relu_mlp((2, 2), weight_law=weights.rademacher())
     path = networks.jacobian_path(network, np.ones(2), np.array([1.0, 0.0]))
     ratio = np.exp(sampling.sample(path, key, 20_000).log_norm)
@@ -119,14 +132,18 @@ def test_exact_dead_network_and_its_gradient(key):
 
     x = jnp.ones(4)
     params = jax.vmap(network.init)(keys)
-    value, gradient = jax.jit(jax.vmap(jax.value_and_grad(log_norm), (0, None)))(params, x)
+    value, gradient = jax.jit(jax.vmap(jax.value_and_grad(log_norm), (0, None)))(
+        params, x
+    )
     dead = np.isneginf(value)
     assert 10 < dead.sum() < 64 and not np.any(np.isnan(value))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
 def test_exact_deep_network_without_biases_does_not_die_of_underflow(key):
-    """Its activations shrink like e^(−5d/4n); only their direction matters, and it is kept."""
+    """Its activations shrink like e^(−5d/4n); only their direction matters, and it is
+    kept.
+    """
     network = networks.relu_mlp((32,) * 3001)
     path = networks.jacobian_path(network, np.ones(32), np.ones(32))
     trace = sampling.sample(path, key, 8, block_size=8)
@@ -152,9 +169,13 @@ def programs():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("kind", ["apply", "gram", "jacobian", "dense", "fit", "training path"])
+@pytest.mark.parametrize(
+    "kind", ["apply", "gram", "jacobian", "dense", "fit", "training path"]
+)
 def test_exact_eager_calls_compile_once(kind, key, programs):
-    """Called by itself, again and again, none may compile again, or keep another program."""
+    """Called by itself, again and again, none may compile again, or keep another
+    program.
+    """
     network = networks.relu_mlp((5, 4, 4, 4))
     params, x = network.init(key), np.ones(5, np.float32)
     batches = np.ones((2, 3, 5)), np.ones((2, 3, 4))
@@ -188,7 +209,9 @@ def test_exact_parameters_of_another_network_are_refused(key):
         None,
     ):
         for call in (lambda p: network.apply(p, x), network.layers):
-            with pytest.raises(ValueError, match=r"(?s)params.*(network\.init|init returns)"):
+            with pytest.raises(
+                ValueError, match=r"(?s)params.*(network\.init|init returns)"
+            ):
                 call(other)
     with pytest.raises(ValueError, match="observe = 3: must be None, or a function"):
         networks.jacobian_path(network, x, x, observe=3)

@@ -27,7 +27,9 @@ def test_exact_normalise_of_zero_and_its_gradient():
 
 
 def test_exact_the_largest_numbers_are_not_lost():
-    """The inverse of the largest floats is subnormal, and flushed to 0 on most devices."""
+    """The inverse of the largest floats is subnormal, and flushed to 0 on most
+    devices.
+    """
     largest = float(jnp.finfo(jnp.result_type(float)).max)
     for part in (1.0, 0.5, 1 / 300):
         y = jnp.full((3, 5), part * largest)  # of rows the compiler takes the inverse
@@ -45,19 +47,31 @@ def test_exact_nan_is_not_taken_for_dead():
 
 
 def test_oracle_log_squares_of_rows_of_any_size():
-    """In one pass where squares stay in range, as those of normalise elsewhere; also in a batch."""
+    """In one pass where squares stay in range, as those of normalise elsewhere; also in
+    a batch.
+    """
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(3, 4, 5)).astype(np.float32)
-    for scales in ((1, 2, 3), (1, 0, 3), (1e-25, 1, 1), (1, 1e25, 1e-25), (1e-40, 1, 1)):
+    for scales in (
+        (1, 2, 3),
+        (1, 0, 3),
+        (1e-25, 1, 1),
+        (1, 1e25, 1e-25),
+        (1e-40, 1, 1),
+    ):
         scaled = rows * np.array(scales, np.float32)[:, None, None]
         with np.errstate(divide="ignore"):
             expected = np.log(np.sum(scaled.astype(np.float64) ** 2, axis=(1, 2)))
         if 1e-40 in scales:
             expected[0] = -np.inf  # subnormal: taken for 0
-        np.testing.assert_allclose(norms.log_squares(jnp.asarray(scaled)), expected, rtol=2e-6)
+        np.testing.assert_allclose(
+            norms.log_squares(jnp.asarray(scaled)), expected, rtol=2e-6
+        )
         batch = jax.vmap(norms.log_squares)(jnp.stack([rows, scaled]))
         np.testing.assert_allclose(batch[1], expected, rtol=2e-6)
-    broken = norms.log_squares(jnp.asarray(rows).at[0, 0, 0].set(jnp.nan).at[1].set(jnp.inf))
+    broken = norms.log_squares(
+        jnp.asarray(rows).at[0, 0, 0].set(jnp.nan).at[1].set(jnp.inf)
+    )
     assert not np.isfinite(broken[:2]).any() and np.isfinite(broken[2])
     half = norms.log_squares(jnp.full((2, 1000), 3e4, jnp.float16))
     np.testing.assert_allclose(half, np.log(1000 * 9e8), rtol=1e-3)
@@ -66,6 +80,13 @@ def test_oracle_log_squares_of_rows_of_any_size():
 
 def test_exact_what_comes_first_lasts():
     inf, nan = np.inf, np.nan
-    rows = jnp.array([[1, -inf, nan, 2], [1, nan, -inf, 2], [1, 2, 3, -inf], [1, 2, 3, nan]])
-    expected = [[1, -inf, -inf, -inf], [1, nan, nan, nan], [1, 2, 3, -inf], [1, 2, 3, nan]]
+    rows = jnp.array(
+        [[1, -inf, nan, 2], [1, nan, -inf, 2], [1, 2, 3, -inf], [1, 2, 3, nan]]
+    )
+    expected = [
+        [1, -inf, -inf, -inf],
+        [1, nan, nan, nan],
+        [1, 2, 3, -inf],
+        [1, 2, 3, nan],
+    ]
     np.testing.assert_array_equal(norms.lasting(rows), expected)

@@ -1,4 +1,6 @@
-"""Optimizers of optax, given the stacked layers of a network: against each layer on its own."""
+"""Optimizers of optax, given the stacked layers of a network: against each layer on its
+own.
+"""
 
 import functools
 
@@ -67,14 +69,17 @@ def test_exact_others_need_no_by_layer(name):
 
 def test_oracle_by_layer_inside_a_chain_and_with_a_line_search(key):
     batches = batches_for(NETWORK, steps=3)
-    chained = optax.chain(optax.clip_by_global_norm(1.0), optimizers.by_layer(optax.lamb(1e-2)))
+    chained = optax.chain(
+        optax.clip_by_global_norm(1.0), optimizers.by_layer(optax.lamb(1e-2))
+    )
     plain = optax.chain(optax.clip_by_global_norm(1.0), optax.lamb(1e-2))
     _, history = jax.jit(make(chained))(key, batches)
     _, expected = plain_fit(NETWORK, plain, losses.squared_error, key, batches)
     np.testing.assert_allclose(history.loss, expected[0], rtol=1e-4)
     searched = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
     histories = [
-        jax.jit(make(o))(key, batches)[1] for o in (searched, optimizers.by_layer(searched))
+        jax.jit(make(o))(key, batches)[1]
+        for o in (searched, optimizers.by_layer(searched))
     ]
     np.testing.assert_allclose(histories[0].loss, histories[1].loss, rtol=1e-5)
     assert histories[0].loss[-1] < histories[0].loss[0]
@@ -94,4 +99,7 @@ def test_exact_stacked_and_apart(key):
     assert [len(own) for own in apart.kinds] == [len(own) for own in NETWORK.places()]
     assert optimizers._apart(apart) is apart
     jax.tree.map(np.testing.assert_array_equal, optimizers.stacked(apart), params)
-    assert optimizers.stacked(optimizers._apart([{}, {"weight": jnp.ones((2, 3))}]))[0] == {}
+    assert (
+        optimizers.stacked(optimizers._apart([{}, {"weight": jnp.ones((2, 3))}]))[0]
+        == {}
+    )

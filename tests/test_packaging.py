@@ -36,7 +36,9 @@ def test_exact_description_renders_anywhere():
 def test_exact_relative_links_are_found():
     assert len(relative_links((ROOT / "README.md").read_text())) > 10
     assert relative_links("![a](figures/a.png)") == ["figures/a.png"]
-    assert relative_links('<img src="a.png">') == relative_links("[a]: a.png") == ["a.png"]
+    assert (
+        relative_links('<img src="a.png">') == relative_links("[a]: a.png") == ["a.png"]
+    )
     assert relative_links("[a](https://arxiv.org/abs/1812.05994)") == []
 
 
@@ -73,4 +75,6 @@ def test_exact_wheel_has_types_all_modules_and_the_description(tmp_path):
     assert {str(file.relative_to(ROOT)) for file in files} <= names
     assert any(name.count("/") == 2 for name in names)  # folders and all
     assert f"Version: {lognorm_jax.__version__}\n" in text
-    assert (ROOT / PROJECT["project"]["readme"]).read_text() in text and not relative_links(text)
+    assert (
+        ROOT / PROJECT["project"]["readme"]
+    ).read_text() in text and not relative_links(text)

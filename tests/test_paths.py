@@ -28,9 +28,13 @@ def numpy_product(ensemble, direction, key):
     for layer, mask in enumerate(ensemble.masks):
         n_in, n_out = ensemble.widths[layer : layer + 2]
         key_weight, key_mask = (jax.random.fold_in(key, 2 * layer + i) for i in (0, 1))
-        W = np.float64(ensemble.weights.sample(key_weight, (n_out, n_in), jnp.result_type(float)))
+        W = np.float64(
+            ensemble.weights.sample(key_weight, (n_out, n_in), jnp.result_type(float))
+        )
         D = np.float64(mask.sample(key_mask, (n_out,), jnp.result_type(float)))
-        variance = 1 / (float(mask.moment(1)) * (n_out if ensemble.fan == "out" else n_in))
+        variance = 1 / (
+            float(mask.moment(1)) * (n_out if ensemble.fan == "out" else n_in)
+        )
         quartic.append(np.sum(x**4) / np.sum(x**2) ** 2)
         y = D * (math.sqrt(variance) * W @ x)
         increment.append(math.log(np.sum(y**2) / np.sum(x**2)))
@@ -85,7 +89,8 @@ def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
     for a, b in zip(thinned, plain, strict=True):
         alive = np.isfinite(thinned.log_norm), np.isfinite(plain.log_norm)
         (mean, error), (other, other_error) = (
-            statistical.mean_and_error(leaf[kept]) for leaf, kept in zip((a, b), alive, strict=True)
+            statistical.mean_and_error(leaf[kept])
+            for leaf, kept in zip((a, b), alive, strict=True)
         )
         statistical.assert_near(mean, np.hypot(error, other_error) + 1e-9, other)
 
@@ -102,14 +107,18 @@ def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
     for one, increment in zip(keys, found, strict=True):
         x, alive, columns, expected = np.full(20, 20**-0.5), 20, 20, []
         for layer in range(2):
-            key_weight, key_mask = (jax.random.fold_in(one, 2 * layer + i) for i in (0, 1))
+            key_weight, key_mask = (
+                jax.random.fold_in(one, 2 * layer + i) for i in (0, 1)
+            )
             count = int(np.sum(masks.relu().sample(key_mask, (40,), jnp.float32)))
             if count > rows or alive > columns:
                 key_weight, whole = jax.random.fold_in(key_weight, 1), whole + 1
                 shape = (40, len(x))
             else:
                 shape = (rows, columns)
-            W = np.float64(weights.normal().sample(key_weight, shape, jnp.result_type(float)))
+            W = np.float64(
+                weights.normal().sample(key_weight, shape, jnp.result_type(float))
+            )
             y = (W @ x[: shape[1]])[:count]
             expected.append(math.log(y @ y / 20))
             x = np.append(y / np.linalg.norm(y), np.zeros(40 - count))
@@ -128,7 +137,11 @@ def test_exact_overflow_is_decided_for_the_whole_batch():
     assert np.all(jax.vmap(_dense._any_of_batch)(flags[1]))
     assert np.all(jax.jit(jax.vmap(jax.vmap(_dense._any_of_batch)))(flags))
     branch = jax.make_jaxpr(
-        jax.vmap(lambda flag: jax.lax.cond(_dense._any_of_batch(flag), lambda: 1.0, lambda: 0.0))
+        jax.vmap(
+            lambda flag: jax.lax.cond(
+                _dense._any_of_batch(flag), lambda: 1.0, lambda: 0.0
+            )
+        )
     )(flags[0])
     assert "cond" in str(branch) and "select" not in str(branch)
 
@@ -166,7 +179,9 @@ def test_exact_repetitions_cover_every_layer_once():
 
 def test_exact_compile_size_does_not_grow_with_depth(key):
     def lines(depth):
-        ensemble = ensembles.Ensemble((8,) * (depth + 1), weights.normal(), masks.leaky_relu(0.1))
+        ensemble = ensembles.Ensemble(
+            (8,) * (depth + 1), weights.normal(), masks.leaky_relu(0.1)
+        )
         return len(jax.jit(paths.dense(ensemble)).lower(key).as_text().splitlines())
 
     assert lines(100_000) == lines(100)
@@ -183,7 +198,9 @@ def test_statistical_deep_leaky_product(key):
     trace = sampling.sample(paths.dense(ensemble), key, 8, block_size=8)
     assert trace.increment.shape == (8, depth) and np.all(np.isfinite(trace.increment))
     assert np.all((trace.quartic >= 1 / width - 1e-6) & (trace.quartic <= 1 + 1e-6))
-    mean, variance = exact.increment_cumulants(width, masks.leaky_relu(Fraction(1, 10)), 2)
+    mean, variance = exact.increment_cumulants(
+        width, masks.leaky_relu(Fraction(1, 10)), 2
+    )
     error = math.sqrt(variance / trace.increment.size)
     statistical.assert_near(trace.log_norm.mean() / depth, error, mean)
 
@@ -193,7 +210,9 @@ def test_statistical_dead_mass(width, dead, key):
     ensemble = ensembles.Ensemble((width,) * 11, weights.normal(), masks.relu())
     num_samples = 20_000
     trace = sampling.sample(paths.dense(ensemble), key, num_samples)
-    assert not np.any(np.isnan(trace.increment)) and not np.any(np.isnan(trace.log_norm))
+    assert not np.any(np.isnan(trace.increment)) and not np.any(
+        np.isnan(trace.log_norm)
+    )
     share = np.mean(np.isneginf(trace.log_norm))
     statistical.assert_near(share, math.sqrt(dead * (1 - dead) / num_samples), dead)
 
@@ -218,7 +237,9 @@ def test_exact_gradient_through_a_dead_path(key):
 def test_exact_fan_in_shifts_each_increment(key):
     out, into = (
         sampling.sample(
-            paths.dense(ensembles.Ensemble((10, 20, 15), weights.normal(), masks.relu(), fan)),
+            paths.dense(
+                ensembles.Ensemble((10, 20, 15), weights.normal(), masks.relu(), fan)
+            ),
             key,
             256,
         )
@@ -265,7 +286,9 @@ def test_exact_any_dtype(dtype, key):
     increment = trace.increment.astype(np.float64)
     mean, variance = exact.increment_cumulants(64, masks.relu(), 2)
     error = math.sqrt(variance / increment.size)
-    statistical.assert_near(increment.mean(), error + float(jnp.finfo(dtype).eps) / 5, mean)
+    statistical.assert_near(
+        increment.mean(), error + float(jnp.finfo(dtype).eps) / 5, mean
+    )
     discrete = ensembles.Ensemble((64, 64), weights.rademacher(), masks.relu())
     if dtype != jnp.float32:
         with pytest.raises(ValueError, match=r"dtype = .*float32 or float64"):
@@ -277,7 +300,9 @@ def test_statistical_dense_against_exact_law(row, key):
     """Sampled log-norms have the exact mean, variance, atom and cdf of the
     reference.
     """
-    row = json.loads((Path(__file__).parent / "reference/laws.json").read_text())["rows"][row]
+    row = json.loads((Path(__file__).parent / "reference/laws.json").read_text())[
+        "rows"
+    ][row]
     widths, num_samples = row["widths_out"], 20_000
     ensemble = ensembles.Ensemble(
         (widths[0], *widths), weights.normal(), masks.bernoulli(row["keep_prob"])
@@ -294,7 +319,9 @@ def test_statistical_dense_against_exact_law(row, key):
 @pytest.mark.parametrize("first", [0, 4, 8, 12])
 def test_statistical_dense_against_exact_moments(first, key):
     """E‖Mu‖^{2k}, k = 1, 2, of the reference: path counting by independent programs."""
-    reference = json.loads((Path(__file__).parent / "reference/moments.json").read_text())["rows"]
+    reference = json.loads(
+        (Path(__file__).parent / "reference/moments.json").read_text()
+    )["rows"]
     row = reference[first]
     mask = {"bernoulli": masks.bernoulli, "leaky": masks.leaky_relu}[row["mask"]]
     law = getattr(weights, row["weights"])()
@@ -304,4 +331,6 @@ def test_statistical_dense_against_exact_moments(first, key):
     # higher ones have no error bar
     for k, row in enumerate(reference[first : first + 2], start=1):
         assert row["k"] == k
-        statistical.assert_near(*statistical.mean_and_error(np.exp(k * log_norms)), row["float"])
+        statistical.assert_near(
+            *statistical.mean_and_error(np.exp(k * log_norms)), row["float"]
+        )

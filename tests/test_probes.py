@@ -10,7 +10,11 @@ from lognorm_jax import blocks, ensembles, exact, laws, masks, probes, weights
 def test_oracle_jvp_increments_against_the_whole_jacobian():
     rng = np.random.default_rng(1)
     A, B = (jnp.asarray(rng.normal(size=shape)) for shape in ((5, 3), (4, 5)))
-    layers = [lambda x: jnp.tanh(A @ x), lambda x: B @ x, lambda x: x.reshape(2, 2) ** 3]
+    layers = [
+        lambda x: jnp.tanh(A @ x),
+        lambda x: B @ x,
+        lambda x: x.reshape(2, 2) ** 3,
+    ]
     x, tangent = rng.normal(size=3), 7 * rng.normal(size=3)
 
     def network(x):
@@ -50,7 +54,9 @@ def test_exact_layers_that_cannot_follow_are_named():
     with pytest.raises(ValueError, match=r"layers\[1\].*floating point"):
         probes.jvp_increments([lambda x: x, lambda x: (x, x)], np.ones(3), np.ones(3))
     positive = blocks.named(lambda x: x[x > 0], "positive part")
-    with pytest.raises(ValueError, match=r"layers\[1\] \(positive part\) for an input of shape"):
+    with pytest.raises(
+        ValueError, match=r"layers\[1\] \(positive part\) for an input of shape"
+    ):
         probes.jvp_increments([jnp.sin, positive], np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match=r"layers\[0\].*a callable"):
         probes.jvp_increments([3], np.ones(3), np.ones(3))
@@ -61,14 +67,20 @@ def test_exact_layers_that_cannot_follow_are_named():
 def test_exact_nan_is_not_taken_for_dead():
     layers = [lambda x: x, lambda x: x * jnp.nan, lambda x: x]
     increments = probes.jvp_increments(layers, jnp.ones(3), jnp.ones(3))
-    assert increments[0] == pytest.approx(0, abs=1e-6) and np.all(np.isnan(increments[1:]))
+    assert increments[0] == pytest.approx(0, abs=1e-6) and np.all(
+        np.isnan(increments[1:])
+    )
 
 
 def test_exact_the_floating_type_of_x_is_kept():
     weight = jnp.ones((2, 2), jnp.bfloat16)
-    increments = probes.jvp_increments([lambda x: weight @ x], jnp.ones(2, jnp.bfloat16), [1, 1])
+    increments = probes.jvp_increments(
+        [lambda x: weight @ x], jnp.ones(2, jnp.bfloat16), [1, 1]
+    )
     assert increments.dtype == jnp.float32  # of vectors in bfloat16
-    assert probes.jvp_increments([jnp.sin], [0, 0], [1, 0]).dtype == jnp.result_type(float)
+    assert probes.jvp_increments([jnp.sin], [0, 0], [1, 0]).dtype == jnp.result_type(
+        float
+    )
     generated = (layer for layer in [jnp.sin, jnp.cos])
     assert probes.jvp_increments(generated, np.ones(2), np.ones(2)).shape == (2,)
 
@@ -77,7 +89,11 @@ def smooth_network():
     """Return layers of uneven shapes, an input, a tangent and a cotangent."""
     rng = np.random.default_rng(1)
     A, B = (jnp.asarray(rng.normal(size=shape)) for shape in ((5, 3), (4, 5)))
-    layers = [lambda x: jnp.tanh(A @ x), lambda x: B @ x, lambda x: x.reshape(2, 2) ** 3]
+    layers = [
+        lambda x: jnp.tanh(A @ x),
+        lambda x: B @ x,
+        lambda x: x.reshape(2, 2) ** 3,
+    ]
     return layers, rng.normal(size=3), 7 * rng.normal(size=3), rng.normal(size=(2, 2))
 
 
@@ -108,7 +124,9 @@ def test_oracle_activation_increments():
         sizes.append(float(jnp.sum(point * point)))
     assert np.allclose(found, np.diff(np.log(sizes)), rtol=0, atol=1e-5)
     dying = [lambda x: x, lambda x: 0 * x, lambda x: x + 1]
-    assert np.allclose(probes.activation_increments(dying, x), [0, -np.inf, -np.inf], atol=1e-6)
+    assert np.allclose(
+        probes.activation_increments(dying, x), [0, -np.inf, -np.inf], atol=1e-6
+    )
     with pytest.raises(ValueError, match=r"x = .*not all zero"):
         probes.activation_increments(layers, 0 * x)
 
@@ -123,7 +141,9 @@ def test_exact_dead_layers_backwards():
 
 def mlp_of_ones_own(key, scale=2**0.5, depth=6):
     keys = jax.random.split(key, depth)
-    weight = jax.vmap(lambda key: scale * jax.random.normal(key, (40, 40)) / 40**0.5)(keys)
+    weight = jax.vmap(lambda key: scale * jax.random.normal(key, (40, 40)) / 40**0.5)(
+        keys
+    )
     return [lambda x, W=W: jax.nn.relu(W @ x) for W in weight]
 
 
@@ -132,7 +152,9 @@ def test_statistical_probe_finds_the_law_of_a_relu_network(key):
     ensemble = ensembles.Ensemble((40,) * 7, weights.normal(), masks.relu())
     law = exact.law(ensemble)
     for kind in ("jvp", "vjp"):
-        report = probes.probe(mlp_of_ones_own, inputs, key, num_samples=4_000, kind=kind)
+        report = probes.probe(
+            mlp_of_ones_own, inputs, key, num_samples=4_000, kind=kind
+        )
         assert report.verdict == "stable" and len(report.names) == 6
         statistical.assert_near(report.mean, report.mean_error, law.mean)
         statistical.assert_near(report.variance, report.variance_error, law.variance)
@@ -141,7 +163,9 @@ def test_statistical_probe_finds_the_law_of_a_relu_network(key):
         assert laws.compare(report.log_norms, law).verdict == "pass"
     mean, variance = exact.increment_cumulants(40, masks.relu(), 2)
     statistical.assert_near(report.layer_mean, report.layer_mean_error, mean)
-    statistical.assert_near(report.layer_variance, report.layer_variance_error, variance)
+    statistical.assert_near(
+        report.layer_variance, report.layer_variance_error, variance
+    )
     assert laws.ks_distance(report.law, law) < 0.05
     text = str(report)
     assert text.count("\n") == 9 and "stable: of 4000 samples" in text
@@ -165,28 +189,39 @@ def test_exact_erratic_and_fixed_models(key):
     def init(key):
         return [lambda x: jnp.exp(6 * jax.random.normal(key)) * x]
 
-    assert probes.probe(init, np.ones((2, 3)), key, num_samples=200).verdict == "erratic"
+    assert (
+        probes.probe(init, np.ones((2, 3)), key, num_samples=200).verdict == "erratic"
+    )
     fixed = probes.probe([jnp.sin], np.zeros((2, 3)), key, num_samples=100)
     assert fixed.variance == pytest.approx(0, abs=1e-10) and fixed.verdict == "stable"
     inputs = np.ones((2, 3), np.float32)
     copies = jnp.asarray(np.tile(np.eye(3), (1000, 1)), jnp.float32)
     wide = probes.probe([lambda x: copies @ x], inputs, key, num_samples=100)
     assert wide.verdict == "stable"  # norms grow by √1000, coordinates do not
-    back = probes.probe([lambda x: copies @ x], inputs, key, num_samples=100, kind="vjp")
+    back = probes.probe(
+        [lambda x: copies @ x], inputs, key, num_samples=100, kind="vjp"
+    )
     assert back.verdict == "exploding"  # its transpose adds up 1000 coordinates
 
 
 def test_exact_probe_names_what_fails(key):
     overflow = [jnp.sin, blocks.named(lambda x: jnp.exp(1e3 * x), "blow up"), jnp.cos]
     for kind in probes.KINDS:
-        with pytest.raises(ValueError, match=r"layers\[1\] \(1: blow up\): .*not finite"):
+        with pytest.raises(
+            ValueError, match=r"layers\[1\] \(1: blow up\): .*not finite"
+        ):
             probes.probe(overflow, np.ones((1, 3)), key, num_samples=100, kind=kind)
-    with pytest.raises(ValueError, match=r"layers\[1\] \(narrow\) for an input of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"layers\[1\] \(narrow\) for an input of shape \(3,\)"
+    ):
         narrow = blocks.named(lambda x: jnp.ones((2, 4)) @ x, "narrow")
         probes.probe([jnp.sin, narrow], np.ones((1, 3)), key)
     for name, call in (
         ("kind", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, kind="hvp")),
-        ("num_samples", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, num_samples=9)),
+        (
+            "num_samples",
+            lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, num_samples=9),
+        ),
         ("factor", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, factor=1)),
         (r"inputs\.shape", lambda: probes.probe([jnp.sin], np.ones(3), key)),
         (
@@ -225,7 +260,9 @@ def test_exact_probe_refuses_what_gives_no_lists(key):
 
 @pytest.mark.parametrize("kind", probes.KINDS)
 def test_exact_overflow_is_not_taken_for_dead(kind, key):
-    """A ReLU has derivative 0 at NaN: what is not finite must not look like a dead path."""
+    """A ReLU has derivative 0 at NaN: what is not finite must not look like a dead
+    path.
+    """
 
     def grow(x):
         return jax.nn.relu(1e6 * x)
@@ -234,14 +271,20 @@ def test_exact_overflow_is_not_taken_for_dead(kind, key):
     increments = probes.jvp_increments([grow] * 9, x, x)
     assert np.isfinite(increments[:5]).all() and np.isnan(increments[7:]).all()
     assert np.isnan(probes.vjp_increments([grow] * 9, x, x)).any()
-    for layers in ([grow] * 9, [lambda x: x + jnp.nan, jax.nn.relu], [lambda x: x + jnp.nan]):
+    for layers in (
+        [grow] * 9,
+        [lambda x: x + jnp.nan, jax.nn.relu],
+        [lambda x: x + jnp.nan],
+    ):
         with pytest.raises(ValueError, match=r"layers\[\d\].* not finite, for 100"):
             probes.probe(layers, x[None], key, num_samples=100, kind=kind)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_exact_half_precision_adds_no_variance(dtype, key):
-    """The norm of a rounded unit vector is not 1, and its square overflows in float16."""
+    """The norm of a rounded unit vector is not 1, and its square overflows in
+    float16.
+    """
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1000)), dtype)
     report = probes.probe([lambda x: x] * 20, inputs, key, num_samples=200)
     assert report.variance < 1e-9 and abs(report.mean) < 1e-4
@@ -256,7 +299,10 @@ def test_exact_the_length_of_a_tangent_does_not_matter():
             found = increments(layers, x, size * np.ones(3))
             assert np.allclose(found, [np.log(4), 0], atol=1e-6)
     if not jax.config.jax_enable_x64:
-        with pytest.raises(ValueError, match=r"x = .*finite"), np.errstate(over="ignore"):
+        with (
+            pytest.raises(ValueError, match=r"x = .*finite"),
+            np.errstate(over="ignore"),
+        ):
             probes.jvp_increments(layers, 1e39 * np.ones(3), np.ones(3))
 
 

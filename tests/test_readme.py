@@ -23,7 +23,9 @@ def test_exact_two_commands_of_one_line():
 
 def test_exact_core_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {re.split(r"[<>=~]", requirement)[0] for requirement in project["dependencies"]}
+    names = {
+        re.split(r"[<>=~]", requirement)[0] for requirement in project["dependencies"]
+    }
     assert names == {"jax", "jaxlib", "numpy", "scipy", "optax"}
     assert all(">=" in requirement for requirement in project["dependencies"])
     for command in commands():

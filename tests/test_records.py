@@ -1,4 +1,6 @@
-"""Records are pickled as the call that made them, and come back the same, in any process."""
+"""Records are pickled as the call that made them, and come back the same, in any
+process.
+"""
 
 import copy
 import dataclasses
@@ -45,10 +47,14 @@ def test_invariance_what_comes_back_is_the_same_object(make):
 
 
 def test_invariance_ensemble_comes_back_equal():
-    ensemble = ensembles.Ensemble((5, 4, 3), weights.sparse(0.5), [masks.relu(), masks.identity()])
+    ensemble = ensembles.Ensemble(
+        (5, 4, 3), weights.sparse(0.5), [masks.relu(), masks.identity()]
+    )
     for other in again(ensemble):
         assert other == ensemble and hash(other) == hash(ensemble)
-        assert other.weights is weights.sparse(0.5) and other.masks[1] is masks.identity()
+        assert (
+            other.weights is weights.sparse(0.5) and other.masks[1] is masks.identity()
+        )
         assert ensembles.beta(other) == 0.25
 
 
@@ -60,7 +66,9 @@ def test_invariance_law_comes_back_bit_for_bit(make):
     for other in again(law):
         for field in ("name", "mean", "variance", "atom"):
             assert getattr(other, field) == getattr(law, field)
-        assert np.array_equal(other.cdf(x), law.cdf(x)) and np.array_equal(other.sf(x), law.sf(x))
+        assert np.array_equal(other.cdf(x), law.cdf(x)) and np.array_equal(
+            other.sf(x), law.sf(x)
+        )
         assert np.array_equal(other.quantile(q), law.quantile(q))
         assert np.array_equal(other.samples, law.samples)
         if law.pdf is laws.no_density:
@@ -93,7 +101,9 @@ def test_invariance_ones_own_comes_back_by_the_names_of_its_functions():
 
 
 def test_exact_replaced_records_do_not_come_back_as_what_they_were():
-    """A changed record is no longer what the call makes: its own functions cannot be pickled."""
+    """A changed record is no longer what the call makes: its own functions cannot be
+    pickled.
+    """
     skewed = dataclasses.replace(weights.laplace(), name="skewed", symmetric=False)
     law = dataclasses.replace(exact.increment_law(3, masks.relu()), mean=0.0)
     phi = dataclasses.replace(activations.leaky_relu(0.1), gain=3.0)
@@ -104,7 +114,9 @@ def test_exact_replaced_records_do_not_come_back_as_what_they_were():
 
 
 def test_invariance_in_a_fresh_process(tmp_path):
-    ensemble = ensembles.Ensemble((5, 4, 4, 3), weights.sparse(0.5), masks.leaky_relu(0.1))
+    ensemble = ensembles.Ensemble(
+        (5, 4, 4, 3), weights.sparse(0.5), masks.leaky_relu(0.1)
+    )
     law = exact.law(dataclasses.replace(ensemble, weights=weights.normal()))
     x = np.linspace(-30, 30, 601)
     things = ensemble, activations.leaky_relu(0.1), law, x

@@ -41,19 +41,29 @@ def test_exact_a_share_near_the_limit_is_borderline(shrunk, grown, verdict):
 
 
 def test_oracle_share_intervals_are_exact():
-    """At the ends of the interval, what was seen or more extreme has probability 2.5%."""
+    """At the ends of the interval, what was seen or more extreme has probability
+    2.5%.
+    """
     for seen in (1, 7, 50):
         low, high = report_of(seen, 0, 100).vanishing_interval
-        assert scipy.stats.binom.sf(seen - 1, 100, low) == pytest.approx(0.025, rel=1e-6)
+        assert scipy.stats.binom.sf(seen - 1, 100, low) == pytest.approx(
+            0.025, rel=1e-6
+        )
         assert scipy.stats.binom.cdf(seen, 100, high) == pytest.approx(0.025, rel=1e-6)
-    assert report_of(0, 0, 100).vanishing_interval == pytest.approx((0, 1 - 0.025**0.01))
+    assert report_of(0, 0, 100).vanishing_interval == pytest.approx(
+        (0, 1 - 0.025**0.01)
+    )
 
 
 def test_statistical_a_true_share_at_the_limit_is_seldom_judged():
     """Before, half of such models were called stable, and half vanishing."""
     counts = np.random.default_rng(0).binomial(400, reports.LIMIT, 300)
-    verdicts = {count: report_of(count, 0, 400).verdict for count in set(counts.tolist())}
-    sure = np.mean([not verdicts[count].startswith("borderline") for count in counts.tolist()])
+    verdicts = {
+        count: report_of(count, 0, 400).verdict for count in set(counts.tolist())
+    }
+    sure = np.mean(
+        [not verdicts[count].startswith("borderline") for count in counts.tolist()]
+    )
     assert sure < 0.05 + 5 * math.sqrt(0.05 * 0.95 / 300)
 
 
@@ -67,7 +77,10 @@ def test_exact_beta_interval_is_a_fifth_of_that_of_the_variance():
     # what cannot be told
     assert summaries.variance_interval(np.ones(9)) == (0, 0)
     assert summaries.variance_interval(np.ones(4)) == (0, math.inf)
-    assert reports.report(np.full((9, 1), -np.inf), ["a"]).beta_interval == (0, math.inf)
+    assert reports.report(np.full((9, 1), -np.inf), ["a"]).beta_interval == (
+        0,
+        math.inf,
+    )
 
 
 def test_exact_reports_of_bad_input():

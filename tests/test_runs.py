@@ -33,9 +33,12 @@ def test_invariance_stored_or_not_and_the_number_of_devices(engine, tmp_path):
     plain = engine(PATH, KEY, 1000, **OPTIONS)
     for count in (1, 4):
         run = runs.open_run(tmp_path / str(count), SPEC, blocks_per_file=5)
-        stored = engine(PATH, KEY, 1000, devices=jax.devices()[:count], run=run, **OPTIONS)
+        stored = engine(
+            PATH, KEY, 1000, devices=jax.devices()[:count], run=run, **OPTIONS
+        )
         assert same(stored, plain)
-        assert len(list(run.directory.glob("blocks-*.npz"))) == 13  # 63 blocks, five a file
+        # 63 blocks, five a file
+        assert len(list(run.directory.glob("blocks-*.npz"))) == 13
         assert files(run.directory) == files(tmp_path / "1")
 
 
@@ -102,7 +105,9 @@ def test_exact_damage_is_found_named_and_recomputed(tmp_path):
         path.write_bytes(damage(before[names[i]]))
         with pytest.raises(OSError, match=f"{names[i]}: damaged"):
             sealed.read(i)
-        with pytest.warns(UserWarning, match=rf"{names[i]}: damaged.*It is computed again"):
+        with pytest.warns(
+            UserWarning, match=rf"{names[i]}: damaged.*It is computed again"
+        ):
             result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
         assert same(result, expected) and files(tmp_path) == before
     (tmp_path / names[0]).unlink()
@@ -133,10 +138,14 @@ def test_exact_another_run_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"sampling.json differs in"):
             wrong()
     for changed, shown in (({}, "none now"), ({**SPEC, "path": None}, "null now")):
-        with pytest.raises(ValueError, match=rf'differs in path: "dense" there, {shown}'):
+        with pytest.raises(
+            ValueError, match=rf'differs in path: "dense" there, {shown}'
+        ):
             runs.open_run(tmp_path, {"widths": [5, 4, 4]} | changed)
     assert files(tmp_path) == before
-    (tmp_path / "spec.json").write_text((tmp_path / "spec.json").read_text().replace("5", "6"))
+    (tmp_path / "spec.json").write_text(
+        (tmp_path / "spec.json").read_text().replace("5", "6")
+    )
     with pytest.raises(ValueError, match=r"one whose spec.json is whole"):
         runs.open_run(tmp_path, SPEC)
 
@@ -145,8 +154,16 @@ def test_exact_bad_arguments(tmp_path):
     for bad in (None, "dense", [1]):
         with pytest.raises(ValueError, match=r"spec = .*must be a dictionary"):
             runs.open_run(tmp_path, bad)
-    for bad in ({"x": np.float32(1)}, {"x": float("nan")}, {"x": PATH}, {1: 2}, {"x": [{1: 2}]}):
-        with pytest.raises(ValueError, match=r"spec = .*made of strings, finite numbers"):
+    for bad in (
+        {"x": np.float32(1)},
+        {"x": float("nan")},
+        {"x": PATH},
+        {1: 2},
+        {"x": [{1: 2}]},
+    ):
+        with pytest.raises(
+            ValueError, match=r"spec = .*made of strings, finite numbers"
+        ):
             runs.open_run(tmp_path, bad)
     for bad in (0, 1.5, True):
         with pytest.raises(ValueError, match=r"blocks_per_file = "):
@@ -164,7 +181,10 @@ def test_exact_bad_arguments(tmp_path):
 def test_exact_nothing_is_pickled(tmp_path):
     run = runs.open_run(tmp_path, SPEC)
     sampling.sample(
-        lambda key: {"a": jax.random.normal(key), "b": [jax.random.normal(key)]}, KEY, 9, run=run
+        lambda key: {"a": jax.random.normal(key), "b": [jax.random.normal(key)]},
+        KEY,
+        9,
+        run=run,
     )
     for path in tmp_path.glob("*.npz"):
         with np.load(path, allow_pickle=False) as arrays:
@@ -172,11 +192,16 @@ def test_exact_nothing_is_pickled(tmp_path):
                 "block['a']": (1, 256),
                 "block['b'][0]": (1, 256),
             }
-    assert json.loads((tmp_path / "sampling.json").read_text())["spec"]["block_size"] == 256
+    assert (
+        json.loads((tmp_path / "sampling.json").read_text())["spec"]["block_size"]
+        == 256
+    )
 
 
 def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
-    """Files that changed places, or came from another run, are found and computed again."""
+    """Files that changed places, or came from another run, are found and computed
+    again.
+    """
     expected = sampling.sample(PATH, KEY, 1000, **OPTIONS)
     run = runs.open_run(tmp_path / "run", SPEC, blocks_per_file=8)
     sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
@@ -185,7 +210,10 @@ def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
     (run.directory / "blocks-mine.npz").write_bytes(b"not of the run, and left alone")
     before = files(run.directory)
     own, foreign = (sorted(r.directory.glob("blocks-0*.npz")) for r in (run, other))
-    swapped = [p.with_name(p.name.replace(f"0{i}-", f"0{1 - i}-")) for i, p in enumerate(own[:2])]
+    swapped = [
+        p.with_name(p.name.replace(f"0{i}-", f"0{1 - i}-"))
+        for i, p in enumerate(own[:2])
+    ]
     for path, target in zip(own[:2], swapped, strict=True):
         path.rename(target)
     own[5].unlink()
@@ -193,17 +221,22 @@ def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
     with pytest.warns(UserWarning, match=r"of another run") as found:
         result = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     assert len(found) == 3 and same(result, expected) and files(run.directory) == before
-    (run.directory / "sampling.json").unlink()  # then nothing says whose blocks these are
+    # then nothing says whose blocks these are
+    (run.directory / "sampling.json").unlink()
     with pytest.warns(UserWarning, match=r"of another run"):
         result = sampling.sample(PATH, jax.random.key(4), 1000, run=run, **OPTIONS)
     assert same(result, sampling.sample(PATH, jax.random.key(4), 1000, **OPTIONS))
 
 
 def test_exact_what_is_bad_beside_a_whole_file_is_passed_over(tmp_path):
-    """A damaged or foreign file, a folder, a broken link, a pipe: each before and after it."""
+    """A damaged or foreign file, a folder, a broken link, a pipe: each before and after
+    it.
+    """
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
-    before = {name: content for name, content in files(tmp_path).items() if "blocks" in name}
+    before = {
+        name: content for name, content in files(tmp_path).items() if "blocks" in name
+    }
     for i, make in enumerate(
         [
             lambda path: path.write_bytes(b"of another run"),
@@ -215,18 +248,26 @@ def test_exact_what_is_bad_beside_a_whole_file_is_passed_over(tmp_path):
         own = next(tmp_path.glob(f"blocks-{i:08d}-*"))
         for digit in "0f":
             make(own.with_name(own.name[:-36] + digit * 32 + ".npz"))
-    sealed = run.bind(json.loads((tmp_path / "sampling.json").read_text())["spec"], 16, 63 * 16)
+    sealed = run.bind(
+        json.loads((tmp_path / "sampling.json").read_text())["spec"], 16, 63 * 16
+    )
     with pytest.warns(UserWarning, match=r"Another file is whole") as found:
         assert sealed.missing(8) == []
     assert len(found) == 8
     for _ in range(2):
-        with pytest.warns(UserWarning, match=r"(not a file|damaged).*Another file is whole"):
+        with pytest.warns(
+            UserWarning, match=r"(not a file|damaged).*Another file is whole"
+        ):
             assert same(sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS), expected)
-    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert all(
+        (tmp_path / name).read_bytes() == content for name, content in before.items()
+    )
 
 
 def test_exact_what_is_no_file_makes_way(tmp_path):
-    """In the very place of a file: it is computed again, and what is in the folder stays."""
+    """In the very place of a file: it is computed again, and what is in the folder
+    stays.
+    """
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     before = files(tmp_path)
@@ -240,13 +281,17 @@ def test_exact_what_is_no_file_makes_way(tmp_path):
     with pytest.warns(UserWarning, match=r"not a file. It is computed again") as found:
         assert same(sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS), expected)
     assert len(found) == 2
-    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert all(
+        (tmp_path / name).read_bytes() == content for name, content in before.items()
+    )
     assert next(tmp_path.glob(f"folder-*-{first.name}/mine")).read_text() == "to keep"
     for name in ("sampling.json", "spec.json"):
         (tmp_path / name).unlink()
         (tmp_path / name).mkdir()
         with pytest.raises(ValueError, match=rf"one whose {name} is whole"):
-            sampling.sample(PATH, KEY, 1000, run=runs.open_run(tmp_path, SPEC, blocks_per_file=8))
+            sampling.sample(
+                PATH, KEY, 1000, run=runs.open_run(tmp_path, SPEC, blocks_per_file=8)
+            )
 
 
 def test_exact_any_names_types_and_sizes_are_stored(tmp_path):
@@ -263,7 +308,9 @@ def test_exact_any_names_types_and_sizes_are_stored(tmp_path):
 
 
 def test_exact_a_full_disk_loses_nothing(tmp_path, monkeypatch):
-    """The disk is full after a few files: a clear error, and a new start goes on from them."""
+    """The disk is full after a few files: a clear error, and a new start goes on from
+    them.
+    """
     run, room, sync = runs.open_run(tmp_path, SPEC, blocks_per_file=2), [9], os.fsync
 
     def full(file):
@@ -302,10 +349,14 @@ np.savez(sys.argv[1] + "/summary.npz", **moments._asdict())
 
 @pytest.mark.slow
 def test_invariance_killed_twenty_times(tmp_path):
-    """SIGKILL at twenty random moments; each new start has another number of devices."""
+    """SIGKILL at twenty random moments; each new start has another number of
+    devices.
+    """
 
     def start(directory, devices):
-        return subprocess.Popen([sys.executable, "-c", PROGRAM, str(directory), str(devices)])
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(directory), str(devices)]
+        )
 
     def done():
         return sorted((tmp_path / "run").glob("blocks-*.npz"))
@@ -323,7 +374,8 @@ def test_invariance_killed_twenty_times(tmp_path):
             process.wait()
             killed += 1
             progress.add(len(done()))
-        else:  # it came to its end: most files are lost, so that the next one has work again
+        # it came to its end: most files are lost, so that the next one has work again
+        else:
             assert files(tmp_path / "run") == files(tmp_path / "whole")
             for path in rng.sample(done(), 90):
                 path.unlink()
@@ -338,13 +390,17 @@ def test_invariance_killed_twenty_times(tmp_path):
 def test_exact_a_real_full_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)])
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    )
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:
         started = [sys.executable, "-c", PROGRAM, str(disk), "1"]
         ended = subprocess.run(started, capture_output=True, text=True)
-        assert ended.returncode == 1 and "No space left on device: blocks-" in ended.stderr
+        assert (
+            ended.returncode == 1 and "No space left on device: blocks-" in ended.stderr
+        )
         kept = files(disk)
         assert 5 < len(kept) < 102 and not any(name.startswith(".") for name in kept)
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

@@ -65,13 +65,19 @@ def test_invariance_prefix_of_samples(reference):
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_invariance_prefix_of_layers(depth, reference):
-    shallow = ensembles.Ensemble(ENSEMBLE.widths[: depth + 1], weights.normal(), masks.relu())
-    trace = sampling.sample(paths.dense(shallow), jax.random.key(3), SAMPLES, block_size=64)
+    shallow = ensembles.Ensemble(
+        ENSEMBLE.widths[: depth + 1], weights.normal(), masks.relu()
+    )
+    trace = sampling.sample(
+        paths.dense(shallow), jax.random.key(3), SAMPLES, block_size=64
+    )
     assert same(trace, [leaf[:, :depth] for leaf in reference])
 
 
 def test_invariance_prefix_of_uneven_layers(rounding):
-    """Layers that are scanned in the deeper product and not in the other: equal up to rounding."""
+    """Layers that are scanned in the deeper product and not in the other: equal up to
+    rounding.
+    """
     deep, shallow = (
         sampling.sample(
             paths.dense(ensembles.Ensemble(widths, weights.normal(), masks.relu())),
@@ -87,10 +93,14 @@ def test_invariance_prefix_of_uneven_layers(rounding):
 
 def test_oracle_batches_within_a_block(monkeypatch):
     """Blocks larger than the cache are run in batches; the draws are the same."""
-    wide = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
+    wide = paths.dense(
+        ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1))
+    )
     whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
     monkeypatch.setattr(programs, "LIVE_FLOATS", {"cpu": 8 * 1600})
-    other = paths.dense(ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1)))
+    other = paths.dense(
+        ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1))
+    )
     parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
     assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
 
@@ -104,7 +114,9 @@ def test_oracle_stream_against_sample(reference):
     spread = np.sqrt(sampled.m2 / sampled.count)
     assert np.allclose(streamed.mean, sampled.mean, rtol=0, atol=1e-6 * spread.max())
     for k, (a, b) in enumerate(zip(streamed[3:], sampled[3:], strict=True), start=2):
-        assert np.allclose(a / sampled.count, b / sampled.count, atol=1e-5 * spread.max() ** k)
+        assert np.allclose(
+            a / sampled.count, b / sampled.count, atol=1e-5 * spread.max() ** k
+        )
 
 
 def test_oracle_merge_against_all_at_once():
@@ -112,7 +124,9 @@ def test_oracle_merge_against_all_at_once():
     x = np.where(rng.random((90, 3)) < 0.2, -np.inf, rng.gamma(0.7, size=(90, 3)))
     x[:30, 1] = -np.inf  # a part with no path alive
     whole = summaries.moments(paths.Trace(x, None))
-    parts = [summaries.moments(paths.Trace(part, None)) for part in np.split(x, [10, 30, 31])]
+    parts = [
+        summaries.moments(paths.Trace(part, None)) for part in np.split(x, [10, 30, 31])
+    ]
     merged = parts[0]
     for part in parts[1:]:
         merged = summaries.merge(merged, part)
@@ -129,7 +143,9 @@ def test_exact_no_survivor_is_a_value():
     moments = summaries.moments(dead)
     assert np.all(moments.mean == -np.inf) and np.all(moments.m2 == 0)
     summary = summaries.summarise(moments)
-    assert np.all(summary.dead_mass == 1) and not any(np.any(np.isnan(leaf)) for leaf in summary)
+    assert np.all(summary.dead_mass == 1) and not any(
+        np.any(np.isnan(leaf)) for leaf in summary
+    )
     assert np.all(summaries.merge(moments, moments).mean == -np.inf)
     narrow = paths.dense(ensembles.Ensemble((1,) * 40, weights.normal(), masks.relu()))
     streamed = sampling.stream(narrow, jax.random.key(0), 16, block_size=8)
@@ -138,7 +154,9 @@ def test_exact_no_survivor_is_a_value():
 
 
 def test_statistical_summary_errors():
-    """The standard errors of mean and variance are the spread seen over repeated runs."""
+    """The standard errors of mean and variance are the spread seen over repeated
+    runs.
+    """
     rng = np.random.default_rng(0)
     runs = rng.normal(3, 2, size=(400, 500, 1))
     seen = [summaries.summarise(summaries.moments(paths.Trace(x, None))) for x in runs]
@@ -158,7 +176,9 @@ def test_exact_engine_takes_any_path_and_reports_progress():
         devices=jax.devices()[:1],
         progress=done.append,
     )
-    assert values["normal"].shape == (1000, 3) and len(np.unique(values["normal"])) > 2990
+    assert (
+        values["normal"].shape == (1000, 3) and len(np.unique(values["normal"])) > 2990
+    )
     assert done == [512, 488]
 
 
@@ -178,13 +198,17 @@ def test_exact_sampling_again_does_not_compile_again():
 
 def test_exact_network_paths_stay_in_cache():
     assert (
-        networks.jacobian_path(networks.relu_mlp((3, 50, 7)), np.ones(3), np.ones(3)).footprint
+        networks.jacobian_path(
+            networks.relu_mlp((3, 50, 7)), np.ones(3), np.ones(3)
+        ).footprint
         == 350
     )
 
 
 def test_invariance_wide_first_layers_that_are_not_scanned(key):
-    """On one device the compiler would sum what it knows of a constant start, in another order."""
+    """On one device the compiler would sum what it knows of a constant start, in
+    another order.
+    """
     law, x = weights.normal(), np.ones(100)
     network = networks.relu_mlp((100, 30, 20), 0.1)
     for path in (
@@ -237,19 +261,26 @@ def test_exact_too_large_for_memory_is_refused_before_it_starts(monkeypatch):
     monkeypatch.setattr(memory, "free", lambda: needed - 1)
     with monkeypatch.context() as patch:
         patch.setattr(programs, "compiled", never)
-        allowed = r"^num_samples = 700: .*would take 0\.\d GB, and 0\.\d GB are free.*stream"
+        allowed = (
+            r"^num_samples = 700: .*would take 0\.\d GB, and 0\.\d GB are free.*stream"
+        )
         with pytest.raises(ValueError, match=allowed):
             sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
-    sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)  # which keeps little
+    # which keeps little
+    sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)
     for enough in (needed, None):
         monkeypatch.setattr(memory, "free", lambda enough=enough: enough)
         sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
 
 
 def test_oracle_free_memory(monkeypatch):
-    """Some of what the machine has, not all of it; where nobody tells, nothing is refused."""
+    """Some of what the machine has, not all of it; where nobody tells, nothing is
+    refused.
+    """
     page = os.sysconf("SC_PAGE_SIZE")
-    unused, total = (page * os.sysconf(f"SC_{name}_PAGES") for name in ("AVPHYS", "PHYS"))
+    unused, total = (
+        page * os.sysconf(f"SC_{name}_PAGES") for name in ("AVPHYS", "PHYS")
+    )
     assert unused / 2 < memory.free() < total
 
     def unknown(*args):
@@ -276,7 +307,11 @@ print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 @pytest.mark.slow
 def test_exact_stream_has_constant_memory():
     few, many = (
-        int(subprocess.check_output([sys.executable, "-c", PEAK, str(n)], env=os.environ))
+        int(
+            subprocess.check_output(
+                [sys.executable, "-c", PEAK, str(n)], env=os.environ
+            )
+        )
         for n in (10_000, 1_000_000)
     )
     assert many - few < 100, f"{few} MB for 10,000 paths, {many} MB for 1,000,000"
@@ -314,7 +349,9 @@ print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 
 
 def cluster(out, num_samples, devices, processes):
-    """Run CLUSTER in so many processes; return what each wrote, and its peak memory in MB."""
+    """Run CLUSTER in so many processes; return what each wrote, and its peak memory in
+    MB.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -332,7 +369,9 @@ def cluster(out, num_samples, devices, processes):
 
 @pytest.mark.slow
 def test_invariance_ten_million_paths_on_devices_and_processes(tmp_path):
-    """In less than 1 GB, and bitwise the same on 1, 2 and 4 devices and on 1 and 2 processes."""
+    """In less than 1 GB, and bitwise the same on 1, 2 and 4 devices and on 1 and 2
+    processes.
+    """
     reference, first = None, {}
     for devices, processes in ((1, 1), (2, 1), (4, 1), (1, 2), (2, 2)):
         out = tmp_path / f"{devices}, {processes}"
@@ -340,7 +379,9 @@ def test_invariance_ten_million_paths_on_devices_and_processes(tmp_path):
         reference = reference or results[0]
         for result in results:
             assert result["count"][-1] + result["dead"][-1] == 10_000_000
-            assert all(np.array_equal(result[name], reference[name]) for name in reference)
+            assert all(
+                np.array_equal(result[name], reference[name]) for name in reference
+            )
         files = {path.name: path.read_bytes() for path in (out / "run").iterdir()}
         first = first or files
         assert files == first and len(files) == 18

@@ -1,4 +1,6 @@
-"""Gains, biases and the scales of residual networks as data: derivatives, and maps over them."""
+"""Gains, biases and the scales of residual networks as data: derivatives, and maps over
+them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,10 @@ N, D = 6, 3
 X, U = np.random.default_rng(0).normal(size=(2, N))
 WIDTHS = (N,) * (D + 1)
 NETWORKS = {  # of two scales, and how it is followed
-    "mlp": (lambda a, b: networks.mlp(WIDTHS, "tanh", a, gain=b), networks.jacobian_path),
+    "mlp": (
+        lambda a, b: networks.mlp(WIDTHS, "tanh", a, gain=b),
+        networks.jacobian_path,
+    ),
     "mlp in law": (lambda a, b: networks.mlp((N, 4, 5), "tanh", a, gain=b), paths.gram),
     "vanilla": (
         lambda a, b: networks.residual(N, D, skip_scale=a, branch_scale=b),
@@ -22,11 +27,15 @@ NETWORKS = {  # of two scales, and how it is followed
         networks.jacobian_path,
     ),
     "post": (
-        lambda a, b: networks.residual(N, D, "post", branch_scale=a, bias_scale=b, skip_scale=0.8),
+        lambda a, b: networks.residual(
+            N, D, "post", branch_scale=a, bias_scale=b, skip_scale=0.8
+        ),
         paths.gram,
     ),
     "mask model": (
-        lambda a, b: networks.residual(N, D, "mask model", skip_scale=a, branch_scale=b),
+        lambda a, b: networks.residual(
+            N, D, "mask model", skip_scale=a, branch_scale=b
+        ),
         networks.jacobian_path,
     ),
     "conv": (
@@ -65,14 +74,17 @@ def test_oracle_a_map_over_scales_equals_a_loop(key):
     mapped = jax.jit(jax.vmap(log_norm))(gains, biases)
     looped = [
         paths.gram(networks.mlp(WIDTHS, "tanh", b, gain=g), X, U)(key).log_norm
-        for g, b in zip(gains[1:], biases[1:], strict=True)  # without biases xi is another shape
+        # without biases xi is another shape
+        for g, b in zip(gains[1:], biases[1:], strict=True)
     ]
     assert np.allclose(mapped[1:], looped, atol=1e-5)
     assert np.isfinite(mapped[0])
 
 
 def test_exact_the_gain_scales_every_masked_layer(key, rounding):
-    """ln‖J u‖² = layers · ln gain + …, and the linear head has a variance of its own."""
+    """ln‖J u‖² = layers · ln gain + …, and the linear head has a variance of its
+    own.
+    """
 
     def total(gain, head):
         network = networks.mlp(WIDTHS, "relu", gain=gain, head=head)
@@ -88,7 +100,9 @@ def test_exact_the_gain_scales_every_masked_layer(key, rounding):
 
 
 def test_oracle_a_mean_over_samples_has_a_derivative(key):
-    """What one would descend: the mean of ln‖J u‖² over seeds, by the gain and the biases."""
+    """What one would descend: the mean of ln‖J u‖² over seeds, by the gain and the
+    biases.
+    """
 
     def mean(scales):
         network = networks.mlp(WIDTHS, "tanh", scales[1], gain=scales[0])
@@ -107,15 +121,23 @@ def test_exact_where_a_number_is_needed_the_error_says_how_to_go_on():
     products = ensembles.Ensemble((N, N), weights.normal(), masks.relu())
     network = networks.relu_mlp((N, N))
     for name, function in (
-        ("gain", lambda s: networks.limit_law(networks.mlp((N, N), "relu", gain=s)).mean),
-        ("skip_scale", lambda s: networks.limit_law(networks.residual(N, 2, skip_scale=s)).mean),
+        (
+            "gain",
+            lambda s: networks.limit_law(networks.mlp((N, N), "relu", gain=s)).mean,
+        ),
+        (
+            "skip_scale",
+            lambda s: networks.limit_law(networks.residual(N, 2, skip_scale=s)).mean,
+        ),
         ("branch_scale", lambda s: residuals.log_moments("vanilla", N, 2, 0.6, s)[0]),
         ("tangent", lambda s: networks.limit_law(network, X, s * U).mean),
         ("x", lambda s: networks.limit_law(networks.residual(N, 2), s * X).mean),
         ("direction", lambda s: ensembles.limit_law(products, s * U).mean),
         ("direction", lambda s: ensembles.log_variance(products, s * U)),
     ):
-        with pytest.raises(ValueError, match=rf"(?s)^{name} = .*known.*outside jit, grad and vmap"):
+        with pytest.raises(
+            ValueError, match=rf"(?s)^{name} = .*known.*outside jit, grad and vmap"
+        ):
             jax.grad(function)(0.5)
     for name, call in (
         ("gain", lambda: networks.mlp((N, N), gain=jnp.ones(2))),
@@ -127,4 +149,5 @@ def test_exact_where_a_number_is_needed_the_error_says_how_to_go_on():
     ):
         with pytest.raises(ValueError, match=f"{name} = "):
             call()
-    assert networks.mlp((N, N), gain=jnp.float32(2.0)).ensemble is not None  # known: a number
+    # known: a number
+    assert networks.mlp((N, N), gain=jnp.float32(2.0)).ensemble is not None

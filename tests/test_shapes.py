@@ -1,4 +1,6 @@
-"""Fixed changes of shape are told from layers with weights, and left out of the verdict."""
+"""Fixed changes of shape are told from layers with weights, and left out of the
+verdict.
+"""
 
 import functools
 import math
@@ -47,11 +49,14 @@ WEIGHTED = {
     "jitted": jax.jit(lambda x: x @ MATRIX),
     "rematerialised": jax.checkpoint(lambda x: x @ MATRIX),
     "mapped": jax.vmap(lambda x: x @ MATRIX),
-    "in a branch": lambda x: jax.lax.cond(x[0, 0, 0] > 0, lambda: x @ MATRIX, lambda: x[..., :3]),
+    "in a branch": lambda x: jax.lax.cond(
+        x[0, 0, 0] > 0, lambda: x @ MATRIX, lambda: x[..., :3]
+    ),
     "gain": lambda x: MATRIX[0, 0] * x.mean(0),
     "held gain": functools.partial(lambda gain, x: gain * x.mean(0), jnp.float32(3)),
     "drawn": functools.partial(
-        lambda key, x: jax.random.normal(key, (2, 6), x.dtype) @ x.mean(0), jax.random.key(0)
+        lambda key, x: jax.random.normal(key, (2, 6), x.dtype) @ x.mean(0),
+        jax.random.key(0),
     ),
 }
 ACTIVATIONS = {
@@ -76,7 +81,9 @@ def test_exact_what_is_a_fixed_change_of_shape():
     for name, layer in SAME_SHAPE.items():
         assert not shapes.is_fixed(layer, IMAGE), name
     half = jax.ShapeDtypeStruct((64, 8), jnp.bfloat16)
-    assert shapes.is_fixed(lambda x: x.sum(0), half) and not shapes.is_fixed(jax.nn.glu, half)
+    assert shapes.is_fixed(lambda x: x.sum(0), half) and not shapes.is_fixed(
+        jax.nn.glu, half
+    )
 
 
 @pytest.mark.parametrize("literal", [False, True])
@@ -106,19 +113,28 @@ def hidden(kernel, x):
 
 
 def normal(key, shape, scale):
-    """Return a kernel (…, inputs, outputs) whose entries have variance scale / fan in."""
-    return math.sqrt(scale / math.prod(shape[:-1])) * jax.random.normal(key, shape, jnp.float32)
+    """Return a kernel (…, inputs, outputs) whose entries have variance scale / fan
+    in.
+    """
+    return math.sqrt(scale / math.prod(shape[:-1])) * jax.random.normal(
+        key, shape, jnp.float32
+    )
 
 
 def cnn(pool, scale=HE, channels=CHANNELS, depth=4, together=False):
-    """Return initialisations of a ReLU network of convolutions, pooled, with a linear head."""
+    """Return initialisations of a ReLU network of convolutions, pooled, with a linear
+    head.
+    """
 
     def init(key):
         keys = jax.random.split(key, depth + 1)
         sizes = [(3, 3, 3, channels)] + [(3, 3, channels, channels)] * (depth - 1)
-        kernels = [normal(k, size, scale) for k, size in zip(keys[:-1], sizes, strict=True)]
+        kernels = [
+            normal(k, size, scale) for k, size in zip(keys[:-1], sizes, strict=True)
+        ]
         head = blocks.named(
-            functools.partial(jnp.matmul, b=normal(keys[-1], (channels, 10), 1.0)), "head"
+            functools.partial(jnp.matmul, b=normal(keys[-1], (channels, 10), 1.0)),
+            "head",
         )
         last = [blocks.chain([pool, head])] if together else [pool, head]
         return [functools.partial(hidden, kernel) for kernel in kernels] + last
@@ -133,12 +149,16 @@ def images(side):
 @pytest.mark.parametrize("kind", probes.KINDS)
 def test_statistical_a_pooled_he_network_is_stable(kind, key):
     report = probes.probe(cnn(mean_pool), images(8), key, num_samples=200, kind=kind)
-    assert report.verdict == "stable" and report.vanishing < 0.02 and report.exploding == 0
+    assert (
+        report.verdict == "stable" and report.vanishing < 0.02 and report.exploding == 0
+    )
     assert report.names[4:] == ("4: mean_pool (fixed)", "5: head")
     assert "not counting what is (fixed)" in str(report)
     # the whole Jacobian is told as it is
     whole = np.sum(report.layer_mean)
-    assert report.mean == pytest.approx(whole) and report.mean == report.log_norms.mean()
+    assert (
+        report.mean == pytest.approx(whole) and report.mean == report.log_norms.mean()
+    )
     assert report.layer_mean[4] < -2
 
 
@@ -182,7 +202,9 @@ def test_statistical_a_pooled_residual_network_is_stable(key):
     [(lambda x: x.sum((-3, -2)), 0.5, "vanishing"), (mean_pool, 12.0, "exploding")],
 )
 def test_statistical_pooling_hides_nothing(pool, scale, verdict, key):
-    """The sum stretches what has decayed, the mean shrinks what has grown: each to stability."""
+    """The sum stretches what has decayed, the mean shrinks what has grown: each to
+    stability.
+    """
     report = probes.probe(cnn(pool, scale), images(8), key, num_samples=100)
     assert report.verdict == verdict
     growth = np.log(10 / images(8)[0].size)
@@ -193,7 +215,9 @@ def test_statistical_pooling_hides_nothing(pool, scale, verdict, key):
 def test_exact_pooling_in_one_block_with_weights(key):
     """A chain is measured in parts, and told as one layer: the same numbers."""
     apart, together = (
-        probes.probe(cnn(mean_pool, depth=1, together=together), images(6), key, num_samples=100)
+        probes.probe(
+            cnn(mean_pool, depth=1, together=together), images(6), key, num_samples=100
+        )
         for together in (False, True)
     )
     assert together.names[1] == "1: mean_pool (fixed), head"
@@ -204,7 +228,9 @@ def test_exact_pooling_in_one_block_with_weights(key):
 
 
 def test_oracle_what_is_judged(key):
-    """Without pooling: ln of the mean square of a coordinate, layer by layer, in NumPy."""
+    """Without pooling: ln of the mean square of a coordinate, layer by layer, in
+    NumPy.
+    """
     matrix = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     layers = [jnp.ravel, lambda x: jnp.asarray(matrix) @ x, lambda x: 0.5 * x[::2]]
     inputs, direction = np.ones((1, 3, 1), np.float32), np.array([[1.0], [2.0], [-1.0]])
@@ -216,7 +242,9 @@ def test_oracle_what_is_judged(key):
     assert np.allclose(report.log_norms, whole, rtol=0, atol=1e-5)
     # and backwards, where the slice comes first
     cotangent = np.array([2.0, 1.0])
-    back = probes.probe(layers, inputs, key, num_samples=100, kind="vjp", direction=cotangent)
+    back = probes.probe(
+        layers, inputs, key, num_samples=100, kind="vjp", direction=cotangent
+    )
     pulled = matrix[::2].T @ cotangent
     shrunk = np.log(np.mean(pulled**2) / (np.sum(cotangent**2) / 4))
     assert np.allclose(back.judged, shrunk, rtol=0, atol=1e-5)
@@ -225,8 +253,14 @@ def test_oracle_what_is_judged(key):
 def test_exact_a_path_that_dies_in_a_fixed_layer_is_dead(key):
     direction = np.array([0.0, 1.0])
     layers = [lambda x: x[::2]]
-    report = probes.probe(layers, np.ones((1, 2)), key, num_samples=100, direction=direction)
-    assert report.dead_mass == 1 and report.vanishing == 1 and np.all(report.judged == -np.inf)
+    report = probes.probe(
+        layers, np.ones((1, 2)), key, num_samples=100, direction=direction
+    )
+    assert (
+        report.dead_mass == 1
+        and report.vanishing == 1
+        and np.all(report.judged == -np.inf)
+    )
 
 
 def test_exact_layers_without_weights_that_keep_their_shape_count(key):
@@ -237,7 +271,9 @@ def test_exact_layers_without_weights_that_keep_their_shape_count(key):
 
 
 def test_exact_errors_name_the_layer_behind_a_chain(key):
-    layers = [blocks.chain([mean_pool, lambda x: x @ jnp.ones((3, 3), x.dtype), jnp.sin])]
+    layers = [
+        blocks.chain([mean_pool, lambda x: x @ jnp.ones((3, 3), x.dtype), jnp.sin])
+    ]
     loop = blocks.named(
         lambda x: jax.lax.while_loop(lambda x: x[0] < 9, lambda x: 2 * x, x), "loop"
     )

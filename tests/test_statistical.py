@@ -5,7 +5,13 @@ import statistical
 
 def test_exact_assert_near_passes_and_fails():
     statistical.assert_near(1.0, 0.1, 1.4)
-    for estimate, truth in ((1.0, 1.6), (1.0, 0.4), (np.nan, 1.0), (1.0, np.nan), (1.0, -np.inf)):
+    for estimate, truth in (
+        (1.0, 1.6),
+        (1.0, 0.4),
+        (np.nan, 1.0),
+        (1.0, np.nan),
+        (1.0, -np.inf),
+    ):
         with pytest.raises(AssertionError):
             statistical.assert_near(estimate, 0.1, truth)
     with pytest.raises(AssertionError):

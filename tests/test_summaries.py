@@ -9,7 +9,9 @@ from lognorm_jax import ensembles, exact, masks, paths, summaries, weights
 
 
 def plain_interval(x):
-    """Return the interval that takes the sample's own fourth moment: too short, and too low."""
+    """Return the interval that takes the sample's own fourth moment: too short, and too
+    low.
+    """
     d = x - x.mean()
     variance = d @ d / (len(x) - 1)
     error = math.sqrt((np.mean(d**4) - np.mean(d**2) ** 2) / len(x)) / variance
@@ -46,7 +48,9 @@ def test_exact_that_none_died_is_not_certain():
         likely = (dead + 0.5) / (total + 1)
         error = math.sqrt(likely * (1 - likely) / total)
         assert found.dead_mass[-1] == dead / total
-        assert found.dead_mass_error[-1] == pytest.approx(error, rel=1e-12) and error > 0
+        assert (
+            found.dead_mass_error[-1] == pytest.approx(error, rel=1e-12) and error > 0
+        )
 
 
 def test_exact_summaries_of_bad_input():

@@ -1,4 +1,6 @@
-"""The first steps of optimization: against jax.grad and optax in plain loops, and the exact law."""
+"""The first steps of optimization: against jax.grad and optax in plain loops, and the
+exact law.
+"""
 
 import functools
 
@@ -15,7 +17,9 @@ STEPS, BATCH = 4, 5
 WIDTHS = (6, 8, 8, 8, 3)
 NETWORKS = {
     "relu": networks.mlp(WIDTHS, head="linear"),
-    "tanh, biases, dropout": networks.mlp(WIDTHS, "tanh", 0.3, "in", "linear", keep_prob=0.7),
+    "tanh, biases, dropout": networks.mlp(
+        WIDTHS, "tanh", 0.3, "in", "linear", keep_prob=0.7
+    ),
     "alternating widths": networks.mlp((6, 4, 7, 4, 7, 4, 7, 3), head="linear"),
     "depth 1": networks.mlp((6, 3), head="linear"),
     "width 1": networks.mlp((6, 1, 1, 3), "tanh", head="linear"),
@@ -37,7 +41,9 @@ def batches_for(network, targets=None, steps=STEPS):
     rng = np.random.default_rng(7)
     inputs = rng.normal(size=(steps, BATCH, *network.shape))
     last = jax.eval_shape(
-        lambda key, x: network.apply(network.init(key), x), jax.random.key(0), inputs[0, 0]
+        lambda key, x: network.apply(network.init(key), x),
+        jax.random.key(0),
+        inputs[0, 0],
     )
     if targets == "labels":
         return inputs, rng.integers(0, last.shape[0], (steps, BATCH))
@@ -45,7 +51,9 @@ def batches_for(network, targets=None, steps=STEPS):
 
 
 def plain_fit(network, optimizer, loss, key, batches):
-    """Train by the loop one would write: unstacked layers, no scans; return params and history."""
+    """Train by the loop one would write: unstacked layers, no scans; return params and
+    history.
+    """
     kinds, places = network.kinds, network.places()
     stacked = network.init(key)
     params = [None] * len(kinds)
@@ -65,12 +73,17 @@ def plain_fit(network, optimizer, loss, key, batches):
 
     def increments(params, x):
         layers = [
-            functools.partial(kind.apply, own if other is None else {**own, "fixed": other})
+            functools.partial(
+                kind.apply, own if other is None else {**own, "fixed": other}
+            )
             for kind, own, other in zip(kinds, params, fixed, strict=True)
         ]
         return probes.jvp_increments(layers, x, x)
 
-    differentiated, increments = jax.jit(jax.value_and_grad(objective)), jax.jit(increments)
+    differentiated, increments = (
+        jax.jit(jax.value_and_grad(objective)),
+        jax.jit(increments),
+    )
     update = jax.jit(optimizer.update)
     state, history = optimizer.init(params), []
     probe = jnp.asarray(batches[0][0][0], jnp.result_type(float))
@@ -80,10 +93,14 @@ def plain_fit(network, optimizer, loss, key, batches):
         updates, state = update(gradient, state, params)
 
         def size(tree):
-            return np.array([np.linalg.norm(np.float64(part["weight"])) for part in tree])
+            return np.array(
+                [np.linalg.norm(np.float64(part["weight"])) for part in tree]
+            )
 
         ratio = size(updates) / size(params)
-        history.append((value, 2 * np.log(size(gradient)), increments(params, probe), ratio))
+        history.append(
+            (value, 2 * np.log(size(gradient)), increments(params, probe), ratio)
+        )
         params = optax.apply_updates(params, updates)
     return params, [np.stack(leaves) for leaves in zip(*history, strict=True)]
 
@@ -102,7 +119,11 @@ def test_oracle_fit_is_the_plain_loop(name, key):
         for row, i in enumerate(places):
             for part, value in plain[i].items():
                 np.testing.assert_allclose(kind[part][row], value, rtol=1e-5, atol=1e-5)
-    assert history.log_gradient.shape == history.increment.shape == (STEPS, len(network.kinds))
+    assert (
+        history.log_gradient.shape
+        == history.increment.shape
+        == (STEPS, len(network.kinds))
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +132,10 @@ def test_oracle_fit_is_the_plain_loop(name, key):
         optax.sgd(0.1),
         optax.sgd(0.1, momentum=0.9, nesterov=True),
         optax.adamw(1e-2),
-        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(1e-2, 0, 9))),
+        optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adam(optax.linear_schedule(1e-2, 0, 9)),
+        ),
         optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
         optax.lamb(1e-2),
     ],
@@ -134,7 +158,9 @@ def test_oracle_convolutional_network(key):
     batches = batches_for(network)
     fit = training.trainer(network, optax.sgd(0.05), losses.squared_error, STEPS)
     _, history = jax.jit(fit)(key, batches)
-    _, expected = plain_fit(network, optax.sgd(0.05), losses.squared_error, key, batches)
+    _, expected = plain_fit(
+        network, optax.sgd(0.05), losses.squared_error, key, batches
+    )
     for got, wanted in zip(history[:-1], expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
 
@@ -159,7 +185,9 @@ def test_invariance_alone_under_vmap_and_in_the_engine(key):
         alone = one_fit(keys[i], batches)
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(a, b[i], rtol=1e-5, atol=1e-5)
-    run = functools.partial(sampling.sample, training.path(fit, batches), key, 9, block_size=4)
+    run = functools.partial(
+        sampling.sample, training.path(fit, batches), key, 9, block_size=4
+    )
     one, all_devices = run(devices=jax.devices()[:1]), run()
     for a, b in zip(one, all_devices, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -177,10 +205,14 @@ def test_oracle_many_learning_rates_and_what_is_observed_of_the_parameters(key):
         return training.trainer(network, optax.sgd(rate), losses.squared_error, STEPS)
 
     def output(params):
-        return network.apply(params, jnp.asarray(batches[0][0, 0], jnp.result_type(float)))
+        return network.apply(
+            params, jnp.asarray(batches[0][0, 0], jnp.result_type(float))
+        )
 
     rates = np.array([0.01, 0.1])
-    path_at = jax.vmap(lambda rate: training.path(fit_at(rate), batches, observe=output)(key))
+    path_at = jax.vmap(
+        lambda rate: training.path(fit_at(rate), batches, observe=output)(key)
+    )
     together = jax.jit(path_at)(rates)
     for i, rate in enumerate(rates):
         history, seen = jax.tree.map(lambda leaf, i=i: leaf[i], together)
@@ -214,7 +246,8 @@ def test_exact_a_diverged_seed_is_frozen_flagged_and_alone(key):
         assert np.isinf(leaf[first:]).all() and (leaf[first:] > 0).all()
         assert not np.isnan(leaf).any() and not (leaf[:first] == np.inf).any()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
-    # a seed that diverges stays so, whatever comes, and leaves the others beside it as they are
+    # a seed that diverges stays so, whatever comes, and leaves the others beside it as
+    # they are
     burst = np.where(np.arange(40)[:, None, None] == 3, 1e30, 1) * inputs
     wide = np.stack([inputs, burst, inputs])
     calm = training.trainer(network, optax.sgd(1e-2), losses.squared_error, 40)
@@ -226,11 +259,15 @@ def test_exact_a_diverged_seed_is_frozen_flagged_and_alone(key):
 
 @pytest.mark.parametrize(("phi", "expected"), [("relu", np.inf), ("tanh", -np.inf)])
 def test_exact_a_probe_that_overflows_stops_no_training(phi, expected):
-    """Its increments are +inf, or a saturated tanh's; zero is a probe too, given a tangent."""
+    """Its increments are +inf, or a saturated tanh's; zero is a probe too, given a
+    tangent.
+    """
     network = networks.mlp((6, 8, 8, 3), phi, 0.3, head="linear")
     batches = batches_for(network)
     largest = float(jnp.finfo(jnp.result_type(float)).max)
-    make = functools.partial(training.trainer, network, optax.sgd(0.1), losses.squared_error, STEPS)
+    make = functools.partial(
+        training.trainer, network, optax.sgd(0.1), losses.squared_error, STEPS
+    )
     plain = jax.jit(make())(jax.random.key(0), batches)[1]
     for probe in (np.full(6, largest), np.zeros(6)):
         fit = make(probe=probe, tangent=np.ones(6))
@@ -243,14 +280,19 @@ def test_exact_a_probe_that_overflows_stops_no_training(phi, expected):
 
 
 def test_exact_parameters_stay_finite_at_the_largest_rates():
-    """Also where a ReLU hides what overflowed before it, so that loss and updates are finite."""
+    """Also where a ReLU hides what overflowed before it, so that loss and updates are
+    finite.
+    """
     network = networks.mlp((6, 8, 8, 8, 3), bias_scale=0.5)
     batches, keys = batches_for(network), jax.random.split(jax.random.key(0), 256)
     rate = float(jnp.finfo(jnp.result_type(float)).max) / 1e3
     fit = training.trainer(network, optax.sgd(rate), losses.squared_error, STEPS)
     params, history = jax.jit(jax.vmap(fit, (0, None)))(keys, batches)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
-    assert not np.isnan(history.log_gradient).any() and 0 < history.finite[:, 1:].mean() < 0.1
+    assert (
+        not np.isnan(history.log_gradient).any()
+        and 0 < history.finite[:, 1:].mean() < 0.1
+    )
 
 
 def test_exact_steps_whose_sum_overflows_are_not_taken(key):
@@ -274,7 +316,10 @@ def test_exact_a_dead_network_has_gradient_minus_infinity():
     )
     dead = np.isneginf(history.increment[:, 0]).any(-1)
     assert 0 < dead.sum() < 20 and history.finite.all()
-    assert np.isneginf(history.log_gradient).any() and not np.isnan(history.log_gradient).any()
+    assert (
+        np.isneginf(history.log_gradient).any()
+        and not np.isnan(history.log_gradient).any()
+    )
     assert (history.update_ratio >= 0).all() and np.isfinite(history.update_ratio).all()
 
 
@@ -283,14 +328,21 @@ def test_exact_compilation_does_not_grow_with_depth_or_steps():
         network = networks.mlp((6, *(8,) * depth, 3), head="linear")
         fit = training.trainer(network, optax.adam(0.1), losses.squared_error, steps)
         key, batches = jax.random.key(0), batches_for(network, steps=steps)
-        return len(jax.jit(lambda key: fit(key, batches)[1]).lower(key).as_text().splitlines())
+        return len(
+            jax.jit(lambda key: fit(key, batches)[1]).lower(key).as_text().splitlines()
+        )
 
     assert size(64, 3) == size(8, 3) == size(8, 9)
 
 
 def test_exact_losses():
-    outputs, targets = jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([[1.0, 0.0], [3.0, 4.0]])
-    np.testing.assert_allclose(losses.squared_error(outputs, targets), [2, 12.5], rtol=1e-6)
+    outputs, targets = (
+        jnp.array([[1.0, 2.0], [0.0, 0.0]]),
+        jnp.array([[1.0, 0.0], [3.0, 4.0]]),
+    )
+    np.testing.assert_allclose(
+        losses.squared_error(outputs, targets), [2, 12.5], rtol=1e-6
+    )
     nats = np.log(1 + np.exp(-1.0)), np.log(2.0)
     labels = losses.cross_entropy(outputs, jnp.array([1, 0]))
     np.testing.assert_allclose(labels, nats, rtol=1e-6)
@@ -299,10 +351,14 @@ def test_exact_losses():
 
 
 BAD = {
-    "network": lambda net, b: training.trainer("mlp", optax.sgd(1.0), losses.squared_error, 4),
+    "network": lambda net, b: training.trainer(
+        "mlp", optax.sgd(1.0), losses.squared_error, 4
+    ),
     "optimizer": lambda net, b: training.trainer(net, "adam", losses.squared_error, 4),
     "loss =": lambda net, b: training.trainer(net, optax.sgd(1.0), "mse", 4),
-    "num_steps = 0": lambda net, b: training.trainer(net, optax.sgd(1.0), losses.squared_error, 0),
+    "num_steps = 0": lambda net, b: training.trainer(
+        net, optax.sgd(1.0), losses.squared_error, 0
+    ),
     "num_steps = 2.5": lambda net, b: training.trainer(
         net, optax.sgd(1.0), losses.squared_error, 2.5
     ),
@@ -324,7 +380,9 @@ BAD = {
     ),
     "inputs = ": lambda net, b: _fit(net)(jax.random.key(0), (b[0] * np.nan, b[1])),
     "targets.shape": lambda net, b: _fit(net)(jax.random.key(0), (b[0], b[1][:3])),
-    "loss: does not take": lambda net, b: _fit(net)(jax.random.key(0), (b[0], b[1][..., :2])),
+    "loss: does not take": lambda net, b: _fit(net)(
+        jax.random.key(0), (b[0], b[1][..., :2])
+    ),
     "batches = array": lambda net, b: _fit(net)(jax.random.key(0), b[0]),
     "key = 0": lambda net, b: _fit(net)(0, b),
     "(?s)targets = .*labels": lambda net, b: _fit(net, losses.cross_entropy)(
@@ -332,8 +390,12 @@ BAD = {
     ),
     "fit = ": lambda net, b: training.path(np.sin, b),
     "batches = ": lambda net, b: training.path(_fit(net), b[0]),
-    "inputs.shape = \\(3, 5, 6\\)": lambda net, b: training.path(_fit(net), (b[0][:3], b[1])),
-    "x.shape = \\(5, 6\\).*vmap": lambda net, b: net.apply(net.init(jax.random.key(0)), b[0][0]),
+    "inputs.shape = \\(3, 5, 6\\)": lambda net, b: training.path(
+        _fit(net), (b[0][:3], b[1])
+    ),
+    "x.shape = \\(5, 6\\).*vmap": lambda net, b: net.apply(
+        net.init(jax.random.key(0)), b[0][0]
+    ),
     "probe = .*finite in float": lambda net, b: training.trainer(
         net, optax.sgd(0.1), losses.squared_error, 4, probe=np.full(6, 1e39 * HUGE)
     ),
@@ -361,7 +423,8 @@ BAD = {
     ),
     "observe": lambda net, b: training.path(_fit(net), b, observe="accuracy"),
     "loss.outputs, targets..shape = \\(5, 5\\).*one an example": lambda net, b: _fit(
-        networks.mlp((6, 1), head="linear"), lambda outputs, targets: (outputs - targets[None]) ** 2
+        networks.mlp((6, 1), head="linear"),
+        lambda outputs, targets: (outputs - targets[None]) ** 2,
     )(jax.random.key(0), (b[0], b[1][..., 0])),
     "loss.outputs, targets..shape = \\(0,\\)": lambda net, b: _fit(
         net, lambda outputs, targets: outputs[:0, 0]
@@ -387,10 +450,15 @@ def test_exact_bad_input(message):
 
 
 def log_norms_loop(trees):
-    """Return last, mean and variance of the log squared norm of each leaf, by a plain loop."""
+    """Return last, mean and variance of the log squared norm of each leaf, by a plain
+    loop.
+    """
     logs = np.array(
         [
-            [np.log(np.sum(np.square(np.float64(leaf)))) for leaf in jax.tree.leaves(tree)]
+            [
+                np.log(np.sum(np.square(np.float64(leaf))))
+                for leaf in jax.tree.leaves(tree)
+            ]
             for tree in trees
         ]
     )
@@ -403,7 +471,10 @@ def gradients(dtype, steps=5):
     def tree(scale):
         return {
             "a": jnp.asarray(scale * rng.normal(size=(3, 4)), dtype),
-            "b": [jnp.asarray(scale * rng.normal(size=7), dtype), jnp.asarray(scale, dtype)],
+            "b": [
+                jnp.asarray(scale * rng.normal(size=7), dtype),
+                jnp.asarray(scale, dtype),
+            ],
         }
 
     return [tree(10.0 ** rng.normal()) for _ in range(steps)]
@@ -439,7 +510,10 @@ def test_oracle_log_norms_under_vmap():
         jax.tree.map(lambda a, b: jnp.stack([a, b]), *pair)
         for pair in zip(trees[:5], trees[5:], strict=True)
     ]
-    state, update = jax.vmap(recorder.init)(pairs[0]), jax.jit(jax.vmap(recorder.update))
+    state, update = (
+        jax.vmap(recorder.init)(pairs[0]),
+        jax.jit(jax.vmap(recorder.update)),
+    )
     for pair in pairs:
         _, state = update(pair, state)
     for i, own in enumerate((trees[:5], trees[5:])):
@@ -451,13 +525,21 @@ def test_oracle_log_norms_under_vmap():
 
 def test_oracle_log_norms_sees_gradients_first_and_updates_last():
     trees = gradients(jnp.float32)
-    optimizer = optax.chain(training.log_norms(), optax.scale(-0.5), training.log_norms())
-    bare, state, update = optax.scale(-0.5), optimizer.init(trees[0]), jax.jit(optimizer.update)
+    optimizer = optax.chain(
+        training.log_norms(), optax.scale(-0.5), training.log_norms()
+    )
+    bare, state, update = (
+        optax.scale(-0.5),
+        optimizer.init(trees[0]),
+        jax.jit(optimizer.update),
+    )
     for tree in trees:
         updates, state = update(tree, state)
         wanted, _ = bare.update(tree, bare.init(tree))
         jax.tree.map(np.testing.assert_array_equal, updates, wanted)
-    np.testing.assert_allclose(state[2].mean, state[0].mean + np.log(0.25), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        state[2].mean, state[0].mean + np.log(0.25), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_oracle_log_norms_inside_other_transformations():
@@ -474,21 +556,32 @@ def test_oracle_log_norms_inside_other_transformations():
             _, state = update({"a": tree["a"] * jnp.nan, "b": tree["b"]}, state)
         _, state = update(tree, state)
     last, mean, _ = log_norms_loop(trees)
-    np.testing.assert_allclose(optax.tree.get(state, "log_norm"), last[:2], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(optax.tree.get(state, "mean"), mean[:2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        optax.tree.get(state, "log_norm"), last[:2], rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        optax.tree.get(state, "mean"), mean[:2], rtol=1e-5, atol=1e-5
+    )
     assert optax.tree.get(state, "m2").shape == (2,)
 
 
 def test_exact_log_norms_of_nothing_zero_and_not_finite():
     recorder = training.log_norms()
     assert recorder.update({}, recorder.init({}))[1].log_norm.shape == (0,)
-    trees = [jnp.ones(3), jnp.zeros(3), jnp.array([1.0, jnp.nan, 0.0]), jnp.full(3, 2.0)]
+    trees = [
+        jnp.ones(3),
+        jnp.zeros(3),
+        jnp.array([1.0, jnp.nan, 0.0]),
+        jnp.full(3, 2.0),
+    ]
     state = recorder.init(trees[0])
     seen = []
     for tree in trees:
         _, state = recorder.update(tree, state)
         seen.append(float(state.log_norm[0]))
-    np.testing.assert_allclose(seen, [np.log(3), -np.inf, np.inf, np.log(12)], rtol=1e-6)
+    np.testing.assert_allclose(
+        seen, [np.log(3), -np.inf, np.inf, np.log(12)], rtol=1e-6
+    )
     assert state.count.tolist() == [2]
     np.testing.assert_allclose(state.mean, [np.log(6)], rtol=1e-6)
     np.testing.assert_allclose(state.variance, [np.log(4) ** 2 / 2], rtol=1e-5)
@@ -506,7 +599,9 @@ def test_oracle_log_norms_by_layer_of_a_network_in_a_fit(key):
     gradient = jax.grad(
         lambda p: jnp.mean(
             losses.squared_error(
-                jax.vmap(lambda x: network.apply(p, x))(jnp.asarray(batches[0][0], jnp.float32)),
+                jax.vmap(lambda x: network.apply(p, x))(
+                    jnp.asarray(batches[0][0], jnp.float32)
+                ),
                 jnp.asarray(batches[1][0], jnp.float32),
             )
         )

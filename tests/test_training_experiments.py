@@ -35,9 +35,12 @@ def test_exact_digits_are_divided_once_and_for_all():
     every = np.concatenate([digits.inputs, digits.test_inputs]).astype(np.float64)
     found = load_digits()
     scale = np.sqrt(every.var(0).sum() / found.data.var(0).sum())
-    whole = (every - every.mean(0)) / scale + found.data.mean(0)  # the images again, reordered
+    # the images again, reordered
+    whole = (every - every.mean(0)) / scale + found.data.mean(0)
     order = np.argmin(
-        np.square(whole).sum(1)[:, None] - 2 * whole @ found.data.T + np.square(found.data).sum(1),
+        np.square(whole).sum(1)[:, None]
+        - 2 * whole @ found.data.T
+        + np.square(found.data).sum(1),
         axis=1,
     )
     np.testing.assert_array_equal(np.sort(order), np.arange(len(found.data)))
@@ -52,26 +55,43 @@ def test_oracle_explained_by_a_monotone_function():
         predictor, outcome = rng.integers(0, 6, 18), rng.normal(size=18)
         left = min(
             np.sum(
-                (outcome - IsotonicRegression(increasing=up).fit_transform(predictor, outcome)) ** 2
+                (
+                    outcome
+                    - IsotonicRegression(increasing=up).fit_transform(
+                        predictor, outcome
+                    )
+                )
+                ** 2
             )
             for up in (True, False)
         )
         expected = 1 - left / np.sum((outcome - outcome.mean()) ** 2)
-        np.testing.assert_allclose(_explained.monotone(predictor, outcome), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            _explained.monotone(predictor, outcome), expected, atol=1e-12
+        )
     assert _explained.monotone([1, 2, 4], [5.0, 1.0, 0.0]) == 1
     assert _explained.monotone([1, 1, 1], [5.0, 1.0, 0.0]) == 0
-    assert _explained.monotone([1, 2, 4], [0.1, 0.1, 0.1]) == 1  # whose mean is not 0.1, but near
+    # whose mean is not 0.1, but near
+    assert _explained.monotone([1, 2, 4], [0.1, 0.1, 0.1]) == 1
 
 
 def test_statistical_what_is_explained_is_0_by_chance_and_1_in_truth():
     """Whatever number of values a predictor has."""
     rng = np.random.default_rng(4)
     predictors = np.array([np.arange(15) // size for size in (1, 3, 5)])
-    seen = [_explained.fractions(predictors, rng.normal(size=(1, 15)))[:, 0] for _ in range(100)]
+    seen = [
+        _explained.fractions(predictors, rng.normal(size=(1, 15)))[:, 0]
+        for _ in range(100)
+    ]
     mean, error = np.mean(seen, 0), np.std(seen, 0) / 10
-    assert np.all(np.abs(mean) < 5 * error + 0.01)  # chance is known to 400 permutations
+    # chance is known to 400 permutations
+    assert np.all(np.abs(mean) < 5 * error + 0.01)
     raw = np.mean(
-        [[_explained.monotone(p, rng.normal(size=15)) for p in predictors] for _ in "a" * 50], 0
+        [
+            [_explained.monotone(p, rng.normal(size=15)) for p in predictors]
+            for _ in "a" * 50
+        ],
+        0,
     )
     assert raw[0] > raw[2] + 0.1
     np.testing.assert_allclose(
@@ -93,12 +113,14 @@ def test_statistical_bootstrap():
     value, low, high = _explained.interval(draws)
     assert value == samples.mean()
     half = 1.96 * samples.std() / 20
-    np.testing.assert_allclose([low, high], [value - half, value + half], atol=0.1 * half)
+    np.testing.assert_allclose(
+        [low, high], [value - half, value + half], atol=0.1 * half
+    )
 
 
 def stability_results():
-    """Results as the law has them: gradients whose log-variance is that of J, then at most half of
-    it, and less in narrow networks, so that it goes with depth as well.
+    """Results as the law has them: gradients whose log-variance is that of J, then at
+    most half of it, and less in narrow networks, so that it goes with depth as well.
     """
     rng, results = np.random.default_rng(0), {}
     chosen = training_stability.cases(quick=False)
@@ -120,7 +142,9 @@ def stability_results():
 
 
 def test_exact_training_stability(monkeypatch, tmp_path):
-    """Samples that follow the law pass; other laws, growing gradients and no collapse fail."""
+    """Samples that follow the law pass; other laws, growing gradients and no collapse
+    fail.
+    """
     monkeypatch.setattr(training_stability, "REPEATS", 40)
     results = stability_results()
     assert _check.overall(training_stability.check(results)) == "pass"
@@ -141,7 +165,9 @@ def test_exact_training_stability(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("claim", [*_collapse.LEAST, *_collapse.BEYOND])
 def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
-    """With all else as claimed, a share just below its bound is red, and no other row is."""
+    """With all else as claimed, a share just below its bound is red, and no other row
+    is.
+    """
     results, rng = {}, np.random.default_rng(0)
     for outcome in _collapse.OUTCOMES:
         shares = np.full((3, len(_collapse.SHOWN), 101), 0.95)
@@ -153,10 +179,16 @@ def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
     shares = results[f"explained/{outcome}"]
     place = _collapse.SHOWN.index(step)
     for name in _collapse.PREDICTORS if other else ():
-        shares[_collapse.PREDICTORS.index(name), place] = 0.99 if name in other else 0.93
+        shares[_collapse.PREDICTORS.index(name), place] = (
+            0.99 if name in other else 0.93
+        )
     if not other:
         shares[_collapse.PREDICTORS.index(predictor), place] = bounds[claim] - 0.01
-    found = {(row.case, row.quantity) for row in _collapse.rows(results) if row.verdict == "fail"}
+    found = {
+        (row.case, row.quantity)
+        for row in _collapse.rows(results)
+        if row.verdict == "fail"
+    }
     case = f"{predictor} beyond {other[0]}" if other else f"explained by {predictor}"
     assert (f"{case}, step {step}", _collapse.OUTCOMES[outcome]) in found
 
@@ -164,19 +196,30 @@ def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
 def test_exact_readme_tells_what_the_stored_run_found():
     """README's shares are those of the full run whose record lies beside the figure."""
     root = Path(training_stability.__file__).parent.parent
-    record = json.loads((root / "experiments/figures/training_stability.json").read_text())
+    record = json.loads(
+        (root / "experiments/figures/training_stability.json").read_text()
+    )
     rows = {(row["case"], row["quantity"]): row for row in record["checks"]}
-    assert not record["quick"] and {row["verdict"] for row in rows.values()} == {"pass", ""}
+    assert not record["quick"] and {row["verdict"] for row in rows.values()} == {
+        "pass",
+        "",
+    }
     for predictor, outcome, step in _collapse.LEAST:
-        row = rows[f"explained by {predictor}, step {step}", _collapse.OUTCOMES[outcome]]
+        row = rows[
+            f"explained by {predictor}, step {step}", _collapse.OUTCOMES[outcome]
+        ]
         assert row["verdict"] == "pass"
 
     def share(predictor, outcome, step):
         label = _collapse.OUTCOMES[outcome]
-        return f"{rows[f'explained by {predictor}, step {step}', label]['measured']:.2f}"
+        return (
+            f"{rows[f'explained by {predictor}, step {step}', label]['measured']:.2f}"
+        )
 
     readme = " ".join((root / "README.md").read_text().split())
-    after = re.search(r"after 50 steps depth explains ([\d.]+\d) of it, β ([\d.]+\d)", readme)
+    after = re.search(
+        r"after 50 steps depth explains ([\d.]+\d) of it, β ([\d.]+\d)", readme
+    )
     at = ("log_gradient", 50)
     assert after.groups() == (share("depth", *at), share("β", *at))
     before = re.search(r"β alone explains ([\d.]+\d) .*?depth alone ([\d.]+\d)", readme)
@@ -191,9 +234,15 @@ def test_statistical_training_stability(monkeypatch):
     results = computed(training_stability, num_samples=64, steps=12)
     rows = training_stability.check(results)
     judged = [row for row in rows if row.quantity in ("E ln ‖J u‖²", "Var ln ‖J u‖²")]
-    assert _check.overall([row for row in judged if row.case.startswith("β =")]) == "pass"
+    assert (
+        _check.overall([row for row in judged if row.case.startswith("β =")]) == "pass"
+    )
     assert not any(np.isnan(value).any() for value in results.values())
-    assert results["explained/log_gradient"].shape == (3, 5, 1 + training_stability.REPEATS)
+    assert results["explained/log_gradient"].shape == (
+        3,
+        5,
+        1 + training_stability.REPEATS,
+    )
 
 
 def trainability_results(predictor):
@@ -202,7 +251,9 @@ def trainability_results(predictor):
     middle = np.exp(np.log(results["shape"][:, predictor]).mean())
     for name in trainability.OPTIMIZERS:
         for case, shape in chosen.items():
-            share = 1 / (1 + (shape[predictor] / middle) ** 2 / np.array([0.1, 0.5, 1.0, 0.3]))
+            share = 1 / (
+                1 + (shape[predictor] / middle) ** 2 / np.array([0.1, 0.5, 1.0, 0.3])
+            )
             results[f"{name}/{case}/trained"] = rng.random((128, 4)) < share
             results[f"{name}/{case}/finite"] = rng.random((128, 4)) < 0.9
         results[f"explained/{name}"] = trainability.explained(results, name)
@@ -222,7 +273,8 @@ def test_exact_trainability(monkeypatch, tmp_path):
 
 def test_exact_wilson_interval():
     share, low, high = trainability.wilson(np.arange(20) < 3)
-    z, n = stats.norm.ppf(0.975), 20  # (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    # (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    z, n = stats.norm.ppf(0.975), 20
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     expected = (share + z**2 / (2 * n) + np.array([-half, half])) / (1 + z**2 / n)
     np.testing.assert_allclose([low, high], expected)
@@ -235,9 +287,14 @@ def test_statistical_trainability(monkeypatch):
     monkeypatch.setattr(
         trainability, "cases", lambda quick: {"a": (3 / 48, 3, 48), "b": (4, 32, 8)}
     )
-    monkeypatch.setattr(trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]})
+    monkeypatch.setattr(
+        trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]}
+    )
     results = computed(trainability, num_samples=16)
-    assert results["Adam/a/trained"].mean() > 0.9 and results["Adam/b/trained"].mean() < 0.1
+    assert (
+        results["Adam/a/trained"].mean() > 0.9
+        and results["Adam/b/trained"].mean() < 0.1
+    )
     assert results["Adam/a/finite"].shape == (16, len(trainability.RATES["Adam"]))
 
 
@@ -249,8 +306,15 @@ def zero_results(within):
             norm = -2.5 * beta + np.sqrt(5 * beta) * rng.normal(size=512)
             noise = 0.5 * rng.normal(size=512) + beta
             loss = np.exp(-within * norm / np.sqrt(5 * beta) + noise)
-            parts = {"log_norm": norm, "gradient": norm, "loss": loss, "accuracy": 1 / (1 + loss)}
-            results |= {f"{name}/{beta:g}/{part}": value for part, value in parts.items()}
+            parts = {
+                "log_norm": norm,
+                "gradient": norm,
+                "loss": loss,
+                "accuracy": 1 / (1 + loss),
+            }
+            results |= {
+                f"{name}/{beta:g}/{part}": value for part, value in parts.items()
+            }
     return step_zero_predicts.correlated(results)
 
 
@@ -271,15 +335,20 @@ def test_oracle_rank_correlation():
     y = np.where(rng.random(300) < 0.1, -np.inf, x + 2 * rng.normal(size=300))
     value, low, high = step_zero_predicts.rank_correlation(x, y)
     np.testing.assert_allclose(value, stats.spearmanr(x, y).statistic)
-    half = 1.96 * np.sqrt((1 + value**2 / 2) / 297)  # Bonett & Wright 2000, of its Fisher transform
+    # Bonett & Wright 2000, of its Fisher transform
+    half = 1.96 * np.sqrt((1 + value**2 / 2) / 297)
     expected = np.tanh(np.arctanh(value) + np.array([-half, half]))
     np.testing.assert_allclose([low, high], expected, atol=0.03)
 
 
 def test_oracle_contenders_train_the_same_network(key):
-    """Training with a History and without are the same; the loop in PyTorch is of the same kind."""
+    """Training with a History and without are the same; the loop in PyTorch is of the
+    same kind.
+    """
     ways = _contenders.trainings(8, 4, key)
-    history, (loss, norm) = (ways[name][0](8) for name in ("training", "training, bare"))
+    history, (loss, norm) = (
+        ways[name][0](8) for name in ("training", "training, bare")
+    )
     np.testing.assert_allclose(history.loss, loss, rtol=1e-5)
     np.testing.assert_allclose(
         history.log_gradient[:, :, 0], 2 * np.log(norm), rtol=1e-4, atol=1e-4
@@ -288,7 +357,8 @@ def test_oracle_contenders_train_the_same_network(key):
     if "training, PyTorch" in ways:
         found = ways["training, PyTorch"][0](2)
         assert (
-            found.shape == (2 * _contenders.STEPS, 2) and found[-1, 0] < 1.5 * history.loss.mean()
+            found.shape == (2 * _contenders.STEPS, 2)
+            and found[-1, 0] < 1.5 * history.loss.mean()
         )
 
 
@@ -303,6 +373,8 @@ def test_exact_operations_of_a_step():
 
 def test_oracle_steps_with_log_norms_are_the_same(key):
     plain, recorded = (way(3) for way, _ in _contenders.steps(8, 4, key).values())
-    for a, b in zip(jax.tree.leaves(plain[0]), jax.tree.leaves(recorded[0]), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(plain[0]), jax.tree.leaves(recorded[0]), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     assert recorded[1][0].count.tolist() == [3] * 5

@@ -7,7 +7,17 @@ import pytest
 import scipy.stats
 from scipy import special
 
-from lognorm_jax import bits, ensembles, exact, laws, masks, paths, sampling, transports, weights
+from lognorm_jax import (
+    bits,
+    ensembles,
+    exact,
+    laws,
+    masks,
+    paths,
+    sampling,
+    transports,
+    weights,
+)
 
 LAYERS = {  # (width, mask): cells
     (100, masks.relu()): 1,
@@ -39,7 +49,9 @@ def drawn(ensemble, key, num_samples, **options):
     return np.float64(trace.increment), np.float64(z)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: f"{layer[0]}, {layer[1].name}")
+@pytest.mark.parametrize(
+    "layer", LAYERS, ids=lambda layer: f"{layer[0]}, {layer[1].name}"
+)
 def test_exact_map_is_within_its_tolerance(layer, key):
     """|F(Q(z)) − Φ(z)| < 1e-6 as it is computed, in the precision of the path."""
     law = exact.increment_law(*layer)
@@ -54,7 +66,9 @@ def test_exact_map_is_within_its_tolerance(layer, key):
 
 
 def test_exact_maps_of_several_layers_and_fan_in(key):
-    """Layers of other widths and masks each use their own map, whatever kind the others need."""
+    """Layers of other widths and masks each use their own map, whatever kind the others
+    need.
+    """
     for chosen in (list(LAYERS)[:2], list(LAYERS)[3:6], list(LAYERS)[::2]):
         layers = [*chosen, *chosen[::-1]]
         ensemble = product(*layers)
@@ -71,12 +85,18 @@ def test_exact_maps_of_several_layers_and_fan_in(key):
 
 def test_exact_tolerance_is_a_choice():
     law = exact.increment_law(20, masks.relu())
-    sizes = [transports.fit([law], tolerance).coefficients.size for tolerance in (1e-3, 1e-9)]
+    sizes = [
+        transports.fit([law], tolerance).coefficients.size for tolerance in (1e-3, 1e-9)
+    ]
     assert sizes[0] < sizes[1]
-    with pytest.raises(ValueError, match=r"tolerance = 1e-09: must be above .*e-0[678], which is"):
+    with pytest.raises(
+        ValueError, match=r"tolerance = 1e-09: must be above .*e-0[678], which is"
+    ):
         transports.fit([exact.increment_law(2, masks.leaky_relu(1e-8))], 1e-9)
     for bad in (0, 1e-10, 2, float("nan"), "small"):
-        with pytest.raises(ValueError, match=r"tolerance = .*must be a number in \[1e-9, 1\]"):
+        with pytest.raises(
+            ValueError, match=r"tolerance = .*must be a number in \[1e-9, 1\]"
+        ):
             transports.fit([law], bad)
 
 
@@ -91,7 +111,9 @@ def test_statistical_transport_follows_the_exact_law(width, key):
     comparison = laws.compare(trace.log_norm, exact.law(ensemble))
     assert comparison.p_value > 1e-4 and comparison.verdict == "pass"
     dead = int(dead[:, -1].sum())
-    assert scipy.stats.binomtest(dead, 40_000, ensembles.dead_mass(ensemble)).pvalue > 1e-4
+    assert (
+        scipy.stats.binomtest(dead, 40_000, ensembles.dead_mass(ensemble)).pvalue > 1e-4
+    )
 
 
 @pytest.mark.slow
@@ -124,10 +146,13 @@ def test_statistical_paths_follow_the_exact_law(path, widths, mask, key):
 def test_statistical_lifetimes(key):
     """Exponential, and as fine as the smallest hazard needs."""
     keys = jax.random.split(key, 1 << 18)
-    lifetime = np.float64(jax.jit(jax.vmap(lambda key: bits.exponential(key, jnp.float32)))(keys))
+    lifetime = np.float64(
+        jax.jit(jax.vmap(lambda key: bits.exponential(key, jnp.float32)))(keys)
+    )
     assert scipy.stats.kstest(lifetime, scipy.stats.expon.cdf).pvalue > 1e-4
     small = np.sort(lifetime)[:100]
-    assert len(np.unique(small)) == 100 and small[0] > 0  # float32 uniforms have steps of 1e-7
+    # float32 uniforms have steps of 1e-7
+    assert len(np.unique(small)) == 100 and small[0] > 0
     assert scipy.stats.kstest(lifetime[lifetime < 1e-3] / 1e-3, "uniform").pvalue > 1e-4
 
 
@@ -154,14 +179,18 @@ def test_statistical_a_million_layers(key):
 
 def test_exact_compile_size_of_transport_does_not_grow_with_depth(key):
     def lines(depth):
-        shallow = ensembles.Ensemble((100,) * (depth + 1), weights.normal(), masks.relu())
+        shallow = ensembles.Ensemble(
+            (100,) * (depth + 1), weights.normal(), masks.relu()
+        )
         return len(jax.jit(paths.transport(shallow)).lower(key).as_text().splitlines())
 
     assert lines(10**6) == lines(1000)
 
 
 def test_exact_transport_refuses_what_has_no_law(key):
-    with pytest.raises(ValueError, match=r"ensemble.weights = 'laplace': must be weights.normal"):
+    with pytest.raises(
+        ValueError, match=r"ensemble.weights = 'laplace': must be weights.normal"
+    ):
         paths.transport(ensembles.Ensemble((3, 3), weights.laplace(), masks.relu()))
     with pytest.raises(ValueError, match=r"dtype = .*must be float32 or float64"):
         paths.transport(product((3, masks.relu())), dtype=jnp.bfloat16)

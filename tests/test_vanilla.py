@@ -1,4 +1,6 @@
-"""The law of vanilla residual networks at one input: closed forms, simulation, refusals."""
+"""The law of vanilla residual networks at one input: closed forms, simulation,
+refusals.
+"""
 
 import numpy as np
 import pytest
@@ -30,12 +32,18 @@ def simulated(x, depth, alpha, lam, num_samples):
     return np.log(np.mean(z**2, axis=1))
 
 
-@pytest.mark.parametrize(("depth", "alpha"), [(1, HALF), (30, HALF), (20, 0.95), (7, 0.2)])
+@pytest.mark.parametrize(
+    ("depth", "alpha"), [(1, HALF), (30, HALF), (20, 0.95), (7, 0.2)]
+)
 def test_exact_generic_inputs_have_the_closed_form(depth, alpha):
-    """Entries that are normal from the start: S, K and the sums over pairs of layers come out."""
+    """Entries that are normal from the start: S, K and the sums over pairs of layers
+    come out.
+    """
     lam = (1 - alpha**2) ** 0.5
     for n in (50, 200):
-        mean, variance, _ = vanilla.log_moments(np.zeros(n), depth, alpha, lam, spread=1.0)
+        mean, variance, _ = vanilla.log_moments(
+            np.zeros(n), depth, alpha, lam, spread=1.0
+        )
         expected = residuals.log_moments("vanilla", n, depth, alpha, lam)
         start = -1 / n, 2 / n  # mean and variance of ln‖z^0‖²/n
         assert np.allclose((mean, variance), np.add(expected, start), rtol=1e-6, atol=0)
@@ -43,7 +51,9 @@ def test_exact_generic_inputs_have_the_closed_form(depth, alpha):
 
 @pytest.mark.parametrize("kurtosis", [1.0, 3.0, 6.0])
 def test_exact_one_block(kurtosis):
-    """Var R = (4α²q + 2q² + (μ4 − 3) q² κ(φ(x)))/n for R of mean α² + q, q = 2λ²‖φ(x)‖²/n."""
+    """Var R = (4α²q + 2q² + (μ4 − 3) q² κ(φ(x)))/n for R of mean α² + q, q =
+    2λ²‖φ(x)‖²/n.
+    """
     alpha, lam, n = 0.6, 0.8, 9
     x = np.random.default_rng(0).normal(size=n)
     x /= np.sqrt(np.mean(x**2))
@@ -70,7 +80,9 @@ def test_exact_one_block(kurtosis):
     ids=["50 of 100", "25 of 100", "15 of 100", "200 of 400", "60 of 400", "40 of 400"],
 )
 def test_statistical_inputs_with_few_positive_coordinates(x, more):
-    """What first order leaves is a relative 8/n of the variance, which is low, and some more."""
+    """What first order leaves is a relative 8/n of the variance, which is low, and some
+    more.
+    """
     n = len(x)
     law = networks.limit_law(networks.residual(n, D), x, x)
     log_norm = simulated(x, D, HALF, HALF, 3_000_000 // n)
@@ -96,7 +108,9 @@ def test_statistical_the_law_at_an_input_is_that_of_the_network(key):
 
 
 def test_statistical_kurtosis_of_the_weights(key):
-    """One large positive coordinate: the fourth moment of its weights shows in each block."""
+    """One large positive coordinate: the fourth moment of its weights shows in each
+    block.
+    """
     n, depth = 64, 2
     x = np.append(12.0, np.random.default_rng(1).normal(size=n - 1))
     rows = []
@@ -131,10 +145,17 @@ def test_exact_what_has_no_law_is_refused():
         ((entered, None, x), r"tangent = .*Give x = tangent"),
         ((network, x, x + np.eye(N)[0]), r"tangent = .*along x.*paths\.gram"),
         ((entered, x, np.eye(N)[0]), r"tangent = .*along x"),
-        ((network, input_with(5), None), r"x = .*more positive coordinates.*paths\.gram"),
+        (
+            (network, input_with(5), None),
+            r"x = .*more positive coordinates.*paths\.gram",
+        ),
         ((network, input_with(1), input_with(1)), r"x = .*more positive coordinates"),
-        # few numbers decide when the ReLUs of all others come on, though the variance looks small
-        ((networks.residual(256, 40), input_with(1, 256), None), r"x = .*ln ‖φ\(z\)‖²/‖z‖²"),
+        # few numbers decide when the ReLUs of all others come on, though the variance
+        # looks small
+        (
+            (networks.residual(256, 40), input_with(1, 256), None),
+            r"x = .*ln ‖φ\(z\)‖²/‖z‖²",
+        ),
         ((networks.residual(64, 40), nearly_off(4), None), r"x = .*ln ‖φ\(z\)‖²/‖z‖²"),
         ((networks.residual(64, 40), nearly_off(1), None), r"x = .*ln ‖φ\(z\)‖²/‖z‖²"),
     ):
@@ -157,7 +178,12 @@ def test_exact_extreme_inputs_do_not_overflow():
 def test_statistical_the_bound_at_many_shapes():
     """8/n of the variance and 12% more, wherever a law is given."""
     rng = np.random.default_rng(2)
-    for n, depth, alpha in ((50, 50, HALF), (30, 15, 0.6), (100, 100, HALF), (100, 100, 0.99)):
+    for n, depth, alpha in (
+        (50, 50, HALF),
+        (30, 15, 0.6),
+        (100, 100, HALF),
+        (100, 100, 0.99),
+    ):
         lam = (1 - alpha**2) ** 0.5
         network = networks.residual(n, depth, skip_scale=alpha, branch_scale=lam)
         for share in (0.5, 0.4, 0.3, 0.2):
@@ -170,7 +196,11 @@ def test_statistical_the_bound_at_many_shapes():
                 simulated(x, depth, alpha, lam, 20_000)
             )
             bound = (0.12 + 8 / n) * law.variance
-            assert -5 * error - 4 / n * law.variance < variance - law.variance < bound + 5 * error
+            assert (
+                -5 * error - 4 / n * law.variance
+                < variance - law.variance
+                < bound + 5 * error
+            )
 
 
 def test_exact_branches_that_are_nearly_nothing():

@@ -30,7 +30,9 @@ def test_exact_moments(law, moments):
 def test_oracle_student_t_moments(dof):
     law = weights.student_t(dof)
     for k in (1, 2, 3, 4):
-        log_raw = gammaln(k + 0.5) + gammaln(dof / 2 - k) - gammaln(0.5) - gammaln(dof / 2)
+        log_raw = (
+            gammaln(k + 0.5) + gammaln(dof / 2 - k) - gammaln(0.5) - gammaln(dof / 2)
+        )
         moment = math.exp(log_raw + k * math.log(dof - 2))
         assert float(law.moment(k)) == pytest.approx(moment, rel=1e-12)
 
@@ -38,13 +40,19 @@ def test_oracle_student_t_moments(dof):
 def test_statistical_student_t_law(key):
     law = weights.student_t(5)
     w = np.asarray(law.sample(key, (200_000,), np.float32), dtype=np.float64)
-    assert scipy.stats.kstest(w, scipy.stats.t(5, scale=np.sqrt(3 / 5)).cdf).pvalue > 1e-4
+    assert (
+        scipy.stats.kstest(w, scipy.stats.t(5, scale=np.sqrt(3 / 5)).cdf).pvalue > 1e-4
+    )
     tail = 2 * scipy.stats.t(5, scale=np.sqrt(3 / 5)).sf(12.0)
-    assert scipy.stats.binomtest(int(np.sum(np.abs(w) > 12)), len(w), tail).pvalue > 1e-4
+    assert (
+        scipy.stats.binomtest(int(np.sum(np.abs(w) > 12)), len(w), tail).pvalue > 1e-4
+    )
 
 
 def test_exact_infinite_moments_are_refused():
-    with pytest.raises(ValueError, match=r"k = 3: must be < dof/2 = 6/2: higher moments are inf"):
+    with pytest.raises(
+        ValueError, match=r"k = 3: must be < dof/2 = 6/2: higher moments are inf"
+    ):
         weights.student_t(6).moment(3)
     with pytest.raises(ValueError, match=r"dof = .*4.*must be a number > 4"):
         weights.student_t(4)
@@ -60,12 +68,16 @@ def test_exact_atoms():
     assert not weights.normal().atoms and not weights.sparse(1).atoms
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (33,), (5, 7), (31, 40), (64, 33), (2, 32, 32)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (33,), (5, 7), (31, 40), (64, 33), (2, 32, 32)]
+)
 @pytest.mark.parametrize("law", [weights.rademacher(), weights.uniform()])
 def test_exact_packed_draws_of_any_shape(law, shape, key):
     drawn = law.sample(key, shape, jnp.float32)
     assert drawn.shape == shape and drawn.dtype == jnp.float32
-    assert np.array_equal(np.abs(drawn) == 1, np.full(shape, law is weights.rademacher()))
+    assert np.array_equal(
+        np.abs(drawn) == 1, np.full(shape, law is weights.rademacher())
+    )
     assert np.all(np.abs(drawn) < 1.7321)
 
 
@@ -89,8 +101,12 @@ def test_statistical_packed_draws_are_independent(law, key):
 
 
 def test_statistical_uniform_of_halves(key):
-    w = np.asarray(weights.uniform().sample(key, (512, 512), jnp.float32), dtype=np.float64).ravel()
+    w = np.asarray(
+        weights.uniform().sample(key, (512, 512), jnp.float32), dtype=np.float64
+    ).ravel()
     assert (
-        scipy.stats.kstest(w, scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)).cdf).pvalue
+        scipy.stats.kstest(
+            w, scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)).cdf
+        ).pvalue
         > 1e-4
     )

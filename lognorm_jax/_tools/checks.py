@@ -1,4 +1,6 @@
-"""Refuse bad input before any compute, in words: what was given, what is allowed, what to do."""
+"""Refuse bad input before any compute, in words: what was given, what is allowed, what
+to do.
+"""
 
 import numbers
 import operator
@@ -11,7 +13,9 @@ import numpy as np
 
 
 def require(ok: bool, name: str, value: Any, allowed: str, instead: str = "") -> None:
-    """Raise a ValueError that names the argument, its value, the allowed set and the way out."""
+    """Raise a ValueError that names the argument, its value, the allowed set and the
+    way out.
+    """
     if not ok:
         text = repr(value)
         shown = text if len(text) <= 200 else text[:200] + "…"
@@ -42,7 +46,9 @@ def flag(name: str, value: Any) -> None:
 
 
 def integer(name: str, value: Any, minimum: int) -> int:
-    """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not rounded."""
+    """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not
+    rounded.
+    """
     allowed = f"an integer ≥ {minimum}, below 2³¹"
     require(not isinstance(value, bool | np.bool_), name, value, allowed)
     try:
@@ -54,7 +60,9 @@ def integer(name: str, value: Any, minimum: int) -> int:
 
 
 def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | float:
-    """Return a finite real number: integers and fractions as Fraction, anything else as float."""
+    """Return a finite real number: integers and fractions as Fraction, anything else as
+    float.
+    """
     require(isinstance(value, numbers.Real), name, value, allowed, instead)
     require(not isinstance(value, bool), name, value, allowed, instead)
     require(abs(value) < 1e300, name, value, allowed, instead)  # also False for NaN
@@ -64,10 +72,11 @@ def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | f
 
 
 def scale(name: str, value: Any, low: float, high: float) -> Any:
-    """Return a number in [low, high] as a float; or one that JAX traces as it is, unchecked.
+    """Return a number in [low, high] as a float; or one that JAX traces as it is,
+    unchecked.
 
-    A traced one is a scalar array of JAX's default type, which no Python ``if`` may look at:
-    ``traced`` tells.
+    A traced one is a scalar array of JAX's default type, which no Python ``if`` may
+    look at: ``traced`` tells.
     """
     allowed = f"a number in [{low:g}, {high:g}]"
     if isinstance(value, jax.Array):
@@ -85,7 +94,9 @@ def scale(name: str, value: Any, low: float, high: float) -> Any:
 
 
 def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
-    """Return a number in (0, 1], not below 1e-30, so that its powers do not underflow."""
+    """Return a number in (0, 1], not below 1e-30, so that its powers do not
+    underflow.
+    """
     allowed = "a number in (0, 1], ≥ 1e-30"
     value = real(name, value, allowed, instead)
     require(1e-30 <= value <= 1, name, value, allowed, instead)
@@ -93,7 +104,9 @@ def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
 
 
 def known(value: Any) -> np.ndarray | None:
-    """Return the values of an array, or None under a JAX transformation: there they are unknown."""
+    """Return the values of an array, or None under a JAX transformation: there they are
+    unknown.
+    """
     try:
         return np.asarray(value)
     except jax.errors.TracerArrayConversionError:
@@ -106,24 +119,32 @@ def traced(value: Any) -> bool:
 
 
 def require_known(name: str, value: Any) -> None:
-    """Raise ``ValueError`` for a value that is traced: laws are computed on the host, in NumPy."""
+    """Raise ``ValueError`` for a value that is traced: laws are computed on the host,
+    in NumPy.
+    """
     instead = "Laws are computed on the host, in float64: ask for them outside jit, grad and vmap; "
     instead += "for a derivative take that of a mean over samples of a path, or finite differences."
     require(not traced(value), name, value, "known, not traced by JAX", instead)
 
 
 def array(name: str, value: Any, allowed: str = "an array of real numbers") -> Any:
-    """Return what has a real type as it is, and anything else as an array of real numbers."""
+    """Return what has a real type as it is, and anything else as an array of real
+    numbers.
+    """
     if not hasattr(value, "dtype"):
         try:
             value = np.asarray(value)
         except ValueError:
             require(False, name, value, allowed)
-    if value.dtype == object and all(isinstance(x, numbers.Real) for x in np.ravel(value)):
+    if value.dtype == object and all(
+        isinstance(x, numbers.Real) for x in np.ravel(value)
+    ):
         # fractions, or integers that no type of an array holds
         require(all(abs(x) < 1e300 for x in np.ravel(value)), name, value, allowed)
         value = np.asarray(value, dtype=np.float64)
-    real_type = any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool))
+    real_type = any(
+        jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool)
+    )
     require(real_type, f"{name}.dtype", value.dtype, allowed)
     return value
 
@@ -145,11 +166,11 @@ def vector(
     zero: bool = False,
     dtype: Any = np.float64,
 ) -> Any:
-    """Return ``value`` of the given shape, if any: finite, also in a type that it will be computed
-    with, and not all zero unless ``zero``.
+    """Return ``value`` of the given shape, if any: finite, also in a type that it will
+    be computed with, and not all zero unless ``zero``.
 
-    What is not an array becomes one. Under a JAX transformation the values are not known; then only
-    the shape is checked.
+    What is not an array becomes one. Under a JAX transformation the values are not
+    known; then only the shape is checked.
     """
     allowed = "an array" + (f" of shape {shape}" if shape is not None else "")
     allowed += " of finite real numbers" + ("" if zero else ", not all zero")
@@ -161,7 +182,12 @@ def vector(
         return value
     wide = values.astype(np.float64)
     finite = np.abs(wide) <= float(jnp.finfo(dtype).max)
-    require(bool(np.all(finite)), name, value, f"{allowed}, finite in {jnp.dtype(dtype).name}")
+    require(
+        bool(np.all(finite)),
+        name,
+        value,
+        f"{allowed}, finite in {jnp.dtype(dtype).name}",
+    )
     require(zero or bool(np.any(wide)), name, value, allowed)
     return value
 
@@ -180,15 +206,26 @@ def floating(name: str, dtype: Any) -> Any:
     except TypeError:
         require(False, name, dtype, allowed)
     known = jnp.issubdtype(dtype, jnp.floating)
-    require(known and (dtype != jnp.float64 or jax.config.jax_enable_x64), name, dtype, allowed)
+    require(
+        known and (dtype != jnp.float64 or jax.config.jax_enable_x64),
+        name,
+        dtype,
+        allowed,
+    )
     return dtype
 
 
 def typed_key(key: Any) -> jax.Array:
-    """Return ``key`` if it is one typed threefry key, as made by ``jax.random.key(seed)``."""
+    """Return ``key`` if it is one typed threefry key, as made by
+    ``jax.random.key(seed)``.
+    """
     allowed = "one typed key"
-    instead = "Make it with jax.random.key(seed); to run a batch of keys, vmap over them."
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    instead = (
+        "Make it with jax.random.key(seed); to run a batch of keys, vmap over them."
+    )
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(
+        key.dtype, jax.dtypes.prng_key
+    )
     require(typed, "key", key, allowed, instead)
     require(key.shape == (), "key.shape", key.shape, "(), " + allowed, instead)
     require(

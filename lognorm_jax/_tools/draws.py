@@ -1,4 +1,6 @@
-"""Random bits, no more of them than are needed, in the shapes that are quick to draw."""
+"""Random bits, no more of them than are needed, in the shapes that are quick to
+draw.
+"""
 
 import math
 from typing import Any
@@ -10,11 +12,14 @@ from lognorm_jax._tools import checks
 
 
 def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
-    """Return iid integers of ``bits_each`` bits, a divisor of 16, as many as fit to a random word.
+    """Return iid integers of ``bits_each`` bits, a divisor of 16, as many as fit to a
+    random word.
 
     Random words are what a weight costs most; a sign needs a thirty-second of one.
     """
-    checks.require(bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, "1, 2, 4, 8 or 16")
+    checks.require(
+        bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, "1, 2, 4, 8 or 16"
+    )
     size, per_word = math.prod(shape), 32 // bits_each
     words = jax.random.bits(key, (-(-size // per_word), 1), jnp.uint32)
     places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]
@@ -22,7 +27,9 @@ def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
     return parts.reshape(-1)[:size].reshape(shape)
 
 
-def in_eights(draw: Any, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def in_eights(
+    draw: Any, key: jax.Array, shape: tuple[int, ...], dtype: Any
+) -> jax.Array:
     """Return ``draw(key, shape, dtype)`` from a vector of 8m numbers.
 
     On CPUs that takes up to a third less time than a matrix of another size.

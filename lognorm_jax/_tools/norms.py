@@ -1,4 +1,6 @@
-"""Norms of vectors of any size: they do not overflow, underflow, or turn zero into NaN."""
+"""Norms of vectors of any size: they do not overflow, underflow, or turn zero into
+NaN.
+"""
 
 import math
 from typing import Any
@@ -12,10 +14,12 @@ from lognorm_jax._tools import checks
 
 
 def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (ln‖y‖², y/‖y‖), and (−inf, 0) for y = 0: dead is a value, also under grad.
+    """Return (ln‖y‖², y/‖y‖), and (−inf, 0) for y = 0: dead is a value, also under
+    grad.
 
-    y: any shape. The entries are scaled by the largest before squaring, so the result is right
-    whatever their size. Of half precision the logarithm is float32, and the unit vector rounded.
+    y: any shape. The entries are scaled by the largest before squaring, so the result
+    is right whatever their size. Of half precision the logarithm is float32, and the
+    unit vector rounded.
     """
     dtype = y.dtype
     if jnp.finfo(dtype).bits < 32:
@@ -24,17 +28,22 @@ def normalise(y: jax.Array) -> tuple[jax.Array, jax.Array]:
     scale = jnp.where(largest != 0, scale_of(largest), jnp.ones_like(largest))
     scaled = y / scale
     square = jnp.sum(scaled * scaled)
-    alive = square != 0  # NaN is not dead: XLA's maximum may leave it out, its sum does not
+    # NaN is not dead: XLA's maximum may leave it out, its sum does not
+    alive = square != 0
     safe = jnp.where(alive, square, jnp.ones_like(square))
     log_square = jnp.log(safe) + 2 * jnp.log(scale)
-    return jnp.where(alive, log_square, -jnp.inf), (scaled / jnp.sqrt(safe)).astype(dtype)
+    return jnp.where(alive, log_square, -jnp.inf), (scaled / jnp.sqrt(safe)).astype(
+        dtype
+    )
 
 
 def log_squares(rows: jax.Array) -> jax.Array:  # (m,)
-    """Return ln‖·‖² of each row of (m, …), as ``normalise`` does, but mostly in one pass.
+    """Return ln‖·‖² of each row of (m, …), as ``normalise`` does, but mostly in one
+    pass.
 
-    Rows are read again, to scale them, only if some square over- or underflows. Under vmap they
-    always are. Not for derivatives of any order: those of ``normalise`` are safe at 0.
+    Rows are read again, to scale them, only if some square over- or underflows. Under
+    vmap they always are. Not for derivatives of any order: those of ``normalise`` are
+    safe at 0.
     """
     if jnp.finfo(rows.dtype).bits < 32:
         rows = rows.astype(jnp.float32)
@@ -54,8 +63,8 @@ def log_squares(rows: jax.Array) -> jax.Array:  # (m,)
 def scale_of(largest: jax.Array) -> jax.Array:
     """Return what to divide by, before squaring, where the largest entry is this.
 
-    At most 2⁻⁸ of the largest number of its type: the inverse of a larger one is subnormal, which
-    devices take for 0.
+    At most 2⁻⁸ of the largest number of its type: the inverse of a larger one is
+    subnormal, which devices take for 0.
     """
     return jnp.minimum(
         largest, jnp.asarray(float(jnp.finfo(largest.dtype).max) / 256, largest.dtype)
@@ -63,7 +72,9 @@ def scale_of(largest: jax.Array) -> jax.Array:
 
 
 def lasting(increments: jax.Array) -> jax.Array:
-    """Return increments (…, depth) that stay −inf once dead, or NaN once NaN: what came first."""
+    """Return increments (…, depth) that stay −inf once dead, or NaN once NaN: what came
+    first.
+    """
     dead = jnp.cumsum(jnp.isneginf(increments), axis=-1) > 0
     lost = jnp.cumsum(jnp.isnan(increments) & ~dead, axis=-1) > 0
     return jnp.where(lost, jnp.nan, jnp.where(dead, -jnp.inf, increments))
@@ -75,12 +86,16 @@ def normalise_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def quartic(unit: jax.Array) -> jax.Array:
-    """Return κ = ‖u‖₄⁴ of a unit vector of any shape; 0 for the zero vector of a dead path."""
+    """Return κ = ‖u‖₄⁴ of a unit vector of any shape; 0 for the zero vector of a dead
+    path.
+    """
     return jnp.sum(jnp.square(jnp.square(unit)))
 
 
 def unit(value: Any) -> Any:
-    """Return a vector of any shape, not zero, divided by its norm: on the host unless traced."""
+    """Return a vector of any shape, not zero, divided by its norm: on the host unless
+    traced.
+    """
     values = checks.known(value)
     if values is None:
         return normalise(value.astype(checks.float_dtype(value)))[1]

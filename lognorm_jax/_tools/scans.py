@@ -1,4 +1,6 @@
-"""Layers one after another: scanned where they repeat, so compile time does not grow with depth."""
+"""Layers one after another: scanned where they repeat, so compile time does not grow
+with depth.
+"""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -11,10 +13,14 @@ from jax import lax
 from lognorm_jax._tools import checks
 
 
-def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, period, times): consecutive stretches of layers, each a pattern repeated.
+def repetitions(
+    kinds: Sequence[Hashable], longest: int = 8
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, period, times): consecutive stretches of layers, each a pattern
+    repeated.
 
-    Greedy: from each start the pattern, of at most ``longest`` layers, that repeats over the most.
+    Greedy: from each start the pattern, of at most ``longest`` layers, that repeats
+    over the most.
 
     >>> list(repetitions("ABCBCBCDD"))
     [(0, 1, 1), (1, 2, 3), (7, 1, 2)]
@@ -35,22 +41,26 @@ def repetitions(kinds: Sequence[Hashable], longest: int = 8) -> Iterator[tuple[i
 
 
 def unknown(start: Any) -> Any:
-    """Return the vectors that a path starts from, such that the compiler does not know them.
+    """Return the vectors that a path starts from, such that the compiler does not know
+    them.
 
-    What it computes of constants by itself may differ in the last bits from what devices compute,
-    and it does so on one device but not on several.
+    What it computes of constants by itself may differ in the last bits from what
+    devices compute, and it does so on one device but not on several.
     """
     return lax.optimization_barrier(start)
 
 
 def scan_layers(
-    kinds: Sequence[Hashable], step_of: Callable, carry: Any, rows_of: Callable[[np.ndarray], Any]
+    kinds: Sequence[Hashable],
+    step_of: Callable,
+    carry: Any,
+    rows_of: Callable[[np.ndarray], Any],
 ) -> tuple[Any, Any]:
     """Apply ``step_of(kind)(carry, row)`` layer after layer.
 
-    Stretches of repeated kinds are scanned, so compile time does not grow with their length.
-    kinds: one a layer. rows_of: indices of layers of one kind -> their rows, a pytree stacked over
-    them. Returns (carry, outputs stacked over all layers).
+    Stretches of repeated kinds are scanned, so compile time does not grow with their
+    length. kinds: one a layer. rows_of: indices of layers of one kind -> their rows, a
+    pytree stacked over them. Returns (carry, outputs stacked over all layers).
     """
     outputs = []
     for start, period, times in repetitions(kinds):
@@ -73,17 +83,23 @@ def scan_layers(
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
-def numbered(constants: np.ndarray) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
+def numbered(
+    constants: np.ndarray,
+) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
     """Return rows (index of the layer, its constant) for ``scan_layers``."""
-    return lambda layers: (jnp.asarray(layers, jnp.uint32), jnp.asarray(constants[layers]))
+    return lambda layers: (
+        jnp.asarray(layers, jnp.uint32),
+        jnp.asarray(constants[layers]),
+    )
 
 
 def compiled(path: Callable, footprint: int) -> Callable:
     """Return a path that is compiled once, however often it is called by itself.
 
-    Scans of a plain function would be compiled anew in each eager call, and their programs kept.
-    In the engine, or under any transformation, it is the plain function. It raises ``ValueError``
-    for a key that is not one typed key. footprint: as of ``paths.Path``.
+    Scans of a plain function would be compiled anew in each eager call, and their
+    programs kept. In the engine, or under any transformation, it is the plain function.
+    It raises ``ValueError`` for a key that is not one typed key. footprint: as of
+    ``paths.Path``.
     """
     whole = jax.jit(path, inline=True)
 

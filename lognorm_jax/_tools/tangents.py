@@ -8,10 +8,14 @@ import jax.numpy as jnp
 from lognorm_jax._tools import norms
 
 
-def jvp_step(layer: Callable, x: jax.Array, tangent: jax.Array) -> tuple[jax.Array, ...]:
-    """Push x and a unit tangent through one layer: (layer(x), unit image of the tangent, ln R).
+def jvp_step(
+    layer: Callable, x: jax.Array, tangent: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Push x and a unit tangent through one layer: (layer(x), unit image of the
+    tangent, ln R).
 
-    ln R is NaN where layer(x) is not finite: a ReLU would take NaN for off, and the path for dead.
+    ln R is NaN where layer(x) is not finite: a ReLU would take NaN for off, and the
+    path for dead.
     """
     x, image = jax.jvp(layer, (x,), (tangent,))
     increment, unit = norms.normalise(image)
@@ -19,7 +23,9 @@ def jvp_step(layer: Callable, x: jax.Array, tangent: jax.Array) -> tuple[jax.Arr
 
 
 def told(increment: jax.Array, unit: jax.Array, output: jax.Array) -> jax.Array:
-    """Return an increment for the unit vector as it was pushed, NaN for an output not finite."""
+    """Return an increment for the unit vector as it was pushed, NaN for an output not
+    finite.
+    """
     if jnp.finfo(unit.dtype).bits < 32:  # it was rounded: its norm is not 1
         size, _ = norms.normalise(unit)
         increment -= jnp.where(jnp.isneginf(size), 0, size)

@@ -21,22 +21,28 @@ class Comparison:
     distance: float  # KS distance of the samples to the law, atoms included
     p_value: float  # of the hypothesis: the true distance is at most the tolerance
     interval: tuple[float, float]  # confidence interval for the true distance
-    needed: int  # number of samples that would bring its half-width down to the resolution
+    # number of samples that would bring its half-width down to the resolution
+    needed: int
     verdict: str  # "pass", "fail" or "underpowered"
 
 
 def ks_distance(a: _law.Law, b: _law.Law) -> float:
     """Return sup_x |F_a(x) − F_b(x)| over [−inf, inf), atoms included.
 
-    Exact to rounding if one law is empirical: then the supremum is at a step, or at −inf. For two
-    smooth laws the largest differences on a grid of quantiles are refined to about 1e-12.
+    Exact to rounding if one law is empirical: then the supremum is at a step, or at
+    −inf. For two smooth laws the largest differences on a grid of quantiles are refined
+    to about 1e-12.
 
     >>> round(ks_distance(_law.normal(0, 1), _law.normal(1, 1)), 6)
     0.382925
     """
     for name, law in (("a", a), ("b", b)):
         checks.require(
-            isinstance(law, _law.Law), name, law, "a Law", "For samples take laws.empirical."
+            isinstance(law, _law.Law),
+            name,
+            law,
+            "a Law",
+            "For samples take laws.empirical.",
         )
     return _kolmogorov(a, b)
 
@@ -49,20 +55,23 @@ def compare(
     confidence: float = 0.9999,
     resolution: float = 0.05,
 ) -> Comparison:
-    """Test whether samples (num_samples,) follow a law, up to a KS distance of ``tolerance``.
+    """Test whether samples (num_samples,) follow a law, up to a KS distance of
+    ``tolerance``.
 
     * fail: the interval for the true distance lies above the tolerance;
-    * underpowered: it does not, but its half-width exceeds the resolution, so a departure of that
-      size could hide; ``needed`` says how many samples would show it;
+    * underpowered: it does not, but its half-width exceeds the resolution, so a
+      departure of that size could hide; ``needed`` says how many samples would show it;
     * pass: otherwise.
 
-    The half-width is the Kolmogorov quantile at the given confidence (for num_samples N about
-    2.2/√N at 0.9999), valid for any law by the Dvoretzky–Kiefer–Wolfowitz–Massart inequality and
-    conservative for laws with an atom. If the law is itself empirical, with M samples, N·M/(N + M)
-    takes the place of N, which is right for large samples, and ``needed`` is the size of either.
+    The half-width is the Kolmogorov quantile at the given confidence (for num_samples N
+    about 2.2/√N at 0.9999), valid for any law by the Dvoretzky–Kiefer–Wolfowitz–Massart
+    inequality and conservative for laws with an atom. If the law is itself empirical,
+    with M samples, N·M/(N + M) takes the place of N, which is right for large samples,
+    and ``needed`` is the size of either.
 
-    tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality in law.
-    confidence: in [0.5, 1). resolution: in [1e-6, 1). Raises ``ValueError`` for anything else.
+    tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality in
+    law. confidence: in [0.5, 1). resolution: in [1e-6, 1). Raises ``ValueError`` for
+    anything else.
 
     >>> rng = np.random.default_rng(0)
     >>> compare(rng.normal(size=10_000), _law.normal(0, 1)).verdict
@@ -82,7 +91,11 @@ def compare(
     resolution = float(checks.real("resolution", resolution, allowed))
     checks.require(1e-6 <= resolution < 1, "resolution", resolution, allowed)
     checks.require(
-        isinstance(law, _law.Law), "law", law, "a Law", "For samples take laws.empirical."
+        isinstance(law, _law.Law),
+        "law",
+        law,
+        "a Law",
+        "For samples take laws.empirical.",
     )
     seen = _law.empirical(log_norms)
     distance = ks_distance(seen, law)

@@ -9,27 +9,30 @@ import scipy.special
 from lognorm_jax._tools import checks
 from lognorm_jax.laws import _law, _table
 
-_REACH, _NODES = 12, 4801  # of the table: standard deviations to either side, and points
+# of the table: standard deviations to either side, and points
+_REACH, _NODES = 12, 4801
 
 Side = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def edgeworth(cumulants: Any, atom: float = 0.0) -> _law.Law:
-    """Return the normal law corrected for skewness and excess kurtosis: κ₁, …, κ₄, given survival.
+    """Return the normal law corrected for skewness and excess kurtosis: κ₁, …, κ₄,
+    given survival.
 
     With z = (x − κ₁)/√κ₂, λ₃ = κ₃/κ₂^{3/2}, λ₄ = κ₄/κ₂² and Hermite polynomials He,
 
         F(x) = Φ(z) − φ(z) [λ₃ He₂(z)/6 + λ₄ He₃(z)/24 + λ₃² He₅(z)/72].
 
-    Its error is that of the fifth cumulant: O(n⁻³) for a log_norm at fixed β (O(n⁻²) without κ₄),
-    where that of the normal law with the same mean and variance is O(n⁻¹). The series is valid in
-    the middle of the law, |z| well below 3/|λ₃|; further out its density would be negative. There,
-    from where its hazard rate begins to fall, the tails are exponential, and a guess.
+    Its error is that of the fifth cumulant: O(n⁻³) for a log_norm at fixed β (O(n⁻²)
+    without κ₄), where that of the normal law with the same mean and variance is O(n⁻¹).
+    The series is valid in the middle of the law, |z| well below 3/|λ₃|; further out its
+    density would be negative. There, from where its hazard rate begins to fall, the
+    tails are exponential, and a guess.
 
-    cumulants: 2, 3 or 4 of them, finite, κ₂ > 0; those left out are 0. atom: in [0, 1). Raises
-    ``ValueError`` for anything else, and where the series is not even valid for |z| ≤ 1: beyond
-    about |λ₃| = 1 or λ₄ = 1.5, a little more if both are large. Source: Edgeworth (1905); Cramér,
-    Mathematical Methods of Statistics, 17.7.
+    cumulants: 2, 3 or 4 of them, finite, κ₂ > 0; those left out are 0. atom: in [0, 1).
+    Raises ``ValueError`` for anything else, and where the series is not even valid for
+    |z| ≤ 1: beyond about |λ₃| = 1 or λ₄ = 1.5, a little more if both are large. Source:
+    Edgeworth (1905); Cramér, Mathematical Methods of Statistics, 17.7.
 
     >>> law = edgeworth([0.0, 1.0, -0.3, 0.1])
     >>> [round(float(law.cdf(x)), 6) for x in (-2, 0, 2)]
@@ -46,12 +49,15 @@ def edgeworth(cumulants: Any, atom: float = 0.0) -> _law.Law:
     return _law.tabulated("Edgeworth", *curves, kappa[0], kappa[1], atom)
 
 
-def _tails(mean: float, variance: float, third: float, fourth: float) -> tuple[Side, Side]:
-    """Return x, ln P(X ≤ x) and its two derivatives below the mean, and ln P(X > x) above it.
+def _tails(
+    mean: float, variance: float, third: float, fourth: float
+) -> tuple[Side, Side]:
+    """Return x, ln P(X ≤ x) and its two derivatives below the mean, and ln P(X > x)
+    above it.
 
-    Each side ends where the hazard rate of the series begins to fall. Raises ``ValueError`` where
-    that is within a standard deviation of the mean: the series is not valid there. See
-    ``laws.edgeworth``.
+    Each side ends where the hazard rate of the series begins to fall. Raises
+    ``ValueError`` where that is within a standard deviation of the mean: the series is
+    not valid there. See ``laws.edgeworth``.
     """
     cumulants = [mean, variance, third, fourth]
     allowed = "near those of a normal law"
@@ -64,7 +70,9 @@ def _tails(mean: float, variance: float, third: float, fourth: float) -> tuple[S
     z = np.linspace(-_REACH, _REACH, _NODES)
     x = mean + sigma * z
     apart = bool(np.all(np.diff(x) > 0))
-    checks.require(apart, "cumulants", cumulants, "of a variance that float64 can tell", instead)
+    checks.require(
+        apart, "cumulants", cumulants, "of a variance that float64 can tell", instead
+    )
 
     # the part that the series adds to Φ, the density, and its derivative
     phi = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
@@ -77,12 +85,19 @@ def _tails(mean: float, variance: float, third: float, fourth: float) -> tuple[S
     # ln of each tail, outwards to where the hazard rate falls
     middle = len(z) // 2
     sides = []
-    for tail, sign in ((scipy.special.ndtr(z) - part, 1), (scipy.special.ndtr(-z) + part, -1)):
+    for tail, sign in (
+        (scipy.special.ndtr(z) - part, 1),
+        (scipy.special.ndtr(-z) + part, -1),
+    ):
         hazard = density / np.where(tail > 0, tail, np.inf)
         outward = hazard[middle::-sign]
         end = int(np.argmax(np.append(np.diff(outward) <= 0, True)))
         checks.require(z[middle + end] >= 1, "cumulants", cumulants, allowed, instead)
-        keep = slice(middle - end, middle + 1) if sign > 0 else slice(middle, middle + end + 1)
+        keep = (
+            slice(middle - end, middle + 1)
+            if sign > 0
+            else slice(middle, middle + end + 1)
+        )
         slope = sign * density[keep] / tail[keep] / sigma
         bend = sign * change[keep] / tail[keep] / variance - slope**2
         sides.append((x[keep], np.log(tail[keep]), slope, bend))

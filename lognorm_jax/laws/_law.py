@@ -1,7 +1,9 @@
-"""Laws of a log-norm on the host, in float64: predictions, samples, and the distance between them.
+"""Laws of a log-norm on the host, in float64: predictions, samples, and the distance
+between them.
 
-A Law is a record of pure functions. Its cdf is that of the whole law: it starts at ``atom``, the
-probability of −inf (a dead path); mean and variance are conditional on survival.
+A Law is a record of pure functions. Its cdf is that of the whole law: it starts at
+``atom``, the probability of −inf (a dead path); mean and variance are conditional on
+survival.
 """
 
 import dataclasses
@@ -19,7 +21,9 @@ from lognorm_jax.laws import _table
 
 
 def no_density(x: Any) -> np.ndarray:
-    """Stand for the pdf of a law that has none, or whose is not known: raise ``ValueError``."""
+    """Stand for the pdf of a law that has none, or whose is not known: raise
+    ``ValueError``.
+    """
     del x
     allowed = "the density of a smooth law, where this law is one of samples, or was given without"
     instead = "Take law.cdf, a histogram of law.samples, or laws.normal(law.mean, law.variance)."
@@ -34,11 +38,12 @@ def _survival(cdf: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
 class Law:
     """A law on [−inf, inf): what a log-norm is predicted, or was seen, to follow.
 
-    Those of the library are pickled as what they are made of, samples or tables, and come back with
-    the same functions, bit for bit; one's own, if its functions are those of a module.
+    Those of the library are pickled as what they are made of, samples or tables, and
+    come back with the same functions, bit for bit; one's own, if its functions are
+    those of a module.
 
-    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or NaN, an
-    atom that is not in [0, 1], and for fields that are not of their kind.
+    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or
+    NaN, an atom that is not in [0, 1], and for fields that are not of their kind.
     """
 
     name: str  # shown in tables and legends
@@ -54,19 +59,25 @@ class Law:
         default=None, repr=False, compare=False
     )
     # sorted; only for an empirical law, whose cdf steps there
-    samples: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    samples: np.ndarray | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
     # P(X > x), to full relative accuracy; where left out, 1 − cdf
     sf: Callable[[Any], np.ndarray] | None = dataclasses.field(
         default=None, repr=False, compare=False
     )
     # the call that pickle repeats, of a constructor of this library
-    made: tuple | None = dataclasses.field(default=None, init=False, compare=False, repr=False)
+    made: tuple | None = dataclasses.field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self):
         checks.text("name", self.name)
         checks.function("cdf", self.cdf, "a function x -> P(X ≤ x)")
         checks.function("quantile", self.quantile, "a function q -> x")
-        _number("mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max)
+        _number(
+            "mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max
+        )
         _number("variance", self.variance, "a number ≥ 0", 0, math.inf)
         _number("atom", self.atom, "a number in [0, 1]", 0, 1)
         if self.samples is not None:
@@ -92,7 +103,8 @@ def _number(name: str, value: Any, allowed: str, low: float, high: float) -> Non
 
 
 def normal(mean: float, variance: float) -> Law:
-    """Return N(mean, variance); mean finite, variance finite and > 0, else ``ValueError``.
+    """Return N(mean, variance); mean finite, variance finite and > 0, else
+    ``ValueError``.
 
     >>> float(normal(-2.5, 5.0).cdf(-2.5))
     0.5
@@ -106,7 +118,9 @@ def normal(mean: float, variance: float) -> Law:
     def quantile(q):
         return frozen.ppf(_table.levels(q))
 
-    cdf, pdf, sf = (_of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf))
+    cdf, pdf, sf = (
+        _of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf)
+    )
     law = Law(name, cdf, quantile, mean, variance, 0.0, pdf, None, sf)
     return records.made_by(law, normal, mean, variance)
 
@@ -124,20 +138,25 @@ def tabulated(
     atom: float = 0.0,
     alive: float | None = None,
 ) -> Law:
-    """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See ``tables``."""
+    """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See
+    ``tables``.
+    """
     checks.instance("lower", lower, _table.Curve)
     checks.instance("upper", upper, _table.Curve)
     alive = 1 - atom if alive is None else alive
     cdf, quantile, pdf, sf = _table.functions(lower, upper, atom, alive)
     law = Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
-    return records.made_by(law, tabulated, name, lower, upper, mean, variance, atom, alive)
+    return records.made_by(
+        law, tabulated, name, lower, upper, mean, variance, atom, alive
+    )
 
 
 def empirical(log_norms: Any) -> Law:
-    """Return the law of a sample (num_samples,); −inf is a value, NaN and +inf are refused.
+    """Return the law of a sample (num_samples,); −inf is a value, NaN and +inf are
+    refused.
 
-    Mean and variance (divisor N − 1) are those of the finite values; with no finite value the mean
-    is −inf, and with fewer than two the variance is 0.
+    Mean and variance (divisor N − 1) are those of the finite values; with no finite
+    value the mean is −inf, and with fewer than two the variance is 0.
 
     >>> law = empirical([0.0, 1.0, 3.0, float("-inf")])
     >>> law.atom, law.mean, float(law.cdf(0.5)), float(law.quantile(0.75))
@@ -151,7 +170,9 @@ def empirical(log_norms: Any) -> Law:
 
     def cdf(x):
         x = checks.on_host("x", x)
-        return np.where(np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count)[()]
+        return np.where(
+            np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count
+        )[()]
 
     def quantile(q):
         q = _table.levels(q)

@@ -1,7 +1,8 @@
 """Functions of a smooth law from a table: ln F below a split point, ln(1 − F) above it.
 
-Logarithms keep the relative accuracy of both tails, and quintic Hermite interpolation the accuracy
-of the table; the pdf is the exact derivative of the cdf, and the quantile its inverse.
+Logarithms keep the relative accuracy of both tails, and quintic Hermite interpolation
+the accuracy of the table; the pdf is the exact derivative of the cdf, and the quantile
+its inverse.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,9 @@ class Curve(NamedTuple):
 
 
 def interpolate(curve: Curve):
-    """Return x -> (value, slope): quintic between the nodes, straight lines beyond them."""
+    """Return x -> (value, slope): quintic between the nodes, straight lines beyond
+    them.
+    """
     h = np.diff(curve.x)
     (y0, y1), (s0, s1), (b0, b1) = ((f[:-1], f[1:]) for f in curve[1:])
     rise, s0, s1, b0, b1 = y1 - y0, s0 * h, s1 * h, b0 * h**2, b1 * h**2
@@ -36,7 +39,9 @@ def interpolate(curve: Curve):
         y0,
     ]
     powers = [h**k for k in range(5, -1, -1)]
-    poly = PPoly(np.array([c / p for c, p in zip(coefficients, powers, strict=True)]), curve.x)
+    poly = PPoly(
+        np.array([c / p for c, p in zip(coefficients, powers, strict=True)]), curve.x
+    )
     derivative = poly.derivative()
 
     def evaluate(x):
@@ -50,7 +55,9 @@ def interpolate(curve: Curve):
 
 
 def _inverse(curve: Curve, evaluate, target):
-    """Return x with value(x) = target, by Newton's method within the interval that holds it."""
+    """Return x with value(x) = target, by Newton's method within the interval that
+    holds it.
+    """
     sign = np.sign(curve.slope[0])
     right = np.searchsorted(sign * curve.value, sign * target).clip(1, len(curve.x) - 1)
     (low, y0), (high, y1) = ((curve.x[i], curve.value[i]) for i in (right - 1, right))
@@ -58,14 +65,17 @@ def _inverse(curve: Curve, evaluate, target):
     for _ in range(4):
         value, slope = evaluate(x)
         x = np.clip(x + (target - value) / slope, low, high)
-    end = np.where(sign * (target - curve.value[0]) < 0, 0, -1)  # beyond the table: straight lines
+    # beyond the table: straight lines
+    end = np.where(sign * (target - curve.value[0]) < 0, 0, -1)
     outside = (end == 0) | (sign * (target - curve.value[-1]) > 0)
     line = curve.x[end] + (target - curve.value[end]) / curve.slope[end]
     return np.where(outside, line, x)
 
 
 def levels(q) -> np.ndarray:
-    """Return the levels of a quantile, float64; NaN and what is not in [0, 1] are refused."""
+    """Return the levels of a quantile, float64; NaN and what is not in [0, 1] are
+    refused.
+    """
     levels = checks.on_host("q", q)
     checks.require(bool(np.all((levels >= 0) & (levels <= 1))), "q", q, "in [0, 1]")
     return levels
@@ -81,10 +91,12 @@ class Functions(NamedTuple):
 
 
 def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Functions:
-    """Return the functions of a law from ln P(X ≤ x | alive) = lower, ln P(X > x | alive) = upper.
+    """Return the functions of a law from ln P(X ≤ x | alive) = lower, ln P(X > x |
+    alive) = upper.
 
-    lower ends, at the split point, within upper. Beyond the tables the logarithms are straight.
-    atom, alive: the mass at −inf, and that on the line, which may be too small for 1 − atom.
+    lower ends, at the split point, within upper. Beyond the tables the logarithms are
+    straight. atom, alive: the mass at −inf, and that on the line, which may be too
+    small for 1 − atom.
     """
     split, given = lower.x[-1], max(alive, 1e-300)
     log_cdf, log_sf = interpolate(lower), interpolate(upper)
@@ -92,7 +104,9 @@ def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Function
     def sf(x):
         x = checks.on_host("x", x)
         below = -np.expm1(log_cdf(np.minimum(x, split))[0])
-        return (alive * np.where(x <= split, below, np.exp(log_sf(np.maximum(x, split))[0])))[()]
+        return (
+            alive * np.where(x <= split, below, np.exp(log_sf(np.maximum(x, split))[0]))
+        )[()]
 
     def cdf(x):
         x = checks.on_host("x", x)

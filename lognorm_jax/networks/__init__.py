@@ -1,9 +1,10 @@
-"""Real networks as lists of layer callables, made together with the law that theory predicts.
+"""Real networks as lists of layer callables, made together with the law that theory
+predicts.
 
-For a ReLU network with independent symmetric weights and biases without atoms, and any input
-x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p = 1/2 (Hanin & Nica
-2020): neither x nor the biases matter. Residual and convolutional networks have other laws; the
-network and what is known of its law are made by one call.
+For a ReLU network with independent symmetric weights and biases without atoms, and any
+input x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p =
+1/2 (Hanin & Nica 2020): neither x nor the biases matter. Residual and convolutional
+networks have other laws; the network and what is known of its law are made by one call.
 """
 
 from lognorm_jax.networks._conv import conv

@@ -1,7 +1,8 @@
 """Layers with one random matrix: how to draw their parameters, and how to apply them.
 
-A layer is x ↦ after(x, W before(x) + b). Said so, the same layer can be applied with its matrix, or
-followed without it: for normal weights W before(x) is normal given before(x).
+A layer is x ↦ after(x, W before(x) + b). Said so, the same layer can be applied with
+its matrix, or followed without it: for normal weights W before(x) is normal given
+before(x).
 """
 
 import dataclasses
@@ -17,24 +18,32 @@ from lognorm_jax._tools import checks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A kind of layer: how to draw its parameters, and how to apply it. Equal only to itself."""
+    """A kind of layer: how to draw its parameters, and how to apply it. Equal only to
+    itself.
+    """
 
     init: Callable[[jax.Array], Any]  # key -> params
     apply: Callable[[Any, jax.Array], jax.Array]  # (params, x) -> x
-    matrix: "Matrix | None" = None  # what is inside, where that is one matrix of weights
+    # what is inside, where that is one matrix of weights
+    matrix: "Matrix | None" = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matrix:
-    """The inside of a layer x ↦ after(x, W before(x) + b), W of iid weights and b normal."""
+    """The inside of a layer x ↦ after(x, W before(x) + b), W of iid weights and b
+    normal.
+    """
 
     shape: tuple[int, int]  # of W: (n_out, n_in)
     std: Any  # standard deviation of a weight: a number, or a traced one
     weights: weights.Weights  # their law, standardised
     bias_scale: Any  # standard deviation of a bias: a number, or a traced one
-    before: Callable[[Any, jax.Array], jax.Array]  # (fixed, x) -> what W multiplies, (n_in,)
-    after: Callable[[Any, jax.Array, jax.Array], jax.Array]  # (fixed, x, W before + b) -> x
-    fixed: Callable[[jax.Array], Any] | None = None  # key -> what else is drawn: signs, dropout
+    # (fixed, x) -> what W multiplies, (n_in,)
+    before: Callable[[Any, jax.Array], jax.Array]
+    # (fixed, x, W before + b) -> x
+    after: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    # key -> what else is drawn: signs, dropout
+    fixed: Callable[[jax.Array], Any] | None = None
 
     @property
     def has_biases(self) -> bool:
@@ -54,7 +63,8 @@ class Matrix:
 def layer(matrix: Matrix) -> Layer:
     """Return the layer with this inside.
 
-    Its parameters: {"weight": (n_out, n_in), "bias": (n_out,)}, and "fixed" where there is more.
+    Its parameters: {"weight": (n_out, n_in), "bias": (n_out,)}, and "fixed" where there
+    is more.
     """
 
     def init(key):
@@ -65,7 +75,9 @@ def layer(matrix: Matrix) -> Layer:
 
     def apply(params, x):
         fixed = params.get("fixed")
-        product = jnp.dot(params["weight"], matrix.before(fixed, x), precision="highest")
+        product = jnp.dot(
+            params["weight"], matrix.before(fixed, x), precision="highest"
+        )
         return matrix.after(fixed, x, product + params["bias"])
 
     return Layer(init, apply, matrix)
@@ -73,7 +85,9 @@ def layer(matrix: Matrix) -> Layer:
 
 def signs(width: int) -> Callable[[jax.Array], jax.Array]:
     """Return key -> (width,) random signs, ±1."""
-    return lambda key: weights.rademacher().sample(key, (width,), jnp.result_type(float))
+    return lambda key: weights.rademacher().sample(
+        key, (width,), jnp.result_type(float)
+    )
 
 
 def kept(keep_prob: float, width: int) -> Callable[[jax.Array], jax.Array]:
@@ -89,7 +103,9 @@ def same(fixed: Any, x: jax.Array) -> jax.Array:
 
 
 def bias_scale(value: Any) -> Any:
-    """Return a standard deviation of biases, a number in [0, 1e30]; or one that is traced."""
+    """Return a standard deviation of biases, a number in [0, 1e30]; or one that is
+    traced.
+    """
     return checks.scale("bias_scale", value, 0, 1e30)
 
 

@@ -1,9 +1,10 @@
-"""Real networks as lists of layer callables, made together with the law that theory predicts.
+"""Real networks as lists of layer callables, made together with the law that theory
+predicts.
 
-For a ReLU network with independent symmetric weights and biases without atoms, and any input
-x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p = 1/2 (Hanin & Nica
-2020): neither x nor the biases matter. Residual and convolutional networks have other laws; the
-network and what is known of its law are made by one call.
+For a ReLU network with independent symmetric weights and biases without atoms, and any
+input x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p =
+1/2 (Hanin & Nica 2020): neither x nor the biases matter. Residual and convolutional
+networks have other laws; the network and what is known of its law are made by one call.
 """
 
 import dataclasses
@@ -23,10 +24,12 @@ def relu_mlp(
     *,
     weight_law: weights.Weights | None = None,
 ) -> _network.Network:
-    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer: ``mlp`` with it.
+    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer:
+    ``mlp`` with it.
 
-    widths: (n_0, …, n_d), integers ≥ 1. Weight variance 2/n_i (fan "out") or 2/n_{i−1} ("in").
-    head: "relu", or "linear" for a last layer without activation, of variance 1/n.
+    widths: (n_0, …, n_d), integers ≥ 1. Weight variance 2/n_i (fan "out") or 2/n_{i−1}
+    ("in"). head: "relu", or "linear" for a last layer without activation, of variance
+    1/n.
 
     >>> import jax
     >>> network = relu_mlp((64, 32, 32, 10), bias_scale=0.1, head="linear")
@@ -52,17 +55,19 @@ def mlp(
 ) -> _network.Network:
     """Return a fully connected network x ↦ φ(W x + b), layer after layer.
 
-    widths: (n_0, …, n_d), integers ≥ 1. activation: an ``activations.Activation`` or its name.
-    bias_scale: standard deviation ≥ 0 of the normal biases. fan: a weight has variance gain/n_i
-    ("out") or gain/n_{i−1} ("in"), with gain that of the activation unless given. weight_law:
-    default normal; the law of the Jacobian is the ensemble's only for laws without atoms.
-    head: "same", or "linear" for a last layer without activation and dropout, of variance 1/n.
-    keep_prob: in (0, 1]: dropout at initialisation, one mask drawn with the parameters of each
-    layer; the gain is divided by it. bias_scale and gain may be traced: a network made in the
-    function that ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
+    widths: (n_0, …, n_d), integers ≥ 1. activation: an ``activations.Activation`` or
+    its name. bias_scale: standard deviation ≥ 0 of the normal biases. fan: a weight has
+    variance gain/n_i ("out") or gain/n_{i−1} ("in"), with gain that of the activation
+    unless given. weight_law: default normal; the law of the Jacobian is the ensemble's
+    only for laws without atoms. head: "same", or "linear" for a last layer without
+    activation and dropout, of variance 1/n. keep_prob: in (0, 1]: dropout at
+    initialisation, one mask drawn with the parameters of each layer; the gain is
+    divided by it. bias_scale and gain may be traced: a network made in the function
+    that ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
 
-    Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout "fixed" as
-    well. ``ensemble`` is None for activations without a mask and where gain is another.
+    Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout
+    "fixed" as well. ``ensemble`` is None for activations without a mask and where gain
+    is another.
     """
     activation = activations.named(activation)
     known = isinstance(head, str) and head in ("same", activation.name, "linear")
@@ -113,4 +118,6 @@ def mlp(
     homogeneous = activation.homogeneous and _layers.unbiased(bias_scale)
     known = activation.mask is not None and weight_law.symmetric
     theory = (ensemble if own else None, law) if known else ()
-    return _network.Network(name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory)
+    return _network.Network(
+        name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory
+    )

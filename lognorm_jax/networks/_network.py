@@ -16,28 +16,37 @@ from lognorm_jax.networks import _layers
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network: how to draw its parameters, how to apply them, what theory says of it."""
+    """A network: how to draw its parameters, how to apply them, what theory says of
+    it.
+    """
 
     name: str  # shown in tables and legends
     shape: tuple[int, ...]  # of an input
     # one per layer; layers alike share one object
     kinds: tuple[_layers.Layer, ...] = dataclasses.field(repr=False)
     footprint: int  # floats that the parameters of the largest layer take
-    homogeneous: bool  # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
+    # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
+    homogeneous: bool
     # the product of random matrices its Jacobian is equal to in law, if there is one
     ensemble: ensembles.Ensemble | None = dataclasses.field(default=None, repr=False)
     # (x, tangent) -> limit law, if known
-    law: Callable[[Any, Any], laws.Law] | None = dataclasses.field(default=None, repr=False)
+    law: Callable[[Any, Any], laws.Law] | None = dataclasses.field(
+        default=None, repr=False
+    )
 
     def places(self) -> list[list[int]]:
-        """Return the indices of the layers of each kind, kinds in order of appearance."""
+        """Return the indices of the layers of each kind, kinds in order of
+        appearance.
+        """
         places = {}
         for i, kind in enumerate(self.kinds):
             places.setdefault(kind, []).append(i)
         return list(places.values())
 
     def in_order(self, by_kind: list[jax.Array]) -> jax.Array:
-        """Return what is stacked over the layers of each kind, (depth, …), in the layers' order."""
+        """Return what is stacked over the layers of each kind, (depth, …), in the
+        layers' order.
+        """
         return jnp.concatenate(by_kind)[np.argsort(np.concatenate(self.places()))]
 
     def outputs(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
@@ -47,14 +56,17 @@ class Network:
         for kind in self.kinds:
             place = kind, reached.shape
             if place not in seen:
-                one = functools.partial(lambda kind, x: kind.apply(kind.init(key), x), kind)
+                one = functools.partial(
+                    lambda kind, x: kind.apply(kind.init(key), x), kind
+                )
                 seen[place] = jax.eval_shape(one, reached)
             reached = seen[place]
             outputs.append(reached)
         return outputs
 
     def init(self, key: jax.Array) -> list[Any]:
-        """Draw all parameters: one pytree for each kind of layer, stacked over its layers.
+        """Draw all parameters: one pytree for each kind of layer, stacked over its
+        layers.
 
         Layer l draws from ``fold_in(key, l)``, whatever the depth.
         """
@@ -71,10 +83,14 @@ class Network:
         return jax.eval_shape(self.init, jax.random.key(0))
 
     def require_own(self, params: Any) -> None:
-        """Raise ``ValueError`` for parameters that are not of the shapes that ``init`` returns."""
+        """Raise ``ValueError`` for parameters that are not of the shapes that ``init``
+        returns.
+        """
         count = len(self._drawn)
         stacked = isinstance(params, list | tuple) and len(params) == count
-        checks.require(stacked, "params", params, f"the list of {count} pytrees that init returns")
+        checks.require(
+            stacked, "params", params, f"the list of {count} pytrees that init returns"
+        )
         for kind, (own, drawn) in enumerate(zip(params, self._drawn, strict=True)):
             given, allowed = (
                 {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
@@ -82,10 +98,14 @@ class Network:
             )
             instead = "Is it another network's? Take network.init(key)."
             name = f"shapes of params[{kind}]"
-            checks.require(given == allowed, name, given, f"those of init, {allowed}", instead)
+            checks.require(
+                given == allowed, name, given, f"those of init, {allowed}", instead
+            )
 
     def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
-        """Return the layers as callables x -> x, in order; their composition is the network."""
+        """Return the layers as callables x -> x, in order; their composition is the
+        network.
+        """
         self.require_own(params)
         layers = {}
         for own, stacked in zip(self.places(), params, strict=True):
@@ -95,15 +115,23 @@ class Network:
         return [layers[i] for i in range(len(self.kinds))]
 
     def rows(self, params: list[Any]) -> Callable[[np.ndarray], Any]:
-        """Return indices of layers of one kind -> their parameters: rows of ``scan_layers``."""
+        """Return indices of layers of one kind -> their parameters: rows of
+        ``scan_layers``.
+        """
         places = self.places()
-        where = {i: (kind, row) for kind, own in enumerate(places) for row, i in enumerate(own)}
+        where = {
+            i: (kind, row)
+            for kind, own in enumerate(places)
+            for row, i in enumerate(own)
+        }
 
         def rows_of(layers):
             kind, first = where[layers[0]]
             own = np.array([where[i][1] for i in layers])
             step = own[1] - first if len(own) > 1 else 1
-            return jax.tree.map(lambda leaf: leaf[first : own[-1] + 1 : step], params[kind])
+            return jax.tree.map(
+                lambda leaf: leaf[first : own[-1] + 1 : step], params[kind]
+            )
 
         return rows_of
 
@@ -113,9 +141,15 @@ class Network:
         For a batch: ``jax.vmap(functools.partial(network.apply, params))(inputs)``.
         """
         x = jnp.asarray(x)
-        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+        x = (
+            x
+            if jnp.issubdtype(x.dtype, jnp.floating)
+            else x.astype(jnp.result_type(float))
+        )
         allowed = f"that of one input, {self.shape}"
-        checks.require(x.shape == self.shape, "x.shape", x.shape, allowed, "For a batch use vmap.")
+        checks.require(
+            x.shape == self.shape, "x.shape", x.shape, allowed, "For a batch use vmap."
+        )
         self.require_own(params)
         return self._applied(params, x)
 

@@ -1,9 +1,10 @@
 """Random matrix products followed layer by layer: pure functions ``key -> Trace``.
 
-A path never holds the product: ``dense`` follows one vector, renormalised after each layer,
-``transport`` draws the increments themselves, ``gram`` follows a network in law and ``jacobian``
-one whose weights are drawn. They live in JAX, in JAX's own precision unless told otherwise, and are
-meant to be run by ``sampling.sample`` or lifted by ``vmap``.
+A path never holds the product: ``dense`` follows one vector, renormalised after each
+layer, ``transport`` draws the increments themselves, ``gram`` follows a network in law
+and ``jacobian`` one whose weights are drawn. They live in JAX, in JAX's own precision
+unless told otherwise, and are meant to be run by ``sampling.sample`` or lifted by
+``vmap``.
 """
 
 from lognorm_jax._tools.traces import Path, Trace

@@ -1,7 +1,9 @@
-"""One layer of a network with normal weights, applied in law: W V is normal, and needs no W.
+"""One layer of a network with normal weights, applied in law: W V is normal, and needs
+no W.
 
-The columns of W V, for vectors V that reach the layer, are normal with the Gram matrix of V:
-with V = L Q, Q orthonormal, W V has the law of L ξ, ξ independent standard normal vectors.
+The columns of W V, for vectors V that reach the layer, are normal with the Gram matrix
+of V: with V = L Q, Q orthonormal, W V has the law of L ξ, ξ independent standard normal
+vectors.
 """
 
 from collections.abc import Callable
@@ -16,7 +18,9 @@ from lognorm_jax._tools import checks, draws, norms
 
 
 def require(network: networks.Network) -> None:
-    """Raise ``ValueError`` for a network that has layers not made of one normal matrix."""
+    """Raise ``ValueError`` for a network that has layers not made of one normal
+    matrix.
+    """
     checks.instance("network", network, networks.Network)
     for i, kind in enumerate(network.kinds):
         usable = kind.matrix is not None and kind.matrix.weights is weights.normal()
@@ -24,22 +28,28 @@ def require(network: networks.Network) -> None:
         allowed = "a layer with one matrix of normal weights"
         where = f"{network.name}, layer {i}"
         checks.require(usable, "network", where, allowed, instead)
-        ratio = kind.matrix.bias_scale / kind.matrix.std  # the size of one more coordinate
+        # the size of one more coordinate
+        ratio = kind.matrix.bias_scale / kind.matrix.std
         allowed = "one whose biases are at most 1e30 of its weights"
         small = checks.traced(ratio) or ratio <= 1e30
         checks.require(small, "network", where, allowed, instead)
 
 
-def vectors(size: int, x: Any, tangent: Any) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
-    """Return inputs (m, size), unit tangents (t, size) or None, and which input each belongs to.
+def vectors(
+    size: int, x: Any, tangent: Any
+) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+    """Return inputs (m, size), unit tangents (t, size) or None, and which input each
+    belongs to.
 
-    x: (size,) or (m, size), m ≥ 1. tangent: None, (size,), with several x (m, size), else
-    (t, size), t ≥ 1.
+    x: (size,) or (m, size), m ≥ 1. tangent: None, (size,), with several x (m, size),
+    else (t, size), t ≥ 1.
     """
     x = checks.vector("x", x, None, zero=True)
     many_x = np.ndim(x) == 2
     rows = np.shape(x) == (*np.shape(x)[:many_x], size) and np.size(x) > 0
-    checks.require(rows, "x.shape", np.shape(x), f"({size},) or (number of inputs, {size})")
+    checks.require(
+        rows, "x.shape", np.shape(x), f"({size},) or (number of inputs, {size})"
+    )
     X = jnp.atleast_2d(jnp.asarray(x, jnp.result_type(float)))
     checks.vector("x", X, None, zero=True)  # in the type that it is used in
     if tangent is None:
@@ -48,19 +58,32 @@ def vectors(size: int, x: Any, tangent: Any) -> tuple[jax.Array, jax.Array | Non
     many_t = np.ndim(tangent) == 2
     count = len(X) if many_x else len(tangent) if many_t else 1
     shape = (count, size) if many_x or many_t else (size,)
-    checks.require(np.shape(tangent) == shape, "tangent.shape", np.shape(tangent), f"{shape}")
+    checks.require(
+        np.shape(tangent) == shape, "tangent.shape", np.shape(tangent), f"{shape}"
+    )
     each = tangent if many_t else [tangent]
-    T = [jnp.asarray(norms.unit(checks.vector("tangent", row, (size,)))) for row in each]
-    return X, jnp.stack(T).astype(X.dtype), np.arange(count) if many_x else np.zeros(count, int)
+    T = [
+        jnp.asarray(norms.unit(checks.vector("tangent", row, (size,)))) for row in each
+    ]
+    return (
+        X,
+        jnp.stack(T).astype(X.dtype),
+        np.arange(count) if many_x else np.zeros(count, int),
+    )
 
 
 def step(
-    matrix: networks.Matrix, key: jax.Array, X: jax.Array, T: jax.Array | None, owner: np.ndarray
+    matrix: networks.Matrix,
+    key: jax.Array,
+    X: jax.Array,
+    T: jax.Array | None,
+    owner: np.ndarray,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    """Return the images of inputs X (m, n) and of tangents T (t, n) at X[owner], in law.
+    """Return the images of inputs X (m, n) and of tangents T (t, n) at X[owner], in
+    law.
 
-    And whether the inputs are finite, (m,): a ReLU may take NaN for off. T may be None. The first
-    m rows of ξ belong to the inputs, whatever tangents there are.
+    And whether the inputs are finite, (m,): a ReLU may take NaN for off. T may be None.
+    The first m rows of ξ belong to the inputs, whatever tangents there are.
     """
     key_weight, _, key_fixed = matrix.keys(key)
     fixed = matrix.fixed(key_fixed) if matrix.fixed else None
@@ -87,8 +110,8 @@ def step(
 def triangle(V: jax.Array) -> jax.Array:
     """Return L of V = L Q, Q with orthonormal rows: lower triangular.
 
-    By Gram and Schmidt, from the vectors themselves: from their Gram matrix nearly parallel ones,
-    such as x and J x, would lose their difference.
+    By Gram and Schmidt, from the vectors themselves: from their Gram matrix nearly
+    parallel ones, such as x and J x, would lose their difference.
     """
     largest = jnp.max(jnp.abs(V), axis=1)  # squares of smaller ones would underflow
     scale = jnp.where(largest > 0, norms.scale_of(largest), 1)

@@ -1,7 +1,9 @@
-"""Monotone maps that take a standard normal variable to a given law: Q = F⁻¹∘Φ, tabulated.
+"""Monotone maps that take a standard normal variable to a given law: Q = F⁻¹∘Φ,
+tabulated.
 
-For wide layers Q is nearly linear, and one polynomial does; for most others, one for each quarter:
-no table look-up, which costs most next to the normal itself. Laws of several bells get cubics.
+For wide layers Q is nearly linear, and one polynomial does; for most others, one for
+each quarter: no table look-up, which costs most next to the normal itself. Laws of
+several bells get cubics.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,24 +33,27 @@ class Smooth(Protocol):
 
 
 class Transport(NamedTuple):
-    """Maps Q of [−6, 6], one a law: on ``cells`` equal cells, each in equal parts, a polynomial.
+    """Maps Q of [−6, 6], one a law: on ``cells`` equal cells, each in equal parts, a
+    polynomial.
 
     A polynomial is in s ∈ [−1, 1] over its part, highest power first.
     """
 
-    coefficients: np.ndarray  # (sum of parts, degree + 1): law after law, cell after cell
+    # (sum of parts, degree + 1): law after law, cell after cell
+    coefficients: np.ndarray
     parts: np.ndarray  # (laws · cells,): how many parts a cell has, a power of 2
     cells: int  # of each law: 1, 4 or 128
 
 
 def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
-    """Return the map of each law F: |F(Q(z)) − Φ(z)| < tolerance/2, asserted on a fine grid.
+    """Return the map of each law F: |F(Q(z)) − Φ(z)| < tolerance/2, asserted on a fine
+    grid.
 
-    The other half is left to the rounding of float32. All laws get as many cells as the one that
-    needs most, and cubics where polynomials will not do for it.
+    The other half is left to the rounding of float32. All laws get as many cells as the
+    one that needs most, and cubics where polynomials will not do for it.
 
-    tolerance: in [1e-9, 1]. Raises ``ValueError`` for others, for what is no law with a pdf, and
-    for a law that cubics on 2¹⁷ parts of a cell do not follow so closely.
+    tolerance: in [1e-9, 1]. Raises ``ValueError`` for others, for what is no law with a
+    pdf, and for a law that cubics on 2¹⁷ parts of a cell do not follow so closely.
     """
     allowed = "a number in [1e-9, 1]"
     tolerance = float(checks.real("tolerance", tolerance, allowed))
@@ -56,13 +61,16 @@ def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     allowed = "a sequence of one or more laws, each with a cdf, a quantile and a pdf"
     listed = isinstance(laws, Sequence) and len(laws) > 0
     smooth = listed and all(
-        callable(getattr(law, part, None)) for law in laws for part in ("cdf", "quantile", "pdf")
+        callable(getattr(law, part, None))
+        for law in laws
+        for part in ("cdf", "quantile", "pdf")
     )
     checks.require(smooth, "laws", laws, allowed)
     for cells in FEW:
         rows = []
         for number, law in enumerate(laws):
-            if len(rows) == cells * number:  # else one law needs more cells, and so do all
+            # else one law needs more cells, and so do all
+            if len(rows) == cells * number:
                 rows += _polynomials(law, tolerance / 2, cells)
         if len(rows) == cells * len(laws):
             size = max(map(len, rows))
@@ -72,19 +80,25 @@ def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     return Transport(np.concatenate(tables), np.concatenate(parts), _CELLS)
 
 
-def evaluator(maps: Transport, table: np.ndarray, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+def evaluator(
+    maps: Transport, table: np.ndarray, dtype: Any
+) -> Callable[[jax.Array], jax.Array]:
     """Return z (depth,) -> Q(z) in JAX, with entry i by the map of law ``table[i]``."""
     laws = len(maps.parts) // maps.cells
     table = table if table.any() else table[:1]
     columns = maps.coefficients.T.astype(dtype)
-    parts, start = maps.parts.astype(dtype), (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
+    parts, start = (
+        maps.parts.astype(dtype),
+        (np.cumsum(maps.parts) - maps.parts).astype(np.int32),
+    )
 
     def evaluate(z):
         place = (jnp.clip(z * (1 / REACH), -1, 1) + 1) * (maps.cells / 2)
         cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
         place = place - cell
         if maps.cells in FEW:
-            chosen = columns.reshape(-1, laws, maps.cells)[:, table]  # (…, depth, cells)
+            # (…, depth, cells)
+            chosen = columns.reshape(-1, laws, maps.cells)[:, table]
             rows = jnp.asarray(chosen[..., 0])
             for i in range(1, maps.cells):
                 rows = jnp.where(cell >= i, chosen[..., i], rows)
@@ -94,7 +108,9 @@ def evaluator(maps: Transport, table: np.ndarray, dtype: Any) -> Callable[[jax.A
             place, row = lax.optimization_barrier((place, row))
             place, row = place * jnp.asarray(parts)[row], jnp.asarray(start)[row]
             part = jnp.floor(place)
-            place, row = lax.optimization_barrier((place - part, row + part.astype(jnp.int32)))
+            place, row = lax.optimization_barrier(
+                (place - part, row + part.astype(jnp.int32))
+            )
             rows = [jnp.asarray(column)[row] for column in columns]
         value, s = rows[0], 2 * place - 1
         for coefficient in rows[1:]:
@@ -105,7 +121,9 @@ def evaluator(maps: Transport, table: np.ndarray, dtype: Any) -> Callable[[jax.A
 
 
 def _polynomials(law: Smooth, bound: float, cells: int) -> list[np.ndarray]:
-    """Return the polynomial of each cell, highest power first; fewer where one will not do."""
+    """Return the polynomial of each cell, highest power first; fewer where one will not
+    do.
+    """
     s, fine = np.cos(np.pi * (np.arange(400) + 0.5) / 400), np.linspace(-1, 1, 2001)
     half, found = REACH / cells, []
     peak = law.pdf(law.quantile(special.ndtr(np.linspace(-REACH, REACH, 401)))).max()
@@ -114,7 +132,9 @@ def _polynomials(law: Smooth, bound: float, cells: int) -> list[np.ndarray]:
         # an error of Q matters as much as it moves F; in the tails a little
         weight = np.maximum(law.pdf(value), 1e-3 * peak)
         for degree in _DEGREES:
-            row = chebyshev.cheb2poly(chebyshev.chebfit(s, value, degree, w=weight))[::-1]
+            row = chebyshev.cheb2poly(chebyshev.chebfit(s, value, degree, w=weight))[
+                ::-1
+            ]
             image = np.polyval(row, fine)
             error = np.abs(law.cdf(image) - special.ndtr(middle + half * fine)).max()
             if error < bound and np.all(np.diff(image) > 0):
@@ -126,10 +146,11 @@ def _polynomials(law: Smooth, bound: float, cells: int) -> list[np.ndarray]:
 
 
 def _cubics(law: Smooth, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return cubics on 128 cells, (sum of parts, 4), and the parts of each, halved as needed.
+    """Return cubics on 128 cells, (sum of parts, 4), and the parts of each, halved as
+    needed.
 
-    Hermite cubics, with slopes limited so that they are monotone (Fritsch & Carlson 1980) where F
-    is all but flat, between two bells.
+    Hermite cubics, with slopes limited so that they are monotone (Fritsch & Carlson
+    1980) where F is all but flat, between two bells.
     """
     edges, parts = np.linspace(-REACH, REACH, _CELLS + 1), np.ones(_CELLS, np.int64)
     while parts.max() <= _FINEST:
@@ -140,7 +161,9 @@ def _cubics(law: Smooth, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
         z = np.append(np.concatenate(inner), REACH)
         value, h = law.quantile(special.ndtr(z)), np.diff(z) / 2
         rise = np.diff(value) / 2
-        steepest = 3 * np.minimum(np.append(rise / h, np.inf), np.append(np.inf, rise / h))
+        steepest = 3 * np.minimum(
+            np.append(rise / h, np.inf), np.append(np.inf, rise / h)
+        )
         with np.errstate(divide="ignore"):
             slope = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / law.pdf(value)
         slope = np.clip(slope, 0, steepest)

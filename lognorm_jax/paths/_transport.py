@@ -1,4 +1,6 @@
-"""The path that draws each increment from its exact law: one normal a layer, no matrix."""
+"""The path that draws each increment from its exact law: one normal a layer, no
+matrix.
+"""
 
 from typing import Any
 
@@ -15,23 +17,26 @@ from lognorm_jax.theory import exact
 def transport(
     ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: Any = None
 ) -> traces.Path:
-    """Return the path that draws each increment from its exact law: one normal a layer, no matrix.
+    """Return the path that draws each increment from its exact law: one normal a layer,
+    no matrix.
 
-    For Gaussian weights the increments are independent of one another and of the direction, so
-    ln R = Q(Z) with Z standard normal and Q = F⁻¹∘Φ, F the exact law of ln R given survival,
-    tabulated once for each distinct (width, mask). A path dies in the first layer whose cumulated
-    hazard −Σ ln P(alive) exceeds one exponential variable: the dead mass is exact, however small
-    (and to 3e-8 where all but that die).
-    The first layers of a deeper product are the same draws. ``quartic`` is None: for normal weights
-    nothing needs it. Make a path once.
+    For Gaussian weights the increments are independent of one another and of the
+    direction, so ln R = Q(Z) with Z standard normal and Q = F⁻¹∘Φ, F the exact law of
+    ln R given survival, tabulated once for each distinct (width, mask). A path dies in
+    the first layer whose cumulated hazard −Σ ln P(alive) exceeds one exponential
+    variable: the dead mass is exact, however small (and to 3e-8 where all but that
+    die). The first layers of a deeper product are the same draws. ``quartic`` is None:
+    for normal weights nothing needs it. Make a path once.
 
-    tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked beyond 1e-6 is
-    lost in rounding, and with fan "in" more, where ln(n_i/n_{i−1}) is large beside the spread.
-    dtype: float32 or wider, default JAX's own. Note that float32 normals reach to |z| < 5.5, so of
-    each increment tails of 1e-8 are missing; float64 ones are cut at |z| = 6.
+    tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked beyond
+    1e-6 is lost in rounding, and with fan "in" more, where ln(n_i/n_{i−1}) is large
+    beside the spread. dtype: float32 or wider, default JAX's own. Note that float32
+    normals reach to |z| < 5.5, so of each increment tails of 1e-8 are missing; float64
+    ones are cut at |z| = 6.
 
-    Raises ``ValueError`` for weights that are not normal, for masks that ``exact.law`` does not
-    cover, and for a tolerance that a table does not reach. Source: derived, see tests.
+    Raises ``ValueError`` for weights that are not normal, for masks that ``exact.law``
+    does not cover, and for a tolerance that a table does not reach. Source: derived,
+    see tests.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu())
@@ -40,10 +45,14 @@ def transport(
     """
     dtype = checks.floating("dtype", jnp.result_type(float) if dtype is None else dtype)
     wide = jnp.finfo(dtype).bits >= 32
-    checks.require(wide, "dtype", dtype, "float32 or float64", "Cast the trace instead.")
+    checks.require(
+        wide, "dtype", dtype, "float32 or float64", "Cast the trace instead."
+    )
     exact.require_normal(ensemble)
     distinct, table = ensembles.layer_index(ensemble)
-    maps = _quantiles.fit([exact.increment_law(*layer) for layer in distinct], tolerance)
+    maps = _quantiles.fit(
+        [exact.increment_law(*layer) for layer in distinct], tolerance
+    )
     log_alive = np.array([masks.log_alive(mask, width) for width, mask in distinct])
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)

@@ -1,4 +1,6 @@
-"""Models of your own: name their layers, follow log-norms through them, and read what it means."""
+"""Models of your own: name their layers, follow log-norms through them, and read what
+it means.
+"""
 
 from lognorm_jax.probing import models, probes, reports
 

@@ -1,4 +1,6 @@
-"""What models of other frameworks need, told by names and messages, without importing them."""
+"""What models of other frameworks need, told by names and messages, without importing
+them.
+"""
 
 import re
 from typing import Any
@@ -14,7 +16,8 @@ WAYS_OUT = (  # what a framework says, and what to do about it
         "nnx.split(layer), and lambda x: nnx.merge(graph, state, copy=True)(x).",
     ),
     (
-        r'collection "batch_stats" is immutable|"use_running_average" must',  # Flax Linen
+        # Flax Linen
+        r'collection "batch_stats" is immutable|"use_running_average" must',
         f"{EVALUATION}: use_running_average=True for batch normalisation.",
     ),
     (
@@ -33,7 +36,8 @@ WAYS_OUT = (  # what a framework says, and what to do about it
 
 
 def way_out(message: Any) -> str:
-    """Return what to do about an error of a layer, by its message; "" where that is not known.
+    """Return what to do about an error of a layer, by its message; "" where that is not
+    known.
 
     >>> way_out('Dropout_0 needs PRNG for "dropout"')
     'Set the model to evaluation: deterministic=True for dropout.'

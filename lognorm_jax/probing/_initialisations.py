@@ -1,6 +1,7 @@
 """Fresh initialisations of a model, or a model as it is, and an input for each of them.
 
-A model is a list of callables x -> x; an initialisation is a function of a key that returns one.
+A model is a list of callables x -> x; an initialisation is a function of a key that
+returns one.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,13 +20,19 @@ def inputs_of(inputs: Any) -> jax.Array:
     _frameworks.refuse_torch("inputs", inputs)
     inputs = checks.vector("inputs", inputs, None, zero=True)
     batch = np.ndim(inputs) >= 2 and len(inputs) >= 1
-    checks.require(batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)")
+    checks.require(
+        batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)"
+    )
     inputs = jnp.asarray(inputs, checks.float_dtype(inputs))
     return checks.vector("inputs", inputs, None, zero=True)
 
 
-def first(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
-    """Return a first list of layers, and the shape that they reach; refuse what gives no lists."""
+def first(
+    layers: Any, key: jax.Array, x: jax.Array
+) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
+    """Return a first list of layers, and the shape that they reach; refuse what gives
+    no lists.
+    """
     _frameworks.refuse_torch("layers", layers)
     allowed = "a function key -> list of callables x -> x, or such a list"
     instead = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
@@ -36,7 +43,9 @@ def first(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], ja
     try:
         first, second = layers(key), layers(jax.random.fold_in(key, 1))
     except Exception as error:  # of any kind: it is the function that raised it
-        raise ValueError(f"layers(key): {error}\nlayers must be {allowed}. {instead}") from error
+        raise ValueError(
+            f"layers(key): {error}\nlayers must be {allowed}. {instead}"
+        ) from error
     _frameworks.refuse_torch("layers(key)", first)
     checks.require(isinstance(first, Iterable), "layers(key)", first, "a list", instead)
     first, reached = followed(first, x)
@@ -50,7 +59,9 @@ def first(layers: Any, key: jax.Array, x: jax.Array) -> tuple[list[Callable], ja
     return first, reached
 
 
-def followed(layers: Iterable, x: jax.Array) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
+def followed(
+    layers: Iterable, x: jax.Array
+) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
     """Return the layers as a list, not empty, and the shape that x reaches."""
     layers = list(layers)
     checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
@@ -63,7 +74,11 @@ def drawing(layers: Any, inputs: jax.Array) -> Callable:
     def draw(key):
         key_layers, key_input, key_direction = jax.random.split(key, 3)
         x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
-        return list(layers(key_layers) if callable(layers) else layers), x, key_direction
+        return (
+            list(layers(key_layers) if callable(layers) else layers),
+            x,
+            key_direction,
+        )
 
     return draw
 

@@ -1,9 +1,10 @@
-"""What a list of layers does to shapes: whether each takes what reaches it, and which of them do
-nothing else than change the shape.
+"""What a list of layers does to shapes: whether each takes what reaches it, and which
+of them do nothing else than change the shape.
 
-A mean over pixels shrinks a random direction, and a sum stretches it, by what they are and whatever
-the weights: that says nothing of depth. So pooling, flattening, slicing and padding, which hold no
-weights and act alike on values of any size, are told apart as fixed changes of shape.
+A mean over pixels shrinks a random direction, and a sum stretches it, by what they are
+and whatever the weights: that says nothing of depth. So pooling, flattening, slicing
+and padding, which hold no weights and act alike on values of any size, are told apart
+as fixed changes of shape.
 """
 
 import contextlib
@@ -31,7 +32,9 @@ class Piece(NamedTuple):
 
 
 def follow(layers: Sequence[Any], x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Return the shape of the output; raise ``ValueError``, naming the first layer that fails."""
+    """Return the shape of the output; raise ``ValueError``, naming the first layer that
+    fails.
+    """
     reached = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
         _frameworks.refuse_torch(f"layers[{place}]", layer)
@@ -41,16 +44,22 @@ def follow(layers: Sequence[Any], x: jax.Array) -> jax.ShapeDtypeStruct:
             after = jax.eval_shape(layer, reached)
         except Exception as error:  # of any kind: it is the layer that raised it
             text = str(error).rstrip(". \n")
-            raise ValueError(f"{before}: {text}. {_way_out(error, layer, reached)}") from error
+            raise ValueError(
+                f"{before}: {text}. {_way_out(error, layer, reached)}"
+            ) from error
         floating = hasattr(after, "dtype") and jnp.issubdtype(after.dtype, jnp.floating)
         allowed = "one array of floating point, not empty"
-        checks.require(floating and after.size > 0, f"output of {before}", after, allowed)
+        checks.require(
+            floating and after.size > 0, f"output of {before}", after, allowed
+        )
         reached = after
     return reached
 
 
 def label(place: int, layer: Any) -> str:
-    """Return what errors call a layer: its place and, unless it is a lambda, its name."""
+    """Return what errors call a layer: its place and, unless it is a lambda, its
+    name.
+    """
     name = models.name_of(layer)
     return f"layers[{place}]" + (f" ({name})" if name != "<lambda>" else "")
 
@@ -70,14 +79,18 @@ def naming(label: str) -> Iterator[None]:
 
 
 def plan(layers: Sequence[Any], x: jax.Array) -> list[Piece]:
-    """Return the pieces to measure: each layer, but a fixed change of shape in a chain apart."""
+    """Return the pieces to measure: each layer, but a fixed change of shape in a chain
+    apart.
+    """
     pieces, before = [], jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
         # ask each part for itself
         marks = []
         for part in models.parts(layer):
             after = jax.eval_shape(part, before)
-            marks.append((is_fixed(part, before, after), math.log(after.size / before.size)))
+            marks.append(
+                (is_fixed(part, before, after), math.log(after.size / before.size))
+            )
             before = after
         # and take neighbours that are alike together
         start = 0
@@ -92,7 +105,9 @@ def plan(layers: Sequence[Any], x: jax.Array) -> list[Piece]:
 def cut(layers: Sequence[Any], pieces: Sequence[Piece]) -> list[Any]:
     """Return the callable of each piece, from another list of the same layers."""
     parts = [models.parts(layer) for layer in layers]
-    return [models.chain(parts[piece.place][piece.start : piece.stop]) for piece in pieces]
+    return [
+        models.chain(parts[piece.place][piece.start : piece.stop]) for piece in pieces
+    ]
 
 
 def names(layers: Sequence[Any], pieces: Sequence[Piece]) -> list[str]:
@@ -115,10 +130,11 @@ def is_fixed(
 ) -> bool:
     """Return whether a layer is a fixed change of shape, such as pooling or flattening.
 
-    It gives another shape, holds no arrays but indices, and does the same to values of any size and
-    sign: with f the layer, f(x + 1) − f(x) is the same at x and −x, and f(8x) − f(0) is
-    8 (f(x) − f(0)). So do means, sums, maxima, slices and paddings, but not activations that change
-    the shape, such as gated linear units: what these lose is lost layer by layer.
+    It gives another shape, holds no arrays but indices, and does the same to values of
+    any size and sign: with f the layer, f(x + 1) − f(x) is the same at x and −x, and
+    f(8x) − f(0) is 8 (f(x) − f(0)). So do means, sums, maxima, slices and paddings, but
+    not activations that change the shape, such as gated linear units: what these lose
+    is lost layer by layer.
 
     >>> x = jax.ShapeDtypeStruct((4, 6), jnp.float32)
     >>> [is_fixed(layer, x) for layer in (jnp.ravel, lambda x: x.max(0), jax.nn.glu, jnp.abs)]
@@ -131,7 +147,9 @@ def is_fixed(
 
 
 def holds_weights(layer: Any, x: jax.ShapeDtypeStruct) -> bool:
-    """Return whether arrays other than indices and masks go into what a layer computes of x."""
+    """Return whether arrays other than indices and masks go into what a layer computes
+    of x.
+    """
     kinds = (jnp.integer, jnp.bool_)
     arrays = _arrays(jax.make_jaxpr(lambda x: layer(x))(x))
     return any(not any(jnp.issubdtype(a.dtype, kind) for kind in kinds) for a in arrays)
@@ -151,13 +169,17 @@ def _arrays(jaxpr: Any) -> Iterator[Any]:
 
 def _treats_all_alike(layer: Any, before: jax.ShapeDtypeStruct) -> bool:
     values = jax.jit(lambda x: layer(x))
-    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, before.shape), before.dtype)
+    x = jnp.asarray(
+        np.random.default_rng(0).uniform(0.5, 1.5, before.shape), before.dtype
+    )
     zero, at, above, far, below, back = (
         np.asarray(values(point)).astype(np.float64)
         for point in (0 * x, x, x + 1, 8 * x, -x, 1 - x)
     )
     # half of the digits, as sums over many coordinates lose some
-    rounding = math.sqrt(jnp.finfo(before.dtype).eps) * max(np.abs(at).max(), np.abs(above).max())
+    rounding = math.sqrt(jnp.finfo(before.dtype).eps) * max(
+        np.abs(at).max(), np.abs(above).max()
+    )
     with np.errstate(invalid="ignore"):  # where it is not finite it does not
         shifts = np.abs((above - at) - (back - below)).max() <= rounding
         scales = np.abs((far - zero) - 8 * (at - zero)).max() <= 8 * rounding

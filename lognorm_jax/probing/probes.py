@@ -66,30 +66,40 @@ def probe(
     gives numbers that are not finite; and for a function of the key that does not
     depend on it.
     """
-    checks.require(isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {KINDS}")
+    checks.require(
+        isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {KINDS}"
+    )
     num_samples = checks.integer("num_samples", num_samples, 100)
     factor = reports.above_one(factor)
     inputs = _initialisations.inputs_of(inputs)
     first, reached = _initialisations.first(layers, checks.typed_key(key), inputs[0])
     if direction is not None:
-        shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[kind]
+        shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[
+            kind
+        ]
         direction = checks.vector("direction", direction, shape)
     draw = _initialisations.drawing(layers if callable(layers) else first, inputs)
     pieces = _shapes.plan(first, inputs[0])
     path = _path(draw, kind, direction, reached, _shapes.labels(first), pieces)
 
-    measured = np.asarray(sampling.sample(path, key, num_samples, **options), np.float64)
+    measured = np.asarray(
+        sampling.sample(path, key, num_samples, **options), np.float64
+    )
     increments, names = _shapes.whole(measured, pieces), _shapes.names(first, pieces)
     bad = np.isnan(increments) | (increments == np.inf)
     if bad.any():
         drawn_alike = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        outputs = ~sampling.sample(_initialisations.finite(draw), key, num_samples, **drawn_alike)
+        outputs = ~sampling.sample(
+            _initialisations.finite(draw), key, num_samples, **drawn_alike
+        )
         _refuse(bad, outputs, names, backwards=kind == "vjp")
 
     weighted = [not piece.fixed for piece in pieces]
     growth = sum(piece.growth for piece in pieces if not piece.fixed)
     judged = measured[:, weighted].sum(1)
-    return reports.report(increments, names, -growth if kind == "vjp" else growth, factor, judged)
+    return reports.report(
+        increments, names, -growth if kind == "vjp" else growth, factor, judged
+    )
 
 
 def _path(
@@ -122,7 +132,9 @@ def _path(
     return path
 
 
-def _refuse(bad: np.ndarray, outputs: np.ndarray, names: Sequence[str], backwards: bool) -> None:
+def _refuse(
+    bad: np.ndarray, outputs: np.ndarray, names: Sequence[str], backwards: bool
+) -> None:
     """Raise ``ValueError`` for increments that are not finite, naming the layer they
     come from.
     """

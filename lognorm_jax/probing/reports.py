@@ -1,4 +1,6 @@
-"""What a probe found: the law of a model's log-norm, layer by layer, and what to make of it."""
+"""What a probe found: the law of a model's log-norm, layer by layer, and what to make
+of it.
+"""
 
 import dataclasses
 import types
@@ -17,12 +19,13 @@ LIMIT = 0.05  # the share of samples that may change by more than the factor
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Log-norms over fresh initialisations; ``str`` of it is a table. Errors are standard errors.
+    """Log-norms over fresh initialisations; ``str`` of it is a table. Errors are
+    standard errors.
 
-    Means and variances are of the samples that are alive; arrays are (depth,). They, β and
-    ``log_norms`` are of the whole Jacobian; ``vanishing``, ``exploding`` and so the verdict leave
-    out what fixed changes of shape do, such as pooling: see ``shapes.is_fixed``. Layers, or parts
-    of them, that are fixed are named so.
+    Means and variances are of the samples that are alive; arrays are (depth,). They, β
+    and ``log_norms`` are of the whole Jacobian; ``vanishing``, ``exploding`` and so the
+    verdict leave out what fixed changes of shape do, such as pooling: see
+    ``shapes.is_fixed``. Layers, or parts of them, that are fixed are named so.
     """
 
     names: tuple[str, ...]  # of the layers
@@ -41,29 +44,38 @@ class Report:
     layer_variance_error: np.ndarray
     layer_dead_mass: np.ndarray  # dead by then
     factor: float
-    vanishing: float  # share of samples whose coordinates shrink by more than the factor, or die
+    # share of samples whose coordinates shrink by more than the factor, or die
+    vanishing: float
     vanishing_interval: tuple[float, float]  # 95%, exact
     exploding: float  # share whose coordinates grow by more
     exploding_interval: tuple[float, float]
     log_norms: np.ndarray = dataclasses.field(repr=False)  # (num_samples,)
-    # (num_samples,): ln of the mean square of a coordinate, without fixed changes of shape
+    # (num_samples,): ln of the mean square of a coordinate, without fixed changes of
+    # shape
     judged: np.ndarray = dataclasses.field(repr=False)
 
     @property
     def verdict(self) -> str:
         """Return "stable", "vanishing", "exploding" or, for both, "erratic".
 
-        Stable: at most 5% of all samples there could be change the root mean square of a coordinate
-        by more than the factor, up or down; the others say where more than 5% go. Where the 95%
-        interval of a share straddles 5%, that is open, and called "borderline vanishing",
-        "borderline exploding" or "borderline erratic"; or "vanishing, borderline exploding" and
-        "exploding, borderline vanishing". More samples decide it.
+        Stable: at most 5% of all samples there could be change the root mean square of
+        a coordinate by more than the factor, up or down; the others say where more than
+        5% go. Where the 95% interval of a share straddles 5%, that is open, and called
+        "borderline vanishing", "borderline exploding" or "borderline erratic"; or
+        "vanishing, borderline exploding" and "exploding, borderline vanishing". More
+        samples decide it.
         """
-        shares = {"vanishing": self.vanishing_interval, "exploding": self.exploding_interval}
+        shares = {
+            "vanishing": self.vanishing_interval,
+            "exploding": self.exploding_interval,
+        }
         sure = [name for name, (low, _) in shares.items() if low > LIMIT]
         unsure = [name for name, (low, high) in shares.items() if low <= LIMIT < high]
         words = [("erratic" if len(sure) == 2 else name) for name in sure[:1]]
-        words += [f"borderline {'erratic' if len(unsure) == 2 else name}" for name in unsure[:1]]
+        words += [
+            f"borderline {'erratic' if len(unsure) == 2 else name}"
+            for name in unsure[:1]
+        ]
         return ", ".join(words) or "stable"
 
     @property
@@ -85,23 +97,32 @@ def report(
 ) -> Report:
     """Return the report of sampled increments (num_samples, depth), −inf where dead.
 
-    judged: (num_samples,), the log-norms that the verdict is about: those without fixed changes of
-    shape; default all. growth: ln of how many times as many coordinates come out as go in, over the
-    same layers. factor > 1. Raises ``ValueError`` for other values, and increments that are NaN.
+    judged: (num_samples,), the log-norms that the verdict is about: those without fixed
+    changes of shape; default all. growth: ln of how many times as many coordinates come
+    out as go in, over the same layers. factor > 1. Raises ``ValueError`` for other
+    values, and increments that are NaN.
     """
     increments = np.asarray(increments, np.float64)
     sampled = increments.ndim == 2 and len(increments) >= 1
-    checks.require(sampled, "increments.shape", increments.shape, "(num_samples, depth)")
+    checks.require(
+        sampled, "increments.shape", increments.shape, "(num_samples, depth)"
+    )
     known = not np.any(np.isnan(increments) | (increments == np.inf))
-    checks.require(known, "increments", increments, "finite numbers, or −inf where dead")
+    checks.require(
+        known, "increments", increments, "finite numbers, or −inf where dead"
+    )
     fits = isinstance(names, Sequence) and len(names) == increments.shape[1]
-    checks.require(fits, "names", names, f"a sequence of {increments.shape[1]}, one a layer")
+    checks.require(
+        fits, "names", names, f"a sequence of {increments.shape[1]}, one a layer"
+    )
     growth = float(checks.real("growth", growth, "a finite number"))
     factor = above_one(factor)
     # what is judged, and how often it changes by more than the factor
     log_norms = increments.sum(1)
     judged = log_norms if judged is None else np.asarray(judged, np.float64)
-    checks.require(judged.shape == log_norms.shape, "judged.shape", judged.shape, "(num_samples,)")
+    checks.require(
+        judged.shape == log_norms.shape, "judged.shape", judged.shape, "(num_samples,)"
+    )
     judged = np.where(np.isneginf(log_norms), -np.inf, judged) - growth
     vanishing = np.sum(judged < -2 * np.log(factor))
     exploding = np.sum(judged > 2 * np.log(factor))
@@ -124,7 +145,9 @@ def report(
 
 
 def above_one(factor: Any) -> float:
-    """Return the factor by which a coordinate may change; ``ValueError`` unless it is > 1."""
+    """Return the factor by which a coordinate may change; ``ValueError`` unless it is >
+    1.
+    """
     allowed = "a number > 1"
     factor = float(checks.real("factor", factor, allowed))
     checks.require(factor > 1, "factor", factor, allowed)

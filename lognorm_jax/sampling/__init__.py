@@ -1,4 +1,6 @@
-"""The engine: run a path for many keys, in blocks, on any number of devices and processes."""
+"""The engine: run a path for many keys, in blocks, on any number of devices and
+processes.
+"""
 
 from lognorm_jax.sampling import runs, summaries
 from lognorm_jax.sampling._engine import DRAWS, sample, stream

@@ -1,12 +1,14 @@
-"""The engine: run a path for many keys, in blocks, on any number of devices and processes.
+"""The engine: run a path for many keys, in blocks, on any number of devices and
+processes.
 
-A block is the unit of compilation, of determinism and of storage: block b of a run draws from
-``fold_in(key, b)``. With the same ``block_size`` the results are bitwise the same for any number of
-blocks a call, of devices and of processes, and after any number of interruptions; the first samples
-of a longer run are the same samples.
+A block is the unit of compilation, of determinism and of storage: block b of a run
+draws from ``fold_in(key, b)``. With the same ``block_size`` the results are bitwise the
+same for any number of blocks a call, of devices and of processes, and after any number
+of interruptions; the first samples of a longer run are the same samples.
 
-On a cluster call ``jax.distributed.initialize()`` first, in every process, and then the same code:
-the default devices are those of all processes, and each process gets the whole result.
+On a cluster call ``jax.distributed.initialize()`` first, in every process, and then the
+same code: the default devices are those of all processes, and each process gets the
+whole result.
 """
 
 import dataclasses
@@ -21,7 +23,8 @@ from jax.experimental import multihost_utils
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import _fingerprints, _memory, _programs, runs, summaries
 
-DRAWS = 3  # raise it when any path, weight or mask draws other numbers from the same key
+# raise it when any path, weight or mask draws other numbers from the same key
+DRAWS = 3
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 _OUTSIDE = (
     "Sampling runs on the host: call it outside of jit, vmap and grad; to transform what is "
@@ -44,19 +47,22 @@ def sample(
     progress: Callable[[int], Any] | None = None,
     run: runs.Run | None = None,
 ) -> Any:
-    """Return the trace of ``num_samples`` independent paths, on the host: leaves (num_samples, …).
+    """Return the trace of ``num_samples`` independent paths, on the host: leaves
+    (num_samples, …).
 
-    path: key -> Trace, or any pytree of arrays. key: one typed key. num_samples, block_size ≥ 1.
-    blocks_per_call: how many blocks a device runs before the host hears of it, taken to be at least
-    two; default: enough to keep it busy. devices: default all, of all processes. progress: called
-    with the number of new samples after each call, such as ``tqdm(total=num_samples).update``.
-    run: from ``runs.open_run``; then blocks are kept in its folder as they are done, and those that
-    are there already are not computed again. Several processes must share the folder.
+    path: key -> Trace, or any pytree of arrays. key: one typed key. num_samples,
+    block_size ≥ 1. blocks_per_call: how many blocks a device runs before the host hears
+    of it, taken to be at least two; default: enough to keep it busy. devices: default
+    all, of all processes. progress: called with the number of new samples after each
+    call, such as ``tqdm(total=num_samples).update``. run: from ``runs.open_run``; then
+    blocks are kept in its folder as they are done, and those that are there already are
+    not computed again. Several processes must share the folder.
 
-    ``block_size`` is part of a run's identity; nothing else here changes a bit of the result.
-    Raises ``ValueError`` for anything else, under ``jit`` or where the key or the path is traced,
-    for a result that does not fit in the free memory, and for a ``run`` of another path, key or
-    block size; ``OSError`` where its folder cannot be written.
+    ``block_size`` is part of a run's identity; nothing else here changes a bit of the
+    result. Raises ``ValueError`` for anything else, under ``jit`` or where the key or
+    the path is traced, for a result that does not fit in the free memory, and for a
+    ``run`` of another path, key or block size; ``OSError`` where its folder cannot be
+    written.
     """
     options = block_size, blocks_per_call, devices, progress, run
     job = _checked(path, key, num_samples, *options, _keep)
@@ -65,11 +71,16 @@ def sample(
     for first, trace in _blocks(job):
         start = first * block_size
         chunk = jax.tree.map(
-            lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), trace
+            lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]),
+            trace,
         )
         if result is None:
-            result = jax.tree.map(lambda x: np.empty((num_samples, *x.shape[1:]), x.dtype), chunk)
-        for whole, part in zip(jax.tree.leaves(result), jax.tree.leaves(chunk), strict=True):
+            result = jax.tree.map(
+                lambda x: np.empty((num_samples, *x.shape[1:]), x.dtype), chunk
+            )
+        for whole, part in zip(
+            jax.tree.leaves(result), jax.tree.leaves(chunk), strict=True
+        ):
             room = whole[start : start + len(part)]
             room[...] = part[: len(room)]
     return result
@@ -86,11 +97,12 @@ def stream(
     progress: Callable[[int], Any] | None = None,
     run: runs.Run | None = None,
 ) -> summaries.Moments:
-    """Return the moments of the increments of ``num_samples`` paths, in constant memory.
+    """Return the moments of the increments of ``num_samples`` paths, in constant
+    memory.
 
-    The paths are those of ``sample`` with the same arguments. A block is reduced where it was run,
-    in float32 or, for a float64 path, in float64: log_norm is summed in that. Blocks are merged in
-    their order, in float64, on the host.
+    The paths are those of ``sample`` with the same arguments. A block is reduced where
+    it was run, in float32 or, for a float64 path, in float64: log_norm is summed in
+    that. Blocks are merged in their order, in float64, on the host.
     """
     options = block_size, blocks_per_call, devices, progress, run
     job = _checked(path, key, num_samples, *options, summaries.block_sums)
@@ -114,7 +126,8 @@ class _Job:
     devices: tuple[jax.Device, ...]
     progress: Callable[[int], Any] | None
     run: runs.Run | None
-    reduce: Callable  # (a block's trace, how many of its samples count) -> what is kept of it
+    # (a block's trace, how many of its samples count) -> what is kept of it
+    reduce: Callable
     shapes: Any  # of path(key)
     jaxpr: Any  # of path
 
@@ -136,13 +149,19 @@ def _checked(
     devices = tuple(devices) if isinstance(devices, Sequence) else ()
     real = len(devices) >= 1 and all(isinstance(d, jax.Device) for d in devices)
     allowed = "a sequence of at least one jax.Device, all different"
-    checks.require(real and len(set(devices)) == len(devices), "devices", given, allowed)
+    checks.require(
+        real and len(set(devices)) == len(devices), "devices", given, allowed
+    )
     usable = progress is None or callable(progress)
-    checks.require(usable, "progress", progress, "None, or a function of the new samples")
+    checks.require(
+        usable, "progress", progress, "None, or a function of the new samples"
+    )
     if run is not None:
         checks.instance("run", run, runs.Run)
     shapes, jaxpr = _traced(path, key)
-    followed = reduce is _keep or getattr(getattr(shapes, "increment", None), "ndim", 0) == 1
+    followed = (
+        reduce is _keep or getattr(getattr(shapes, "increment", None), "ndim", 0) == 1
+    )
     checks.require(followed, "path(key)", shapes, "a Trace", "sample takes any pytree.")
     if blocks_per_call is None:
         floats = block_size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -151,29 +170,52 @@ def _checked(
         local = checks.integer("blocks_per_call", blocks_per_call, 1)
     local = max(local, 2)  # one block would be compiled in another way
     return _Job(
-        path, data, num_samples, block_size, local, devices, progress, run, reduce, shapes, jaxpr
+        path,
+        data,
+        num_samples,
+        block_size,
+        local,
+        devices,
+        progress,
+        run,
+        reduce,
+        shapes,
+        jaxpr,
     )
 
 
 def _key_data(key: Any) -> np.ndarray:
-    """Return the numbers of a key, where there are any: not under ``jit``, or if it is traced."""
+    """Return the numbers of a key, where there are any: not under ``jit``, or if it is
+    traced.
+    """
     checks.typed_key(key)
     try:
         return np.asarray(jax.random.key_data(key))
     except jax.errors.TracerArrayConversionError:
-        checks.require(False, "key", key, "a key that is known, outside of jit", _OUTSIDE)
+        checks.require(
+            False, "key", key, "a key that is known, outside of jit", _OUTSIDE
+        )
 
 
 def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:
-    """Return the shapes of path(key), and the jaxpr of the path; JAX keeps both with the path."""
+    """Return the shapes of path(key), and the jaxpr of the path; JAX keeps both with
+    the path.
+    """
     traced = jax.jit(path).trace(key)
     shapes = traced.out_info
     leaves = jax.tree.leaves(shapes)
-    numbers = not any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves)
+    numbers = not any(
+        jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves
+    )
     some = numbers and any(leaf.size for leaf in leaves)
-    checks.require(some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty")
-    alone = len(traced.jaxpr.in_avals) == 1  # what else is traced becomes another argument
-    checks.require(alone, "path", path, "a function of its key alone, of known numbers", _OUTSIDE)
+    checks.require(
+        some, "path(key)", shapes, "a pytree of arrays of numbers, not all empty"
+    )
+    # what else is traced becomes another argument
+    alone = len(traced.jaxpr.in_avals) == 1
+    checks.require(
+        alone, "path", path, "a function of its key alone, of known numbers", _OUTSIDE
+    )
     return shapes, traced.jaxpr
 
 
@@ -197,9 +239,11 @@ def _blocks(job: _Job) -> Iterator[tuple[int, Any]]:
 
 
 def _computed(job: _Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
-    """Yield (first block, reduced blocks) from start to stop, one call ahead of the reader.
+    """Yield (first block, reduced blocks) from start to stop, one call ahead of the
+    reader.
 
-    Blocks are dealt to the devices in turn, so that all have work however few there are.
+    Blocks are dealt to the devices in turn, so that all have work however few there
+    are.
     """
     shards = len(job.devices)
     per_call = job.local * shards
@@ -217,7 +261,9 @@ def _computed(job: _Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
         return first, jax.tree.map(functools.partial(in_order, count=count), result)
 
     def in_order(leaf, count):
-        leaf = np.asarray(leaf).reshape(shards, job.local, *leaf.shape[1:]).swapaxes(0, 1)
+        leaf = (
+            np.asarray(leaf).reshape(shards, job.local, *leaf.shape[1:]).swapaxes(0, 1)
+        )
         return leaf.reshape(per_call, *leaf.shape[2:])[:count]
 
     waiting = None
@@ -232,7 +278,9 @@ def _computed(job: _Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
 
 def _report(job: _Job, start: int, stop: int) -> None:
     """Tell how many samples these blocks hold."""
-    first, last = (min(block * job.block_size, job.num_samples) for block in (start, stop))
+    first, last = (
+        min(block * job.block_size, job.num_samples) for block in (start, stop)
+    )
     if job.progress is not None and last > first:
         job.progress(last - first)
 
@@ -247,7 +295,9 @@ def _stored(job: _Job) -> Iterator[tuple[int, Any]]:
     writes = jax.process_index() == min(device.process_index for device in job.devices)
 
     # all samples of a block are kept, or only what those that count sum up to
-    samples = job.num_blocks * job.block_size if job.reduce is _keep else job.num_samples
+    samples = (
+        job.num_blocks * job.block_size if job.reduce is _keep else job.num_samples
+    )
     run = job.run.bind(_spec(job, named), job.block_size, samples, writes)
     missing = np.ones(count, bool)
     if writes:
@@ -273,7 +323,8 @@ def _stored(job: _Job) -> Iterator[tuple[int, Any]]:
 def _kept(job: _Job) -> Any:
     """Return the shapes of what is kept of one block."""
     batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((job.block_size, *leaf.shape), leaf.dtype), job.shapes
+        lambda leaf: jax.ShapeDtypeStruct((job.block_size, *leaf.shape), leaf.dtype),
+        job.shapes,
     )
     return jax.eval_shape(job.reduce, batch, jax.ShapeDtypeStruct((), np.int32))
 
@@ -286,7 +337,9 @@ def _spec(job: _Job, named: dict[str, Any]) -> dict[str, Any]:
         "key": job.key.tolist(),
         "block_size": job.block_size,
         "blocks_per_file": job.run.blocks_per_file,
-        "leaves": {name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()},
+        "leaves": {
+            name: [str(leaf.dtype), *leaf.shape] for name, leaf in named.items()
+        },
         "platform": job.devices[0].platform,
         "jax": jax.__version__,
         "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the power fails."""
+    """Write a file so that it is there whole or not at all, whenever the power
+    fails.
+    """
     unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
         with open(unfinished, "wb") as file:

@@ -1,7 +1,9 @@
-"""Fingerprints of computations: tell whether two paths, made in two processes, are the same.
+"""Fingerprints of computations: tell whether two paths, made in two processes, are the
+same.
 
-The fingerprint is of the jaxpr, the list of operations that JAX traced: of what is computed and of
-all numbers in it, however deep inside, but of no names, addresses or order of tracing.
+The fingerprint is of the jaxpr, the list of operations that JAX traced: of what is
+computed and of all numbers in it, however deep inside, but of no names, addresses or
+order of tracing.
 """
 
 import hashlib
@@ -20,9 +22,9 @@ _NAMES = {"name"}  # parameters of operations that only name a function
 def fingerprint(jaxpr: Any) -> dict[str, str]:
     """Return the digests of a closed jaxpr: {"operations": …, "constants": …}.
 
-    constants: arrays and scalars, each by its type, shape and bytes. Functions that JAX keeps as
-    such (callbacks to the host, rules of derivatives and batching that were not applied) count by
-    their name only.
+    constants: arrays and scalars, each by its type, shape and bytes. Functions that JAX
+    keeps as such (callbacks to the host, rules of derivatives and batching that were
+    not applied) count by their name only.
 
     >>> def times(scale):
     ...     return fingerprint(jax.make_jaxpr(lambda x: scale * x)(1.0))
@@ -34,7 +36,9 @@ def fingerprint(jaxpr: Any) -> dict[str, str]:
 
 def difference(before: Any, now: Any) -> str:
     """Return in words how two fingerprints differ; "" if that is not what they are."""
-    if not all(isinstance(each, Mapping) and set(each) == set(PARTS) for each in (before, now)):
+    if not all(
+        isinstance(each, Mapping) and set(each) == set(PARTS) for each in (before, now)
+    ):
         return ""
     other = [part for part in PARTS if before[part] != now[part]]
     return f"another computation, of other {' and '.join(other)}"
@@ -49,8 +53,8 @@ def _closed(closed: Any, seen: dict) -> tuple[str, str]:
 def _open(jaxpr: Any, seen: dict) -> tuple[str, str]:
     """Return the digests of a jaxpr, but for the constants that it is called with.
 
-    seen: those of the jaxprs that were met already, by identity. Variables are numbered as they
-    come.
+    seen: those of the jaxprs that were met already, by identity. Variables are numbered
+    as they come.
     """
     if id(jaxpr) in seen:
         return seen[id(jaxpr)]
@@ -65,7 +69,11 @@ def _open(jaxpr: Any, seen: dict) -> tuple[str, str]:
     lines.append(str([place(each) for each in (*jaxpr.constvars, *jaxpr.invars)]))
     for equation in jaxpr.eqns:
         taken = [place(each) for each in equation.invars]
-        kept = {name: equation.params[name] for name in equation.params if name not in _NAMES}
+        kept = {
+            name: equation.params[name]
+            for name in equation.params
+            if name not in _NAMES
+        }
         told = _text(kept, numbers, seen)
         made = [place(each) for each in equation.outvars]
         lines.append(f"{equation.primitive} {taken} {told} {made}")
@@ -75,9 +83,14 @@ def _open(jaxpr: Any, seen: dict) -> tuple[str, str]:
 
 
 def _text(value: Any, numbers: list[str], seen: dict) -> str:
-    """Return what a parameter of an operation says; digests of constants go to ``numbers``."""
-    if hasattr(value, "eqns"):  # of a branch, a loop, a function: with its constants, or without
-        operations, constants = (_closed if hasattr(value, "consts") else _open)(value, seen)
+    """Return what a parameter of an operation says; digests of constants go to
+    ``numbers``.
+    """
+    # of a branch, a loop, a function: with its constants, or without
+    if hasattr(value, "eqns"):
+        operations, constants = (_closed if hasattr(value, "consts") else _open)(
+            value, seen
+        )
         numbers.append(constants)
         return operations
     if isinstance(value, np.ndarray | jax.Array):
@@ -99,7 +112,9 @@ def _number(value: Any) -> str:
     if kind is not None and jax.dtypes.issubdtype(kind, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
-    return _digest([str(kind), str(array.shape), hashlib.sha256(array.tobytes()).hexdigest()])
+    return _digest(
+        [str(kind), str(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    )
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -1,4 +1,6 @@
-"""The compiled programs of the engine: what each device does with the blocks it is dealt."""
+"""The compiled programs of the engine: what each device does with the blocks it is
+dealt.
+"""
 
 import functools
 from collections.abc import Callable
@@ -9,53 +11,70 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-LIVE_FLOATS = {"cpu": 1 << 20}  # what samples run together may keep alive: a core's cache, on CPUs
+# what samples run together may keep alive: a core's cache, on CPUs
+LIVE_FLOATS = {"cpu": 1 << 20}
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
 @functools.lru_cache(maxsize=64)
 def compiled(path, block_size, devices, reduce) -> Callable:
-    """Return the call (key data, blocks, valid) -> reduced blocks, zeros where no sample is valid.
+    """Return the call (key data, blocks, valid) -> reduced blocks, zeros where no
+    sample is valid.
 
-    Cached, so that sampling the same path again does not compile again. The number of blocks that
-    a device runs is an argument, unknown to the compiler: else it would unroll a loop over one
-    block, and that block could differ from the others in its last bits.
+    Cached, so that sampling the same path again does not compile again. The number of
+    blocks that a device runs is an argument, unknown to the compiler: else it would
+    unroll a loop over one block, and that block could differ from the others in its
+    last bits.
     """
     live = LIVE_FLOATS.get(devices[0].platform, MOST_LIVE_FLOATS)
     fitting = max(1, live // getattr(path, "footprint", 1))
     # a divisor, so that no remainder has to be compiled as well
-    batch = next(b for b in range(min(fitting, block_size), 0, -1) if block_size % b == 0)
+    batch = next(
+        b for b in range(min(fitting, block_size), 0, -1) if block_size % b == 0
+    )
 
     def run_block(block):
         keys, valid = block
         one_batch = batch == block_size
-        trace = jax.vmap(path)(keys) if one_batch else lax.map(path, keys, batch_size=batch)
+        trace = (
+            jax.vmap(path)(keys) if one_batch else lax.map(path, keys, batch_size=batch)
+        )
         return reduce(trace, valid)
 
     def run_blocks(keys, valid):
         shapes = jax.eval_shape(run_block, (keys[0], valid[0]))
-        empty = jax.tree.map(lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes)
+        empty = jax.tree.map(
+            lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes
+        )
 
         def put(whole, part, i):
             return lax.dynamic_update_index_in_dim(whole, part, i, 0)
 
         def block_step(i, results):
             result = lax.optimization_barrier(run_block((keys[i], valid[i])))
-            return jax.tree.map(lambda whole, part: put(whole, part, i), results, result)
+            return jax.tree.map(
+                lambda whole, part: put(whole, part, i), results, result
+            )
 
         return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
 
     mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
-    sharded = jax.shard_map(run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    sharded = jax.shard_map(
+        run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+    )
     # to read what other processes computed, each process needs all of it
     spread = NamedSharding(mesh, PartitionSpec() if several(devices) else split)
-    run, block_keys = jax.jit(sharded, out_shardings=spread), _block_keys(block_size, devices)
+    run, block_keys = (
+        jax.jit(sharded, out_shardings=spread),
+        _block_keys(block_size, devices),
+    )
     return lambda key, blocks, valid: run(*block_keys(key, blocks, valid))
 
 
 @functools.lru_cache(maxsize=64)
 def _block_keys(block_size, devices) -> Callable:
-    """Return the jitted call (key data, blocks, valid) -> keys (blocks, block_size), valid.
+    """Return the jitted call (key data, blocks, valid) -> keys (blocks, block_size),
+    valid.
 
     Apart from any path: all paths share it, which leaves less to compile for each.
     """

@@ -1,4 +1,6 @@
-"""Specs: what a run is, as a dictionary that JSON can hold, sealed by its digest in a file."""
+"""Specs: what a run is, as a dictionary that JSON can hold, sealed by its digest in a
+file.
+"""
 
 import hashlib
 import json
@@ -11,10 +13,14 @@ from lognorm_jax.sampling import _files, _fingerprints
 
 
 def canonical(spec: Mapping[str, Any]) -> str:
-    """Return the spec as text, the same for equal ones; ``ValueError`` if JSON cannot hold it."""
+    """Return the spec as text, the same for equal ones; ``ValueError`` if JSON cannot
+    hold it.
+    """
     try:
         _string_keys(spec)
-        text = json.dumps(dict(spec), sort_keys=True, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(
+            dict(spec), sort_keys=True, allow_nan=False, ensure_ascii=False
+        )
         text.encode()  # lone surrogates are no text
         return text
     except (TypeError, ValueError) as error:
@@ -23,7 +29,9 @@ def canonical(spec: Mapping[str, Any]) -> str:
 
 
 def _string_keys(value: Any) -> None:
-    """Raise ``TypeError`` for a dictionary, at any depth, with keys that JSON would change."""
+    """Raise ``TypeError`` for a dictionary, at any depth, with keys that JSON would
+    change.
+    """
     if isinstance(value, Mapping):
         for key, entry in value.items():
             if not isinstance(key, str):
@@ -45,7 +53,9 @@ def claim(path: Path, spec: Mapping[str, Any]) -> None:
     if not path.exists():
         record = {"digest": digest(spec), "spec": spec}
         try:
-            _files.write(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+            _files.write(
+                path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+            )
             return
         except FileNotFoundError:  # another process of the run was first, and tidied up
             if not path.exists():
@@ -74,7 +84,9 @@ def _differences(known: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]
     """Return the entries in which two specs differ, each as it was and is."""
     found = []
     for name in sorted({*known, *spec}):
-        before, now = (json.dumps(each[name]) if name in each else "none" for each in (known, spec))
+        before, now = (
+            json.dumps(each[name]) if name in each else "none" for each in (known, spec)
+        )
         if before != now:
             other = _fingerprints.difference(known.get(name), spec.get(name))
             found.append(f"{name}: {other or f'{before} there, {now} now'}")

@@ -1,6 +1,7 @@
 """Moments of log-norms, layer by layer, in constant memory, with their standard errors.
 
-All statistics are of the paths that are alive, and come with the number of those that are not.
+All statistics are of the paths that are alive, and come with the number of those that
+are not.
 """
 
 import math
@@ -15,9 +16,11 @@ from lognorm_jax._tools import checks
 
 
 class Moments(NamedTuple):
-    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth + 1,).
+    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth
+    + 1,).
 
-    Over the paths alive after that layer; sums of powers of deviations from the mean, in float64.
+    Over the paths alive after that layer; sums of powers of deviations from the mean,
+    in float64.
     """
 
     count: np.ndarray  # alive
@@ -29,18 +32,22 @@ class Moments(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Estimates with their standard errors: per layer and, last, of log_norm: (depth + 1,)."""
+    """Estimates with their standard errors: per layer and, last, of log_norm: (depth +
+    1,).
+    """
 
     mean: np.ndarray
     mean_error: np.ndarray
     variance: np.ndarray
     variance_error: np.ndarray
     dead_mass: np.ndarray
-    dead_mass_error: np.ndarray  # never 0: that no path died does not show that none can
+    # never 0: that no path died does not show that none can
+    dead_mass_error: np.ndarray
 
 
 def block_sums(trace, valid) -> tuple[jax.Array, ...]:
-    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves (depth + 1,).
+    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves
+    (depth + 1,).
 
     The pivot is the mean up to rounding, so float32 loses nothing that matters.
     """
@@ -65,13 +72,19 @@ def central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
     m2 = s2 - n * shift**2
     m3 = s3 - 3 * shift * s2 + 2 * n * shift**3
     m4 = s4 - 4 * shift * s3 + 6 * shift**2 * s2 - 3 * n * shift**4
-    return Moments(count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4)
+    return Moments(
+        count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4
+    )
 
 
 def moments(trace: Any) -> Moments:
-    """Return the moments of sampled increments (num_samples, depth): what ``stream`` returns."""
+    """Return the moments of sampled increments (num_samples, depth): what ``stream``
+    returns.
+    """
     x = np.asarray(_increment(trace), dtype=np.float64)
-    checks.require(x.ndim == 2, "trace.increment.shape", x.shape, "(num_samples, depth)")
+    checks.require(
+        x.ndim == 2, "trace.increment.shape", x.shape, "(num_samples, depth)"
+    )
     x = np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
     alive = x != -np.inf
     count = alive.sum(0)
@@ -84,8 +97,8 @@ def moments(trace: Any) -> Moments:
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of two sets of paths together.
 
-    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances and
-    arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
+    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances
+    and arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
     """
     checks.instance("a", a, Moments)
     checks.instance("b", b, Moments)
@@ -107,10 +120,10 @@ def merge(a: Moments, b: Moments) -> Moments:
 def summarise(moments: Moments) -> Summary:
     """Return mean, variance and dead mass with their standard errors.
 
-    Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the mean is −inf;
-    with fewer than two the errors are inf. That of the dead mass is √(p(1 − p)/n) with
-    p = (dead + 1/2)/(n + 1), the mean of Jeffreys' posterior, as the share seen would claim that
-    nothing unseen ever happens.
+    Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the
+    mean is −inf; with fewer than two the errors are inf. That of the dead mass is √(p(1
+    − p)/n) with p = (dead + 1/2)/(n + 1), the mean of Jeffreys' posterior, as the share
+    seen would claim that nothing unseen ever happens.
     """
     checks.instance("moments", moments, Moments)
     n = np.maximum(moments.count, 1)
@@ -131,12 +144,14 @@ def summarise(moments: Moments) -> Summary:
 
 
 def variance_interval(samples: Any) -> tuple[float, float]:
-    """Return the 95% confidence interval of the variance of samples (n,), of any smooth law.
+    """Return the 95% confidence interval of the variance of samples (n,), of any smooth
+    law.
 
-    samples: finite; with fewer than five the interval is (0, inf). That of the normal law covers
-    too little where tails are heavy, and so does the sample's own fourth moment, which is low
-    whenever the variance is: here that is taken about a trimmed mean, on the scale of ln σ², with
-    corrections for small n. It covers 94% to 95% for log-norms of ReLU networks from n = 100 on.
+    samples: finite; with fewer than five the interval is (0, inf). That of the normal
+    law covers too little where tails are heavy, and so does the sample's own fourth
+    moment, which is low whenever the variance is: here that is taken about a trimmed
+    mean, on the scale of ln σ², with corrections for small n. It covers 94% to 95% for
+    log-norms of ReLU networks from n = 100 on.
 
     Source: Bonett, "Approximate confidence interval for standard deviation of nonnormal
     distributions", Computational Statistics & Data Analysis 50 (2006) 775–782.

@@ -1,4 +1,6 @@
-"""What theory says, without simulation: exact laws, moments, drifts, and laws of other layers."""
+"""What theory says, without simulation: exact laws, moments, drifts, and laws of other
+layers.
+"""
 
 from lognorm_jax.theory import convolutions, exact, martingales, moments, residuals
 

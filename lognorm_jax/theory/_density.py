@@ -1,14 +1,18 @@
-"""The density of one increment ln R, exactly, for Gaussian weights and any discrete mask.
+"""The density of one increment ln R, exactly, for Gaussian weights and any discrete
+mask.
 
-R = Σ_a D_a² z_a²/(n m2) has the Laplace transform φ(t) = L(t/(n m2))^n, L(τ) = E(1 + 2τD²)^{−1/2},
-and r f(r), the density of ln R, has the transform −φ', in which the atom at R = 0 is gone:
+R = Σ_a D_a² z_a²/(n m2) has the Laplace transform φ(t) = L(t/(n m2))^n, L(τ) = E(1 +
+2τD²)^{−1/2}, and r f(r), the density of ln R, has the transform −φ', in which the atom
+at R = 0 is gone:
 
-    g(y) = (n/2πi) ∫ S(τ) L(τ)^{n−1} exp(n m2 τ e^y) dτ,    S(τ) = E[D² (1 + 2τD²)^{−3/2}].
+    g(y) = (n/2πi) ∫ S(τ) L(τ)^{n−1} exp(n m2 τ e^y) dτ,    S(τ) = E[D² (1 +
+    2τD²)^{−3/2}].
 
-With 1 + 2τ max D² = v² the branch point is at v = 0, and the vertical line through the real saddle
-point v(y) is a contour on which the integrand is bell-shaped: the trapezoid rule converges
-exponentially, every term is of the size of the result, and so the RELATIVE error stays near 1e-13
-over hundreds of orders of magnitude, at a cost that does not depend on n.
+With 1 + 2τ max D² = v² the branch point is at v = 0, and the vertical line through the
+real saddle point v(y) is a contour on which the integrand is bell-shaped: the trapezoid
+rule converges exponentially, every term is of the size of the result, and so the
+RELATIVE error stays near 1e-13 over hundreds of orders of magnitude, at a cost that
+does not depend on n.
 
 Source: derived; tests/test_increments.py holds it against the mixture of χ² laws.
 """
@@ -23,20 +27,24 @@ import numpy as np
 from lognorm_jax import masks
 from lognorm_jax._tools import checks
 
-_STEP, _TERMS = 0.35, 26  # of the contour: step in widths of the bell, and terms at a time
+# of the contour: step in widths of the bell, and terms at a time
+_STEP, _TERMS = 0.35, 26
 _SCALE = 50.0  # values of D so far apart are of different scales
 
 
 class Scale(NamedTuple):
-    """The paths whose largest |D| is of one scale, and their density by the saddle point alone.
+    """The paths whose largest |D| is of one scale, and their density by the saddle
+    point alone.
 
-    Values of D a factor 50 apart or more belong to different scales: their densities are different
-    bells, which are integrated one by one. One scale has the transform F_0 − F_own, F_i being the
-    S L^{n−1} of the values from the i-th on, so that F_own is that of the smaller scales alone.
+    Values of D a factor 50 apart or more belong to different scales: their densities
+    are different bells, which are integrated one by one. One scale has the transform
+    F_0 − F_own, F_i being the S L^{n−1} of the values from the i-th on, so that F_own
+    is that of the smaller scales alone.
     """
 
     width: int  # n
-    square: np.ndarray  # (values,): D² of this scale and of smaller ones over the largest of them
+    # (values,): D² of this scale and of smaller ones over the largest of them
+    square: np.ndarray
     prob: np.ndarray  # (values,)
     own: int  # number of values of this scale, the first ones
     lost: float  # P(D = 0)
@@ -66,8 +74,8 @@ class Increment(NamedTuple):
 def increment(width: int, mask: masks.Mask) -> Increment:
     """Return the record of a layer of this output width and mask, fan "out".
 
-    width: n ≥ 1. mask: any with a support whose values are within a factor 1e8 of one another.
-    Raises ``ValueError`` for anything else.
+    width: n ≥ 1. mask: any with a support whose values are within a factor 1e8 of one
+    another. Raises ``ValueError`` for anything else.
     """
     width = checks.integer("width", width, 1)
     checks.instance("mask", mask, masks.Mask)
@@ -90,14 +98,25 @@ def increment(width: int, mask: masks.Mask) -> Increment:
     lost = float(1 - mask.keep_prob)
     lost = 0.0 if lost < 1e-14 else lost  # the rounding of a sum of probabilities
     log_alive = masks.log_alive(mask, width) if lost else 0.0
-    starts = [0, *(np.flatnonzero(square[1:] * _SCALE**2 < square[:-1]) + 1), len(square)]
+    starts = [
+        0,
+        *(np.flatnonzero(square[1:] * _SCALE**2 < square[:-1]) + 1),
+        len(square),
+    ]
     scales = []
     for start, end in itertools.pairwise(starts):
         rate = width * float(mask.moment(1)) / (2 * square[start])
         missing = float(prob[:start].sum())
         scaled = square[start:] / square[start]
         scale = Scale(
-            width, scaled, prob[start:], int(end - start), lost, missing, rate, *(None,) * 6
+            width,
+            scaled,
+            prob[start:],
+            int(end - start),
+            lost,
+            missing,
+            rate,
+            *(None,) * 6,
         )
         scales.append(scale._replace(**_profile(scale)))
     edge = 0.5 if lost else width / 2
@@ -105,7 +124,9 @@ def increment(width: int, mask: masks.Mask) -> Increment:
 
 
 def log1p(z):
-    """Return ln(1 + z) to full precision for small complex z, which np.log1p does not give."""
+    """Return ln(1 + z) to full precision for small complex z, which np.log1p does not
+    give.
+    """
     if not np.iscomplexobj(z):
         return np.log1p(z)
     x, y = z.real, z.imag
@@ -116,9 +137,14 @@ def log1p(z):
 
 
 def _sums(scale: Scale, v, first: int):
-    """Return E v q^{−1/2}, E D² v³ q^{−3/2} and E D⁴ v⁵ q^{−5/2}, q = 1 + (v² − 1)D², max D = 1."""
+    """Return E v q^{−1/2}, E D² v³ q^{−3/2} and E D⁴ v⁵ q^{−5/2}, q = 1 + (v² − 1)D²,
+    max D = 1.
+    """
     shape = (-1,) + (1,) * np.ndim(v)
-    square, prob = scale.square[first:].reshape(shape), scale.prob[first:].reshape(shape)
+    square, prob = (
+        scale.square[first:].reshape(shape),
+        scale.prob[first:].reshape(shape),
+    )
     q = square + (1 - square) / v**2
     return [np.sum(prob * square**k * q ** -(k + 0.5), axis=0) for k in range(3)]
 
@@ -126,9 +152,13 @@ def _sums(scale: Scale, v, first: int):
 def _log_transform(scale: Scale, v, first: int):
     """Return ln F_first = ln S L^{n−1}/max D² over the values from the first on."""
     shape = (-1,) + (1,) * np.ndim(v)
-    square, prob = scale.square[first:].reshape(shape), scale.prob[first:].reshape(shape)
+    square, prob = (
+        scale.square[first:].reshape(shape),
+        scale.prob[first:].reshape(shape),
+    )
     once, twice, _ = _sums(scale, v, first)
-    near_one = np.sum(prob * np.expm1(-0.5 * log1p((v**2 - 1) * square)), axis=0)  # L − 1
+    # L − 1
+    near_one = np.sum(prob * np.expm1(-0.5 * log1p((v**2 - 1) * square)), axis=0)
     near_one = near_one - scale.missing - scale.prob[:first].sum()
     near = np.abs(near_one) < 0.5
     far = np.log(np.where(near, 1, scale.lost + once / v))
@@ -137,7 +167,9 @@ def _log_transform(scale: Scale, v, first: int):
 
 
 def _exponent(scale: Scale, v, r):
-    """Return the log of the integrand (F_0 − F_own) e^{λ r (v² − 1)} at v, real or complex."""
+    """Return the log of the integrand (F_0 − F_own) e^{λ r (v² − 1)} at v, real or
+    complex.
+    """
     total = _log_transform(scale, v, 0)
     if scale.own < len(scale.square):
         total = total + np.log(-np.expm1(_log_transform(scale, v, scale.own) - total))
@@ -151,10 +183,14 @@ def _fall(scale: Scale, v, first: int):
 
 
 def _profile(scale: Scale) -> dict[str, np.ndarray]:
-    """Tabulate the saddle point: y(v) is explicit and monotone, so no equation is solved."""
+    """Tabulate the saddle point: y(v) is explicit and monotone, so no equation is
+    solved.
+    """
     grain = 0.2 / math.sqrt(scale.width * scale.prob.sum() + 1)
     step = np.linspace(-math.asinh(6 / grain), math.asinh(150 / grain), 800)
-    log_v = np.unique(np.add.outer(-0.5 * np.log(scale.square), grain * np.sinh(step)))[::-1]
+    log_v = np.unique(np.add.outer(-0.5 * np.log(scale.square), grain * np.sinh(step)))[
+        ::-1
+    ]
     v = np.exp(log_v)
     fall = _fall(scale, v, 0)
     if scale.own < len(scale.square):
@@ -192,7 +228,9 @@ def _merge(scales: list[Scale], edge: float):
 
 
 def log_density(layer: Increment, y: np.ndarray) -> np.ndarray:
-    """Return ln g(y) of ln R, (points,), of mass P(R > 0): relative error of g about 1e-12."""
+    """Return ln g(y) of ln R, (points,), of mass P(R > 0): relative error of g about
+    1e-12.
+    """
     total = np.full(np.shape(y), -np.inf)
     most = np.interp(y, layer.y, layer.log_density)
     for scale in layer.scales:
@@ -214,12 +252,15 @@ def _log_density(scale: Scale, y: np.ndarray) -> np.ndarray:
         u = step[open_] * np.arange(first, first + _TERMS)[:, None]
         contour = v[open_] * (1 + 1j * u)
         with np.errstate(all="ignore"):
-            bell = np.exp(_exponent(scale, contour, r[open_]) + np.log(contour) - top[open_])
+            bell = np.exp(
+                _exponent(scale, contour, r[open_]) + np.log(contour) - top[open_]
+            )
             total[open_] += bell.real.sum(0)
         open_ = open_[np.abs(bell[-1]) > 1e-17]
     with np.errstate(all="ignore"):
         value = top + np.log(scale.width / math.pi * v * step * total)
-    # Heuristic: just above a cluster of much smaller values the integrand has two bells. Where the
-    # sum then fails, 200 e-folds below the peak, the saddle-point approximation stands in.
+    # Heuristic: just above a cluster of much smaller values the integrand has two
+    # bells. Where the sum then fails, 200 e-folds below the peak, the saddle-point
+    # approximation stands in.
     saddle = np.interp(y, scale.y, scale.log_density)
     return np.where(np.abs(value - saddle) < 1, value, saddle)

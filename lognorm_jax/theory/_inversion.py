@@ -1,12 +1,15 @@
-"""From the increments of single layers to the law of their sum: inversion of the Mellin transform.
+"""From the increments of single layers to the law of their sum: inversion of the Mellin
+transform.
 
-E[e^{sX} | alive] = Π_i E[R_i^s | alive] is inverted along lines Re s = c. Along one line rounding
-is relative to the peak of the tilted law e^{cx} f(x), so one line sees some five of its standard
-deviations to either side; a few lines, each a window, see the whole law with full relative
-accuracy. Lines with c > 0 give P(X > x), those with c < 0 give P(X ≤ x).
+E[e^{sX} | alive] = Π_i E[R_i^s | alive] is inverted along lines Re s = c. Along one
+line rounding is relative to the peak of the tilted law e^{cx} f(x), so one line sees
+some five of its standard deviations to either side; a few lines, each a window, see the
+whole law with full relative accuracy. Lines with c > 0 give P(X > x), those with c < 0
+give P(X ≤ x).
 
-Source: derived; the tilt is that of saddle-point approximations (Daniels 1954), but the integrals
-are done in full, by the trapezoid rule, which converges exponentially. See tests/test_exact.py.
+Source: derived; the tilt is that of saddle-point approximations (Daniels 1954), but the
+integrals are done in full, by the trapezoid rule, which converges exponentially. See
+tests/test_exact.py.
 """
 
 import itertools
@@ -23,9 +26,11 @@ _FAR = -700.0  # ln of the probability at which the tables of a law end
 _NOISE = 1e-7  # of the peak of a tilted law: below it, rounding may exceed 1e-9
 _AGREE = 1e-7  # relative probability by which two windows may differ where they meet
 _LEFT_OUT = 1e-10  # relative probability that a window may leave out
-_SHALLOW = -25.0  # ln of a probability: a window that leaves something out must reach below it
+# ln of a probability: a window that leaves something out must reach below it
+_SHALLOW = -25.0
 
-Layers = list[tuple[_density.Increment, int]]  # distinct layers, and how often each appears
+# distinct layers, and how often each appears
+Layers = list[tuple[_density.Increment, int]]
 
 
 class Window(NamedTuple):
@@ -39,7 +44,8 @@ class Window(NamedTuple):
     value: np.ndarray  # (points,): ln P(X > x), or ln P(X ≤ x) if tilt < 0
     slope: np.ndarray  # (points,): its derivative
     bend: np.ndarray  # (points,): its second derivative
-    whole: bool  # whether its left end is set by rounding, not by the tails that nodes leave out
+    # whether its left end is set by rounding, not by the tails that nodes leave out
+    whole: bool
 
 
 class _Part(NamedTuple):
@@ -54,20 +60,27 @@ class _Part(NamedTuple):
 
 
 def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
-    """Return every layer at its nodes, and the frequency at which their product has died away."""
+    """Return every layer at its nodes, and the frequency at which their product has
+    died away.
+    """
     places = [_quadrature.tilted(layer, tilt, count) for layer, count in layers]
     if None in places:
         return None
     counts = [count for _, count in layers]
-    band = _quadrature.bandwidth([(p.precision, k) for p, k in zip(places, counts, strict=True)])
+    band = _quadrature.bandwidth(
+        [(p.precision, k) for p, k in zip(places, counts, strict=True)]
+    )
     parts = []
     for (layer, count), place in zip(layers, places, strict=True):
         y, log_weight = _quadrature.nodes(layer, place, band)
         plain = logsumexp(log_weight)
         total = logsumexp(log_weight + tilt * y)
         log_mass = total - layer.log_alive
-        if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:  # to full precision
-            log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(tilt * y)))
+        # to full precision
+        if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:
+            log_mass = math.log1p(
+                float(np.exp(log_weight - plain) @ np.expm1(tilt * y))
+            )
         weight = np.exp(log_weight + tilt * y - total)
         weight /= weight.sum()
         mean = float(weight @ y)
@@ -76,7 +89,9 @@ def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
 
 
 def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
-    """Return E e^{it(X − mean)} of the tilted law; precise also for 10⁶ layers of φ ≈ 1."""
+    """Return E e^{it(X − mean)} of the tilted law; precise also for 10⁶ layers of φ ≈
+    1.
+    """
     log_phi = np.zeros(len(t), complex)
     for part in parts:
         fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
@@ -85,7 +100,8 @@ def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
 
 
 def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
-    """Return how far from its mean, to one side, the tilted law has fallen below e^{−40}.
+    """Return how far from its mean, to one side, the tilted law has fallen below
+    e^{−40}.
 
     By Chernoff's bound: a law of two clusters reaches much further than its sigma says.
     """
@@ -99,9 +115,11 @@ def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
 
 
 def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x):
-    """Return a bound on ln P(X ≤ x, some layer in the far left tail that its nodes leave out).
+    """Return a bound on ln P(X ≤ x, some layer in the far left tail that its nodes
+    leave out).
 
-    By Chernoff's bound the other layers then sum to z with probability at most e^{K(c) − cz} and 1.
+    By Chernoff's bound the other layers then sum to z with probability at most e^{K(c)
+    − cz} and 1.
     """
     bound = np.full(len(x), -np.inf)
     for (layer, count), part in zip(layers, parts, strict=True):
@@ -113,21 +131,27 @@ def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, 
 
 
 def window(layers: Layers, tilt: float) -> Window | None:
-    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform on that line."""
+    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform on
+    that line.
+    """
     found = _parts(layers, tilt)
     if found is None:
         return None
     parts, band = found
     mean = sum(part.count * part.mean for part in parts)
     log_mass = sum(part.count * part.log_mass for part in parts)
-    sigma = math.sqrt(sum(part.count * float(part.weight @ part.y**2) for part in parts))
+    sigma = math.sqrt(
+        sum(part.count * float(part.weight @ part.y**2) for part in parts)
+    )
     sides = max(_reach(parts, sigma, 1), _reach(parts, sigma, -1), 7 * sigma)
     period = 2 * sides + 40 / abs(tilt)
 
     t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
     s = tilt + 1j * t
     flip = 1 - 2 * (np.arange(len(t)) % 2)  # puts the mean in the middle of the period
-    spectrum = np.conj(flip * _transform(parts, t) * np.array([1 / s, np.ones_like(s), -s]))
+    spectrum = np.conj(
+        flip * _transform(parts, t) * np.array([1 / s, np.ones_like(s), -s])
+    )
     size = 1 << math.ceil(math.log2(2 * band * period))
     tail, density, change = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
     x = mean + (np.arange(size) - size // 2) * (period / size)
@@ -150,7 +174,9 @@ def _value(found: Window, x: float) -> float:
     """Return the value of a window at one point between its nodes."""
     i = int(np.clip(np.searchsorted(found.x, x), 1, len(found.x) - 1))
     near = slice(i - 1, i + 1)
-    curve = laws.Curve(found.x[near], found.value[near], found.slope[near], found.bend[near])
+    curve = laws.Curve(
+        found.x[near], found.value[near], found.slope[near], found.bend[near]
+    )
     return float(laws.interpolate(curve)(x)[0])
 
 
@@ -168,8 +194,8 @@ def joint(a: Window, b: Window) -> float | None:
 def _inner(layers: Layers, mean: float, sigma: float) -> tuple[Window, Window]:
     """Return a window to either side, both of which see the mean of the law.
 
-    Tilts by one sigma see most; smaller ones see on when far clusters would outweigh the middle, or
-    when the far left tail of a layer must not be left out.
+    Tilts by one sigma see most; smaller ones see on when far clusters would outweigh
+    the middle, or when the far left tail of a layer must not be left out.
     """
     edge = min(layer.edge for layer, _ in layers)
     tilts = [1.0, min(1.0, sigma * edge / 2), *np.geomspace(0.3, 1e-4, 8)]
@@ -184,15 +210,21 @@ def _inner(layers: Layers, mean: float, sigma: float) -> tuple[Window, Window]:
         sides.append(next(filter(sees, side), None))
     if None not in sides:
         return tuple(sides)
-    raise ArithmeticError("The two sides of the law do not meet: please report this ensemble.")
+    raise ArithmeticError(
+        "The two sides of the law do not meet: please report this ensemble."
+    )
 
 
 def _outwards(layers: Layers, first: Window) -> list[Window]:
-    """Return the first window and further ones, out to one side, each overlapping the last."""
+    """Return the first window and further ones, out to one side, each overlapping the
+    last.
+    """
     found, sign = [first], math.copysign(1, first.tilt)
     while found[-1].log_mass - found[-1].tilt * found[-1].mean > _FAR:
         last = found[-1]
-        further = (window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2))
+        further = (
+            window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2)
+        )
         new = next((w for w in further if w and joint(last, w)), None)
         if new is None:
             break
@@ -211,10 +243,11 @@ def _join(found: list[Window], low: float, high: float) -> laws.Curve:
 
 
 def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.Curve]:
-    """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive) above it.
+    """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive)
+    above it.
 
-    Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they meet; what they
-    are short of 1, rounding over many layers, is divided out.
+    Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they
+    meet; what they are short of 1, rounding over many layers, is divided out.
     """
     left, right = (_outwards(layers, first) for first in _inner(layers, mean, sigma))
     lower = _join(left[::-1], -math.inf, mean)
@@ -222,5 +255,9 @@ def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.
     above = float(laws.interpolate(upper)(lower.x[-1])[0])
     total = math.exp(lower.value[-1]) + math.exp(above)
     if not abs(total - 1) < 1e-6:
-        raise ArithmeticError(f"P(X ≤ x) + P(X > x) = {total}: please report this ensemble.")
-    return tuple(curve._replace(value=curve.value - math.log(total)) for curve in (lower, upper))
+        raise ArithmeticError(
+            f"P(X ≤ x) + P(X > x) = {total}: please report this ensemble."
+        )
+    return tuple(
+        curve._replace(value=curve.value - math.log(total)) for curve in (lower, upper)
+    )

@@ -1,7 +1,9 @@
-"""Nodes and weights that stand for the law of one increment, tilted by e^{tilt y}, in every sum.
+"""Nodes and weights that stand for the law of one increment, tilted by e^{tilt y}, in
+every sum.
 
-The density of ln R is analytic, so the trapezoid rule on the line converges exponentially: some 70
-nodes give the transform E R^s on a line Re s = tilt, and the cumulants, to rounding.
+The density of ln R is analytic, so the trapezoid rule on the line converges
+exponentially: some 70 nodes give the transform E R^s on a line Re s = tilt, and the
+cumulants, to rounding.
 
 Source: derived; tests/test_quadrature.py holds it against closed forms.
 """
@@ -18,19 +20,24 @@ from lognorm_jax.theory import _density
 
 REACH = 38.0  # e-folds below its peak at which a density is cut off
 _DEEP = 60.0  # likewise, where its eighth moment is wanted
-_ROUGH = 26.0  # bandwidth of the smooth tail: that of one surviving coordinate, e^{−πt/2}
+# bandwidth of the smooth tail: that of one surviving coordinate, e^{−πt/2}
+_ROUGH = 26.0
 _BLEND = 4  # number of nodes over which the spacing changes
 
 
 def bandwidth(layers: Sequence[tuple[float, int]]) -> float:
     """Return the frequency t beyond which Π |E R^{s+it}/E R^s|^count is below e^{−40}.
 
-    layers: (precision, count) pairs. |Γ(a + it)/Γ(a)| falls as exp(−t atan(t/a) + ½a ln(1 + t²/a²))
-    by Stirling's formula, and so does the transform of a density of peak curvature a.
+    layers: (precision, count) pairs. |Γ(a + it)/Γ(a)| falls as exp(−t atan(t/a) + ½a
+    ln(1 + t²/a²)) by Stirling's formula, and so does the transform of a density of peak
+    curvature a.
     """
     t = np.geomspace(1e-6, 1e8, 2000)
     ratios = [(t / precision, count) for precision, count in layers]
-    fall = sum(count * (t * np.arctan(x) - 0.5 * t / x * np.log1p(x * x)) for x, count in ratios)
+    fall = sum(
+        count * (t * np.arctan(x) - 0.5 * t / x * np.log1p(x * x))
+        for x, count in ratios
+    )
     return float(t[np.searchsorted(fall, 40.0)])
 
 
@@ -38,22 +45,25 @@ class Tilted(NamedTuple):
     """Where the density of a layer, tilted by e^{tilt y}, has its mass."""
 
     tilt: float
-    low: float  # the tilted density is below e^{−reach} of its peak outside of (low, high)
+    # the tilted density is below e^{−reach} of its peak outside of (low, high)
+    low: float
     high: float
     bulk: float  # left of it is a smooth tail
     precision: float  # curvature of ln g at the peak: 1/variance, if it were normal
-    cut: bool  # whether a far left tail, in which the tilted density rises again, is left out
+    # whether a far left tail, in which the tilted density rises again, is left out
+    cut: bool
 
 
 def tilted(
     layer: _density.Increment, tilt: float, count: int = 1, reach: float = REACH
 ) -> Tilted | None:
-    """Find the mass of e^{tilt y} g(y), down to e^{−reach}, for a layer that appears count times.
+    """Find the mass of e^{tilt y} g(y), down to e^{−reach}, for a layer that appears
+    count times.
 
-    For tilt ≤ −edge there is infinite mass in the far left tail, where few coordinates survive.
-    For tilt < −edge/2 that tail is left out, behind a dip of at least ``reach`` below the peak, and
-    if possible 22 + ln(count) deeper, so that what all layers leave out stays negligible; without
-    such a dip return None.
+    For tilt ≤ −edge there is infinite mass in the far left tail, where few coordinates
+    survive. For tilt < −edge/2 that tail is left out, behind a dip of at least
+    ``reach`` below the peak, and if possible 22 + ln(count) deeper, so that what all
+    layers leave out stays negligible; without such a dip return None.
     """
     value = layer.log_density + tilt * layer.y
     cut = tilt < -layer.edge / 2
@@ -69,11 +79,15 @@ def tilted(
         below = np.flatnonzero(value[:peak] < value[peak] - reach)
         if len(below) == 0:
             return None
-        dip = np.flatnonzero(np.diff(value[: below[-1] + 1]) < 0)  # still falling to the right
+        # still falling to the right
+        dip = np.flatnonzero(np.diff(value[: below[-1] + 1]) < 0)
         low = dip[-1] + 1 if len(dip) else 0
         enough = value[peak] - reach - 22 - math.log(count)
         low += int(np.searchsorted(value[low : below[-1]], enough))
-    high = min(peak + np.flatnonzero(value[peak:] > value[peak] - reach)[-1] + 1, len(value) - 1)
+    high = min(
+        peak + np.flatnonzero(value[peak:] > value[peak] - reach)[-1] + 1,
+        len(value) - 1,
+    )
     curvature = layer.curvature[low : high + 1]
     near = value[low : high + 1] > value[peak] - 4
     precision = float(max(curvature[near].max(), 0.1))
@@ -82,11 +96,14 @@ def tilted(
     return Tilted(tilt, float(y[0]), float(y[-1]), bulk, precision, cut)
 
 
-def nodes(layer: _density.Increment, place: Tilted, band: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes y_j and log weights a_j: Σ exp(a_j + s y_j) = E[R^s; R > 0], Re s = tilt.
+def nodes(
+    layer: _density.Increment, place: Tilted, band: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes y_j and log weights a_j: Σ exp(a_j + s y_j) = E[R^s; R > 0], Re s =
+    tilt.
 
-    By the trapezoid rule, exact to rounding for |Im s| ≤ band. The nodes are as dense as the
-    curvature of ln g asks for, and sparser in a long left tail.
+    By the trapezoid rule, exact to rounding for |Im s| ≤ band. The nodes are as dense
+    as the curvature of ln g asks for, and sparser in a long left tail.
     """
     own = 1.1 * bandwidth([(place.precision, 1)])
     fine = 2 * math.pi / (own + band)
@@ -94,7 +111,11 @@ def nodes(layer: _density.Increment, place: Tilted, band: float) -> tuple[np.nda
     first = math.floor((place.low - place.bulk) / coarse) - _BLEND
     last = math.ceil((place.high - place.bulk) / fine) + _BLEND
     index, blend = np.arange(first, last + 1), float(_BLEND)
-    y = place.bulk + fine * index - (coarse - fine) * blend * np.logaddexp(0, -index / blend)
+    y = (
+        place.bulk
+        + fine * index
+        - (coarse - fine) * blend * np.logaddexp(0, -index / blend)
+    )
     spacing = fine + (coarse - fine) / (1 + np.exp(np.minimum(index / blend, 600)))
     return y, _density.log_density(layer, y) + np.log(spacing)
 
@@ -111,6 +132,8 @@ def cumulants(width: int, mask: masks.Mask) -> tuple[float, ...]:
     central = [1.0, 0.0] + [float(weight @ (y - mean) ** k) for k in range(2, 9)]
     found = [0.0, 0.0]
     for k in range(2, 9):
-        known = sum(math.comb(k - 1, j - 1) * found[j] * central[k - j] for j in range(2, k))
+        known = sum(
+            math.comb(k - 1, j - 1) * found[j] * central[k - j] for j in range(2, k)
+        )
         found.append(central[k] - known)
     return (mean, *found[2:])

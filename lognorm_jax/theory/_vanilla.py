@@ -1,16 +1,20 @@
-"""The vanilla residual network z ↦ α z + λ√(2/n) W φ(z) at one given input, to first order in 1/n.
+"""The vanilla residual network z ↦ α z + λ√(2/n) W φ(z) at one given input, to first
+order in 1/n.
 
-Given z^l, the coordinates of √(2/n) W φ(z^l) are independent normals of one variance. So
+Given z^l, the coordinates of √(2/n) W φ(z^l) are independent normals of one variance.
+So
 
     z_a^{l+1} = α z_a^l + √q_l ξ_a,    q_l = (2λ²/n) Σ_a φ(z_a^l)²,
 
-and coordinates meet in the numbers q_l alone. At given q they are independent normals of means
-α^l x_a and of one variance s_l²; each q_l is its mean over them, F_l(q), plus a fluctuation of
-order n^{−1/2}, which moves the later ones. To second order in these fluctuations that gives the
-mean and the variance of ln ‖z^d‖². For a generic input both are those of
-``residuals.log_moments``; where few coordinates are positive, ‖φ(z)‖² rests on a few numbers.
+and coordinates meet in the numbers q_l alone. At given q they are independent normals
+of means α^l x_a and of one variance s_l²; each q_l is its mean over them, F_l(q), plus
+a fluctuation of order n^{−1/2}, which moves the later ones. To second order in these
+fluctuations that gives the mean and the variance of ln ‖z^d‖². For a generic input both
+are those of ``residuals.log_moments``; where few coordinates are positive, ‖φ(z)‖²
+rests on a few numbers.
 
-Source: derived here; tests/test_vanilla.py holds it against that closed form and simulation.
+Source: derived here; tests/test_vanilla.py holds it against that closed form and
+simulation.
 """
 
 import math
@@ -21,7 +25,8 @@ from scipy import special
 
 GRID = 0.05  # inputs this near, in units of their root mean square, share one integral
 REACH = 8.0  # standard deviations of a coordinate that integrals cover
-FORGOTTEN = 1e-5  # correlation of two layers below which they are taken to be independent
+# correlation of two layers below which they are taken to be independent
+FORGOTTEN = 1e-5
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
@@ -30,11 +35,14 @@ class LogMoments(NamedTuple):
 
     mean: float
     variance: float
-    doubt: float  # largest variance of ln(q_l n/‖z^l‖²): small, or the expansion says nothing
+    # largest variance of ln(q_l n/‖z^l‖²): small, or the expansion says nothing
+    doubt: float
 
 
 class MeanField(NamedTuple):
-    """What coordinates do at q_l = F_l(q), for an input of mean square 1 − (first spread)²."""
+    """What coordinates do at q_l = F_l(q), for an input of mean square 1 − (first
+    spread)².
+    """
 
     scale: np.ndarray  # (depth + 1,): α^l, by which the input is known
     spread: np.ndarray  # (depth + 1,): s_l, standard deviation of a coordinate
@@ -63,22 +71,26 @@ def log_moments(
 ) -> LogMoments:
     """Return the moments of ln(‖z^d‖²/n) of the vanilla network, to first order in 1/n.
 
-    x: (n,) of mean square 1 − spread², some coordinate positive unless there is a spread. alpha,
-    lam: α² + λ² = 1, λ > 0. kurtosis: μ4 of the weights; its own term is that of the predictable
-    variance, λ⁴(μ4 − 3)κ(φ(z^l))/n of a layer. spread: of normal numbers that are added to x
-    first; x = 0 with spread 1 is the generic input.
+    x: (n,) of mean square 1 − spread², some coordinate positive unless there is a
+    spread. alpha, lam: α² + λ² = 1, λ > 0. kurtosis: μ4 of the weights; its own term is
+    that of the predictable variance, λ⁴(μ4 − 3)κ(φ(z^l))/n of a layer. spread: of
+    normal numbers that are added to x first; x = 0 with spread 1 is the generic input.
 
-    The time goes as depth² where α^depth is not small: 0.2 s at depth 100, 20 s at 1,000.
+    The time goes as depth² where α^depth is not small: 0.2 s at depth 100, 20 s at
+    1,000.
     """
     n = len(x)
     field = mean_field(x, depth, alpha, lam, spread)
     found = covariances(x, field, alpha)
     drive = field.spread[1:] ** 2 - (alpha * field.spread[:-1]) ** 2  # q_l
 
-    # δq = G (ε + what is of second order), G = (I − ∂F/∂q)⁻¹, with memory[l, j] = ∂s_l²/∂q_j
+    # δq = G (ε + what is of second order), G = (I − ∂F/∂q)⁻¹, with memory[l, j] =
+    # ∂s_l²/∂q_j
     lag = np.arange(depth + 1)[:, None] - np.arange(depth)[None]
     memory = np.where(lag > 0, alpha ** (2.0 * np.maximum(lag - 1, 0)), 0)
-    response = np.linalg.inv(np.eye(depth) - 2 * lam**2 * field.active[:, None] * memory[:-1])
+    response = np.linalg.inv(
+        np.eye(depth) - 2 * lam**2 * field.active[:, None] * memory[:-1]
+    )
     fluctuation = 4 * lam**4 / n * response @ found.squares @ response.T  # Cov δq
 
     # δ‖z^l‖²/n: of the coordinates themselves, and of what the numbers q have become
@@ -94,13 +106,23 @@ def log_moments(
 
     # E δq: a coordinate's own part in q moves it, and F bends
     drift = 4 * lam**4 / n * np.sum(memory[:-1] @ response * found.signs, axis=1)
-    drift += lam**2 * field.bend * np.einsum("lj,jk,lk->l", memory, fluctuation, memory)[:-1]
-    growth = math.log(field.square[-1]) + float(memory[-1] @ response @ drift) / field.square[-1]
+    drift += (
+        lam**2 * field.bend * np.einsum("lj,jk,lk->l", memory, fluctuation, memory)[:-1]
+    )
+    growth = (
+        math.log(field.square[-1])
+        + float(memory[-1] @ response @ drift) / field.square[-1]
+    )
 
-    # weights of another kurtosis: √(2/n) W φ is not normal, to first order in its squared norm only
+    # weights of another kurtosis: √(2/n) W φ is not normal, to first order in its
+    # squared norm only
     variance = float(whole[-1] / field.square[-1] ** 2)
-    variance += (kurtosis - 3) / n * np.sum((drive / field.square[1:]) ** 2 * field.quartic)
-    return LogMoments(growth - float(variance) / 2, float(variance), float(np.max(share)))
+    variance += (
+        (kurtosis - 3) / n * np.sum((drive / field.square[1:]) ** 2 * field.quartic)
+    )
+    return LogMoments(
+        growth - float(variance) / 2, float(variance), float(np.max(share))
+    )
 
 
 def mean_field(
@@ -126,7 +148,9 @@ def mean_field(
 
 
 def covariances(x: np.ndarray, field: MeanField, alpha: float) -> Covariances:
-    """Return the covariances of all pairs of layers, by quadrature over the earlier coordinate."""
+    """Return the covariances of all pairs of layers, by quadrature over the earlier
+    coordinate.
+    """
     x, share = _grouped(x)
     depth = len(field.active)
     squares = np.zeros((depth, depth))
@@ -151,7 +175,9 @@ def covariances(x: np.ndarray, field: MeanField, alpha: float) -> Covariances:
 
 
 def _remembered(depth: int, alpha: float) -> int:
-    """Return how many layers apart two may be and still be taken to depend on one another."""
+    """Return how many layers apart two may be and still be taken to depend on one
+    another.
+    """
     if alpha <= FORGOTTEN:
         return 1
     if alpha == 1:  # to rounding
@@ -176,7 +202,9 @@ def _density(mean: np.ndarray, spread: float) -> np.ndarray:
 def _positive_part(
     mean: np.ndarray, spread: float, share: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes z > 0 and weights, (values, nodes), for means over normal numbers where > 0."""
+    """Return nodes z > 0 and weights, (values, nodes), for means over normal numbers
+    where > 0.
+    """
     high = np.maximum(mean + REACH * spread, 0)
     low = np.clip(mean - REACH * spread, 0, high)
     half = (high - low)[:, None] / 2
@@ -186,6 +214,10 @@ def _positive_part(
 
 
 def _grouped(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the means of groups of near coordinates, and how large a share each group is."""
-    _, group, counts = np.unique(np.round(x / GRID), return_inverse=True, return_counts=True)
+    """Return the means of groups of near coordinates, and how large a share each group
+    is.
+    """
+    _, group, counts = np.unique(
+        np.round(x / GRID), return_inverse=True, return_counts=True
+    )
     return np.bincount(group, x) / counts, counts / len(x)

@@ -1,9 +1,11 @@
-"""Circular convolutions at initialisation: patches, layers, and the variance theory predicts.
+"""Circular convolutions at initialisation: patches, layers, and the variance theory
+predicts.
 
-An image x has c channels and positions on a circle or a torus; a convolution of k taps multiplies
-the patches of x, the columns of P (c·k × positions), by one matrix of iid weights. All positions
-share the weights, so the squared norm does not average over them unless they differ: with
-C = PᵀP and ρ_tt' the cosines of patches, Var(R | x) is a sum over pairs of positions.
+An image x has c channels and positions on a circle or a torus; a convolution of k taps
+multiplies the patches of x, the columns of P (c·k × positions), by one matrix of iid
+weights. All positions share the weights, so the squared norm does not average over them
+unless they differ: with C = PᵀP and ρ_tt' the cosines of patches, Var(R | x) is a sum
+over pairs of positions.
 
 Source: derived, see tests/test_convolutions.py; no published formula is known to us.
 """
@@ -21,17 +23,27 @@ from lognorm_jax._tools import checks, norms
 
 
 def geometry(channels: Any, positions: Any, taps: Any) -> tuple[tuple[int, ...], ...]:
-    """Return channels, positions and taps (one number an axis) as tuples; see ``networks.conv``."""
+    """Return channels, positions and taps (one number an axis) as tuples; see
+    ``networks.conv``.
+    """
     sized = isinstance(channels, Sequence | np.ndarray) and np.ndim(channels) == 1
     sized = sized and len(channels) >= 2
-    checks.require(sized, "channels", channels, "a sequence of at least two integers ≥ 1")
-    channels = tuple(checks.integer(f"channels[{i}]", c, 1) for i, c in enumerate(channels))
+    checks.require(
+        sized, "channels", channels, "a sequence of at least two integers ≥ 1"
+    )
+    channels = tuple(
+        checks.integer(f"channels[{i}]", c, 1) for i, c in enumerate(channels)
+    )
     allowed = "one or two integers ≥ 1"
     sized = isinstance(positions, Sequence) and len(positions) in (1, 2)
     checks.require(sized, "positions", positions, allowed)
-    positions = tuple(checks.integer(f"positions[{i}]", s, 1) for i, s in enumerate(positions))
+    positions = tuple(
+        checks.integer(f"positions[{i}]", s, 1) for i, s in enumerate(positions)
+    )
     each = tuple(taps) if isinstance(taps, Sequence) else (taps,) * len(positions)
-    checks.require(len(each) == len(positions), "taps", taps, f"{len(positions)} numbers, or one")
+    checks.require(
+        len(each) == len(positions), "taps", taps, f"{len(positions)} numbers, or one"
+    )
     each = tuple(checks.integer(f"taps[{i}]", k, 1) for i, k in enumerate(each))
     fits = all(k <= s for k, s in zip(each, positions, strict=True))
     checks.require(fits, "taps", taps, f"no more than the positions {positions}")
@@ -41,8 +53,8 @@ def geometry(channels: Any, positions: Any, taps: Any) -> tuple[tuple[int, ...],
 def patches(x: jax.Array, taps: tuple[int, ...]) -> jax.Array:
     """Return the patches of x (c, *positions) as columns, (c·k, number of positions).
 
-    taps: how many along each axis of positions; a patch is centred at its position, or for even
-    taps half a step after it.
+    taps: how many along each axis of positions; a patch is centred at its position, or
+    for even taps half a step after it.
     """
     shifts = itertools.product(*(range(-((k - 1) // 2), k // 2 + 1) for k in taps))
     axes = tuple(range(1, x.ndim))
@@ -58,54 +70,73 @@ def predictable_variance(
     tangent: jax.Array | None = None,
     keep_prob: float | None = None,
 ) -> jax.Array:
-    """Return Var(R | x), R the squared-norm ratio of a tangent in one convolution without biases.
+    """Return Var(R | x), R the squared-norm ratio of a tangent in one convolution
+    without biases.
 
-    Normal weights of variance 1/(E D² k c_out). For a ReLU, with C = UᵀU of the patches of the
-    tangent, it is (1/c_out) Σ_tt' C_tt C_t't' B_tt' / (tr C)², and B_tt' = 4 E[1(a > 0) 1(b > 0) c²
-    d²] − 1 for jointly normal (a, b, c, d) of variance 1, correlated as the patches t, t' of x and
-    t, t' of the tangent are: all six correlations matter. Along x itself, B = 2ρ² + S(ρ) with
-    S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)] and ρ the cosine of the patches of x. With
-    ``keep_prob`` p, for masks that are Bernoulli(p) and independent in all places:
-    (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
+    Normal weights of variance 1/(E D² k c_out). For a ReLU, with C = UᵀU of the patches
+    of the tangent, it is (1/c_out) Σ_tt' C_tt C_t't' B_tt' / (tr C)², and B_tt' = 4
+    E[1(a > 0) 1(b > 0) c² d²] − 1 for jointly normal (a, b, c, d) of variance 1,
+    correlated as the patches t, t' of x and t, t' of the tangent are: all six
+    correlations matter. Along x itself, B = 2ρ² + S(ρ) with S(ρ) = (2/π)[(1 + 2ρ²) asin
+    ρ + 3ρ√(1 − ρ²)] and ρ the cosine of the patches of x. With ``keep_prob`` p, for
+    masks that are Bernoulli(p) and independent in all places: (1/c_out)[2‖C‖_F² + 3((1
+    − p)/p) Σ_t C_tt²]/(tr C)².
 
-    x: (c, *positions), of any size. taps: a number, or one per axis. channels: c_out ≥ 1. tangent:
-    of the shape of x, any direction; default x itself. Exact at every width, whatever the tangent;
-    where a patch of x is 0 its ReLUs are off, and E R < 1. 0 for an input or tangent that is 0.
-    Source: derived; held against simulation and quadrature in tests/test_convolutions.py.
+    x: (c, *positions), of any size. taps: a number, or one per axis. channels: c_out ≥
+    1. tangent: of the shape of x, any direction; default x itself. Exact at every
+    width, whatever the tangent; where a patch of x is 0 its ReLUs are off, and E R < 1.
+    0 for an input or tangent that is 0. Source: derived; held against simulation and
+    quadrature in tests/test_convolutions.py.
     """
     channels = checks.integer("channels", channels, 1)
     x = checks.vector("x", x, None, zero=True)
-    tangent = x if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
+    tangent = (
+        x if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
+    )
     images = x.ndim in (2, 3) and x.size > 0
-    checks.require(images, "x.shape", x.shape, "(channels, positions) or (channels, height, width)")
+    checks.require(
+        images, "x.shape", x.shape, "(channels, positions) or (channels, height, width)"
+    )
     _, _, taps = geometry((x.shape[0], channels), x.shape[1:], taps)
     size, unit = _directions(tangent, taps)
     tangents = _cosines(unit, unit)
     if keep_prob is None:
         inputs = _directions(x, taps)[1]
-        bracket = 4 * _active_fourth(_cosines(inputs, inputs), _cosines(inputs, unit), tangents) - 1
+        bracket = (
+            4
+            * _active_fourth(_cosines(inputs, inputs), _cosines(inputs, unit), tangents)
+            - 1
+        )
         on = jnp.any(inputs != 0, axis=0)
         bracket = jnp.where(on[:, None] & on[None], bracket, 0)
     else:
         p = float(checks.probability("keep_prob", keep_prob))
-        bracket = 2 * tangents**2 + 3 * (1 - p) / p * jnp.eye(len(tangents), dtype=tangents.dtype)
+        bracket = 2 * tangents**2 + 3 * (1 - p) / p * jnp.eye(
+            len(tangents), dtype=tangents.dtype
+        )
     square = size**2
     total = jnp.sum(square[:, None] * square[None] * bracket)
     trace = jnp.sum(square)
-    return jnp.where(trace > 0, total / jnp.where(trace > 0, trace, 1) ** 2, 0) / channels
+    return (
+        jnp.where(trace > 0, total / jnp.where(trace > 0, trace, 1) ** 2, 0) / channels
+    )
 
 
-def _active_fourth(inputs: jax.Array, mixed: jax.Array, tangents: jax.Array) -> jax.Array:
+def _active_fourth(
+    inputs: jax.Array, mixed: jax.Array, tangents: jax.Array
+) -> jax.Array:
     """Return E[1(a > 0) 1(b > 0) c² d²] for all pairs (t, t') of positions, (s, s).
 
-    (a, b, c, d) are normal, of variance 1; a, b belong to the patches t, t' of the input and c, d
-    to those of the tangent. inputs, tangents: the cosines of patches; mixed: (input, tangent).
+    (a, b, c, d) are normal, of variance 1; a, b belong to the patches t, t' of the
+    input and c, d to those of the tangent. inputs, tangents: the cosines of patches;
+    mixed: (input, tangent).
 
-    With ρ = cos θ the correlation of a and b, a = cos(θ/2) g + sin(θ/2) h and
-    b = cos(θ/2) g − sin(θ/2) h for independent g and h: both are positive where (g, h) lies within
-    π/2 − θ/2 of the axis of g. There c and d, given g and h, are normal.
+    With ρ = cos θ the correlation of a and b, a = cos(θ/2) g + sin(θ/2) h and b =
+    cos(θ/2) g − sin(θ/2) h for independent g and h: both are positive where (g, h) lies
+    within π/2 − θ/2 of the axis of g. There c and d, given g and h, are normal.
     """
-    same = jnp.eye(len(inputs), dtype=bool)  # t = t': the angle is 0, not what rounding makes of it
+    # t = t': the angle is 0, not what rounding makes of it
+    same = jnp.eye(len(inputs), dtype=bool)
     cosine = _root(jnp.where(same, 1, (1 + inputs) / 2))  # of θ/2
     sine = _root(jnp.where(same, 0, (1 - inputs) / 2))
     own = jnp.broadcast_to(jnp.diagonal(mixed)[:, None], mixed.shape)  # E ac
@@ -128,14 +159,20 @@ def _active_fourth(inputs: jax.Array, mixed: jax.Array, tangents: jax.Array) -> 
     hhhh = (3 * angle - 2 * double + quadruple / 4) / jnp.pi
 
     fourth = (c[0] * d[0]) ** 2 * gggg + (c[1] * d[1]) ** 2 * hhhh
-    fourth += ((c[0] * d[1]) ** 2 + (c[1] * d[0]) ** 2 + 4 * c[0] * c[1] * d[0] * d[1]) * gghh
-    second = rest_d * (c[0] ** 2 * gg + c[1] ** 2 * hh) + rest_c * (d[0] ** 2 * gg + d[1] ** 2 * hh)
+    fourth += (
+        (c[0] * d[1]) ** 2 + (c[1] * d[0]) ** 2 + 4 * c[0] * c[1] * d[0] * d[1]
+    ) * gghh
+    second = rest_d * (c[0] ** 2 * gg + c[1] ** 2 * hh) + rest_c * (
+        d[0] ** 2 * gg + d[1] ** 2 * hh
+    )
     second += 4 * rest_cd * (c[0] * d[0] * gg + c[1] * d[1] * hh)
     return fourth + second + (rest_c * rest_d + 2 * rest_cd**2) * none
 
 
 def _directions(x: jax.Array, taps: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Return the norms (s,) of the patches of x/‖x‖, and the patches as unit columns, or 0."""
+    """Return the norms (s,) of the patches of x/‖x‖, and the patches as unit columns,
+    or 0.
+    """
     columns = patches(norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1], taps)
     size = _root(jnp.sum(columns**2, axis=0))
     return size, _ratio(columns, size[None])
@@ -158,6 +195,8 @@ def _root(square: jax.Array) -> jax.Array:
 
 
 def _in_disc(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return points of the plane, brought back to the unit disc where rounding has led beyond."""
+    """Return points of the plane, brought back to the unit disc where rounding has led
+    beyond.
+    """
     size = jnp.sqrt(jnp.maximum(a**2 + b**2, 1))
     return a / size, b / size

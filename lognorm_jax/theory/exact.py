@@ -1,9 +1,10 @@
-"""Exact finite-width laws for Gaussian weights: no simulation, any width, any depth, any mask.
+"""Exact finite-width laws for Gaussian weights: no simulation, any width, any depth,
+any mask.
 
-With Gaussian weights the ratios R_i are independent and free of the past, because W x is normal
-with covariance ‖x‖²·I for every x. So log_norm is a sum of independent increments, whatever the
-direction; ``increments`` has the density of one, ``quadrature`` its transform, ``inversion`` the
-law of the sum.
+With Gaussian weights the ratios R_i are independent and free of the past, because W x
+is normal with covariance ‖x‖²·I for every x. So log_norm is a sum of independent
+increments, whatever the direction; ``increments`` has the density of one,
+``quadrature`` its transform, ``inversion`` the law of the sum.
 """
 
 import functools
@@ -16,14 +17,18 @@ from lognorm_jax._tools import checks
 from lognorm_jax.theory import _density, _inversion, _quadrature
 
 
-def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[float, ...]:
-    """Return the first ``order`` cumulants of ln R given survival: one layer, fan "out", Gaussian.
+def increment_cumulants(
+    width: int, mask: masks.Mask, order: int = 4
+) -> tuple[float, ...]:
+    """Return the first ``order`` cumulants of ln R given survival: one layer, fan
+    "out", Gaussian.
 
-    width: n ≥ 1. mask: any with a support of values within a factor 1e8 of one another. order: an
-    integer in 1…8. The k-th is exact to about 1e-13 of the standard deviation to the power k, and
-    the mean to 1e-11 relative even at width 10⁶, where it is −2.5e-6. Raises ``ValueError`` for
-    anything else. Source: derived; tests/test_exact.py holds it against the χ² mixture, polygamma
-    functions and simulation.
+    width: n ≥ 1. mask: any with a support of values within a factor 1e8 of one another.
+    order: an integer in 1…8. The k-th is exact to about 1e-13 of the standard deviation
+    to the power k, and the mean to 1e-11 relative even at width 10⁶, where it is
+    −2.5e-6. Raises ``ValueError`` for anything else. Source: derived;
+    tests/test_exact.py holds it against the χ² mixture, polygamma functions and
+    simulation.
 
     >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
     [-0.025421, 0.05194]
@@ -36,7 +41,9 @@ def increment_cumulants(width: int, mask: masks.Mask, order: int = 4) -> tuple[f
 
 
 def require_normal(ensemble: ensembles.Ensemble) -> None:
-    """Raise a ``ValueError`` unless the weights are normal, so that increments are independent."""
+    """Raise a ``ValueError`` unless the weights are normal, so that increments are
+    independent.
+    """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
         ensemble.weights is weights.normal(),
@@ -47,16 +54,23 @@ def require_normal(ensemble: ensembles.Ensemble) -> None:
     )
 
 
-def _sum_cumulants(counts: dict[tuple[int, masks.Mask], int], order: int) -> list[float]:
-    each = [np.multiply(k, increment_cumulants(*layer, order)) for layer, k in counts.items()]
+def _sum_cumulants(
+    counts: dict[tuple[int, masks.Mask], int], order: int
+) -> list[float]:
+    each = [
+        np.multiply(k, increment_cumulants(*layer, order))
+        for layer, k in counts.items()
+    ]
     return [math.fsum(column) for column in zip(*each, strict=True)]
 
 
 def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]:
-    """Return the first ``order`` cumulants of log_norm given survival, for Gaussian weights.
+    """Return the first ``order`` cumulants of log_norm given survival, for Gaussian
+    weights.
 
-    The sums of those of the layers. With ``ensembles.dead_mass`` for its atom, ``laws.edgeworth``
-    makes a law of them. order: 1…8. Raises ``ValueError`` for other orders and other weights.
+    The sums of those of the layers. With ``ensembles.dead_mass`` for its atom,
+    ``laws.edgeworth`` makes a law of them. order: 1…8. Raises ``ValueError`` for other
+    orders and other weights.
     """
     require_normal(ensemble)
     mean, *higher = _sum_cumulants(ensembles.layer_counts(ensemble), order)
@@ -66,22 +80,24 @@ def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]
 def law(ensemble: ensembles.Ensemble) -> laws.Law:
     """Return the exact law of log_norm, for Gaussian weights.
 
-    Widths, depth, fan and masks are free; a mask needs a support of values within a factor 1e8 of
-    one another. Distinct layers are computed once, and neither width nor depth enters the cost: 20
-    to 40 ms for each of them, and up to 0.7 s for one or two layers of width below 100 with many
-    values lost (10⁶ layers: 0.4 s to count them).
+    Widths, depth, fan and masks are free; a mask needs a support of values within a
+    factor 1e8 of one another. Distinct layers are computed once, and neither width nor
+    depth enters the cost: 20 to 40 ms for each of them, and up to 0.7 s for one or two
+    layers of width below 100 with many values lost (10⁶ layers: 0.4 s to count them).
 
-    Accuracy: cdf and atom to 1e-12, or in the lower tail beyond the point given below to 2e-9; mean
-    and variance to 1e-10 (relative, where they are large). Far tails keep a relative accuracy of
-    1e-8: the upper one, by ``sf`` and the pdf, to 1e-300; the lower one to 1e-300 for linear and
-    leaky layers of width ≥ 1000, and for other layers to where a single layer with few surviving
-    coordinates, or none but small ones, makes up the tail: 1e-50 for 100 ReLU layers of width 1000,
-    1e-15 at width 100, 1e-7 for one layer of width 50. Below that point ln P(X ≤ x) goes on as a
-    straight line, which says little. Note that the cdf begins at the atom: next to it, smaller
-    probabilities cannot be told in float64.
+    Accuracy: cdf and atom to 1e-12, or in the lower tail beyond the point given below
+    to 2e-9; mean and variance to 1e-10 (relative, where they are large). Far tails keep
+    a relative accuracy of 1e-8: the upper one, by ``sf`` and the pdf, to 1e-300; the
+    lower one to 1e-300 for linear and leaky layers of width ≥ 1000, and for other
+    layers to where a single layer with few surviving coordinates, or none but small
+    ones, makes up the tail: 1e-50 for 100 ReLU layers of width 1000, 1e-15 at width
+    100, 1e-7 for one layer of width 50. Below that point ln P(X ≤ x) goes on as a
+    straight line, which says little. Note that the cdf begins at the atom: next to it,
+    smaller probabilities cannot be told in float64.
 
     Raises ``ValueError`` for other weights, whose increments depend on one another.
-    Source: derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al. (2021).
+    Source: derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al.
+    (2021).
 
     >>> from lognorm_jax import weights
     >>> relu_net = ensembles.Ensemble((64, *(16,) * 16), weights.normal(), masks.relu())
@@ -101,7 +117,8 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
 
 
 def increment_law(width: int, mask: masks.Mask) -> laws.Law:
-    """Return the exact law of ln R given survival: one layer, fan "out", Gaussian weights.
+    """Return the exact law of ln R given survival: one layer, fan "out", Gaussian
+    weights.
 
     width, mask and accuracy as for ``law``; it has no atom, whatever the mask. Raises
     ``ValueError`` for anything else.
@@ -121,7 +138,9 @@ def _increment_law(width: int, mask: masks.Mask) -> laws.Law:
 
 
 def _curves(counts: dict[tuple[int, masks.Mask], int]) -> tuple[laws.Curve, laws.Curve]:
-    """Return the tables of the law of the sum of these layers, given survival, fan "out"."""
+    """Return the tables of the law of the sum of these layers, given survival, fan
+    "out".
+    """
     layers = [(_density.increment(*layer), count) for layer, count in counts.items()]
     mean, variance = _sum_cumulants(counts, 2)
     return _inversion.curves(layers, mean, math.sqrt(variance))

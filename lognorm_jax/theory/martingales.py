@@ -1,7 +1,9 @@
-"""The martingale inside a log-norm: what is left of each increment when its drift is taken off.
+"""The martingale inside a log-norm: what is left of each increment when its drift is
+taken off.
 
-log_norm = Σ (ln R_i − E[ln R_i | past]) + Σ E[ln R_i | past] = martingale + compensator. The
-martingale's increments have predictable variance about (3/p − 1)/n_i, whence the normal limit.
+log_norm = Σ (ln R_i − E[ln R_i | past]) + Σ E[ln R_i | past] = martingale +
+compensator. The martingale's increments have predictable variance about (3/p − 1)/n_i,
+whence the normal limit.
 """
 
 import dataclasses
@@ -15,9 +17,11 @@ from lognorm_jax.theory import exact
 
 
 class Decomposition(NamedTuple):
-    """The Doob decomposition of log_norm, layer by layer; every leaf is float64, (..., depth).
+    """The Doob decomposition of log_norm, layer by layer; every leaf is float64, (...,
+    depth).
 
-    After a path has died its drift and predictable variance are 0 and its martingale is −inf.
+    After a path has died its drift and predictable variance are 0 and its martingale is
+    −inf.
     """
 
     drift: np.ndarray  # E[ln R_i | past]; its running sum is the compensator
@@ -27,24 +31,27 @@ class Decomposition(NamedTuple):
 
 
 def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
-    """Split the increments of a trace, or of a stack of traces, into drift and martingale.
+    """Split the increments of a trace, or of a stack of traces, into drift and
+    martingale.
 
     trace: increments (..., depth), with their quartic unless the weights are normal.
 
-    The drift is exact for normal weights, given survival. For other weights it is the normal drift
-    plus the difference, to second order in 1/n, that κ makes in E ln R = −V/2 + C/3 − 3V²/4, with V
-    and C the second and third central moments of R given the past. Its error is O(n⁻³) a layer: at
-    n = 16 and ReLU masks below 0.004 (rademacher, uniform) and 0.01 (laplace) for a spread vector,
-    and up to 0.06 for laplace weights on a coordinate vector; at n = 64 below 0.003 in every case
-    (tests/test_martingales.py). To it adds a third of the error of C from taking κ₆ to be κ² (see
-    ``ensembles.ratio_third_cumulant``), O(n⁻²): it matters in the first layer only, for a direction
-    with a few large coordinates of unequal size. All of it asks for V well below 1: for a law as
-    heavy as sparse(0.05) on a coordinate vector at n = 16, V = 7, the expansion says nothing. Where
-    the sixth moment of the weights is infinite the difference is −½ΔV, and the error O(n⁻²).
+    The drift is exact for normal weights, given survival. For other weights it is the
+    normal drift plus the difference, to second order in 1/n, that κ makes in E ln R =
+    −V/2 + C/3 − 3V²/4, with V and C the second and third central moments of R given the
+    past. Its error is O(n⁻³) a layer: at n = 16 and ReLU masks below 0.004 (rademacher,
+    uniform) and 0.01 (laplace) for a spread vector, and up to 0.06 for laplace weights
+    on a coordinate vector; at n = 64 below 0.003 in every case
+    (tests/test_martingales.py). To it adds a third of the error of C from taking κ₆ to
+    be κ² (see ``ensembles.ratio_third_cumulant``), O(n⁻²): it matters in the first
+    layer only, for a direction with a few large coordinates of unequal size. All of it
+    asks for V well below 1: for a law as heavy as sparse(0.05) on a coordinate vector
+    at n = 16, V = 7, the expansion says nothing. Where the sixth moment of the weights
+    is infinite the difference is −½ΔV, and the error O(n⁻²).
 
-    Raises ``ValueError`` for a trace of another depth, for a missing quartic, and for masks without
-    a support, or of values more than a factor 1e8 apart. Source: Hanin & Nica (2020), proof of the
-    KS bound; second order derived, see tests.
+    Raises ``ValueError`` for a trace of another depth, for a missing quartic, and for
+    masks without a support, or of values more than a factor 1e8 apart. Source: Hanin &
+    Nica (2020), proof of the KS bound; second order derived, see tests.
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(hasattr(trace, "increment"), "trace", trace, "a Trace")
@@ -85,7 +92,9 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
 
 
 def _normal_drift(ensemble: ensembles.Ensemble) -> np.ndarray:  # (depth,)
-    """Return E ln R_i given survival for normal weights: a constant of the width and the mask."""
+    """Return E ln R_i given survival for normal weights: a constant of the width and
+    the mask.
+    """
     layers = zip(ensemble.widths[1:], ensemble.masks, strict=True)
     means = [exact.increment_cumulants(width, mask, 1)[0] for width, mask in layers]
     return np.array(means) + ensembles.fan_shift(ensemble)
@@ -102,14 +111,16 @@ def _has_moment(law: weights.Weights, k: int) -> bool:
 def expansion(
     ensemble: ensembles.Ensemble, quartic: Any, order: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return E ln R_i and Var ln R_i given the past, for R_i of mean one: each (..., depth).
+    """Return E ln R_i and Var ln R_i given the past, for R_i of mean one: each (...,
+    depth).
 
-    Order 1 in 1/n: −V/2 and V. Order 2: E ln R = −V/2 + C/3 − 3V²/4 and Var ln R = V − C + 5V²/2,
-    with V and C the second and third central moments of R; for ReLU masks and normal weights
-    −5/(2n) − 49/(12n²) and 5/n + 37/(2n²).
+    Order 1 in 1/n: −V/2 and V. Order 2: E ln R = −V/2 + C/3 − 3V²/4 and Var ln R = V −
+    C + 5V²/2, with V and C the second and third central moments of R; for ReLU masks
+    and normal weights −5/(2n) − 49/(12n²) and 5/n + 37/(2n²).
 
-    quartic: (..., depth), as in ``Trace.quartic``. order: 1 or 2; 2 raises ``ValueError`` where the
-    sixth moment of the weights is infinite. Source: derived, see tests/test_martingales.py.
+    quartic: (..., depth), as in ``Trace.quartic``. order: 1 or 2; 2 raises
+    ``ValueError`` where the sixth moment of the weights is infinite. Source: derived,
+    see tests/test_martingales.py.
     """
     checks.require(checks.integer("order", order, 1) <= 2, "order", order, "1 or 2")
     V = ensembles.predictable_variance(ensemble, quartic)

@@ -1,16 +1,19 @@
-"""Exact integer moments of the norm, for any symmetric weights, any mask and any direction.
+"""Exact integer moments of the norm, for any symmetric weights, any mask and any
+direction.
 
-Paths counted as transfer matrices. For a partition λ of k let m_λ(x) be the sum over distinct
-indices a_1, a_2, … of Π_j x_{a_j}^{2λ_j}. The rows of a layer x' = DWx are independent given x, so
+Paths counted as transfer matrices. For a partition λ of k let m_λ(x) be the sum over
+distinct indices a_1, a_2, … of Π_j x_{a_j}^{2λ_j}. The rows of a layer x' = DWx are
+independent given x, so
 
     E[m_λ(x') | x] = (n)_{|λ|} Π_j E D^{2λ_j} s^{2λ_j} E[(w·x)^{2λ_j} | x],
 
-with n the width, (n)_j the falling factorial and s² the variance of a weight; and E[(w·x)^{2r} | x]
-is the sum over the partitions ν of r of (2r)!/Π_i (2ν_i)! Π_i E w^{2ν_i} m_ν(x)/Π mult!. Products
-of such sums are sums of m_ν again, and ‖x‖^{2k} is one too. All coefficients are positive: nothing
-cancels, in floats either.
+with n the width, (n)_j the falling factorial and s² the variance of a weight; and
+E[(w·x)^{2r} | x] is the sum over the partitions ν of r of (2r)!/Π_i (2ν_i)! Π_i E
+w^{2ν_i} m_ν(x)/Π mult!. Products of such sums are sums of m_ν again, and ‖x‖^{2k} is
+one too. All coefficients are positive: nothing cancels, in floats either.
 
-Source: derived; tests/test_moments.py holds it against enumeration, sampling and exact laws.
+Source: derived; tests/test_moments.py holds it against enumeration, sampling and exact
+laws.
 """
 
 import functools
@@ -35,7 +38,8 @@ Partition = tuple[int, ...]  # parts in descending order
 def partitions(k: int) -> tuple[Partition, ...]:
     """Return the partitions of k, from (k,) to (1, …, 1): 1, 2, 3, 5, 7, 11, … of them.
 
-    k: an integer in 0…50, where there are 204,226. Raises ``ValueError`` for anything else.
+    k: an integer in 0…50, where there are 204,226. Raises ``ValueError`` for anything
+    else.
     """
     k = checks.integer("k", k, 0)
     instead = "The number of partitions of k grows as exp(2.57 √k)."
@@ -57,7 +61,9 @@ def _partitions(k: int) -> tuple[Partition, ...]:
 
 @functools.cache
 def _set_partitions(k: int) -> Counter[Partition]:
-    """Count the set partitions of k things by the sizes of their blocks: ‖x‖^{2k} as sums m_ν."""
+    """Count the set partitions of k things by the sizes of their blocks: ‖x‖^{2k} as
+    sums m_ν.
+    """
     return functools.reduce(_times, [Counter({(1,): 1})] * k, Counter({(): 1}))
 
 
@@ -66,7 +72,9 @@ def _sorted(*parts: int) -> Partition:
 
 
 def _times(left: dict, right: dict) -> Counter:
-    """Multiply two sums of m_ν: the indices of one factor may meet those of the other, or not."""
+    """Multiply two sums of m_ν: the indices of one factor may meet those of the other,
+    or not.
+    """
     product = Counter()
     for (mu, a), (nu, b) in itertools.product(left.items(), right.items()):
         for merged, ways in _meetings(mu, nu).items():
@@ -96,7 +104,9 @@ def _projected(weight_law: weights.Weights, r: int) -> dict[Partition, Any]:
     """Return E[(w·x)^{2r} | x] as coefficients of m_ν(x), ν a partition of r."""
     found = {}
     for nu in partitions(r):
-        ways = math.factorial(2 * r) // math.prod(math.factorial(2 * part) for part in nu)
+        ways = math.factorial(2 * r) // math.prod(
+            math.factorial(2 * part) for part in nu
+        )
         ways = Fraction(ways, math.prod(map(math.factorial, Counter(nu).values())))
         found[nu] = ways * math.prod(Fraction(weight_law.moment(part)) for part in nu)
     return found
@@ -104,7 +114,9 @@ def _projected(weight_law: weights.Weights, r: int) -> dict[Partition, Any]:
 
 @functools.cache
 def _products(weight_law: weights.Weights, k: int) -> list[Counter]:
-    """Return Π_j E[(w·x)^{2μ_j} | x] as coefficients of m_ν(x), for each partition μ of k."""
+    """Return Π_j E[(w·x)^{2μ_j} | x] as coefficients of m_ν(x), for each partition μ of
+    k.
+    """
     return [
         functools.reduce(
             _times, (_projected(weight_law, r) for r in mu), Counter({(): Fraction(1)})
@@ -122,19 +134,27 @@ def _mask_moments(mask: masks.Mask, k: int) -> list[Fraction]:
 
 
 @functools.lru_cache(maxsize=256)
-def _transfer(weight_law: weights.Weights, mask: masks.Mask, fan_in: int, width: int, k: int):
-    """Return E[m_λ(x') | x], rows λ, as coefficients of m_ν(x), columns ν; s² = 1/(m2·fan_in)."""
+def _transfer(
+    weight_law: weights.Weights, mask: masks.Mask, fan_in: int, width: int, k: int
+):
+    """Return E[m_λ(x') | x], rows λ, as coefficients of m_ν(x), columns ν; s² =
+    1/(m2·fan_in).
+    """
     moment = _mask_moments(mask, max(k, 1))
     scale = (moment[1] * fan_in) ** k
     rows = []
     for parts, product in zip(partitions(k), _products(weight_law, k), strict=True):
-        factor = math.perm(width, len(parts)) * math.prod(moment[r] for r in parts) / scale
+        factor = (
+            math.perm(width, len(parts)) * math.prod(moment[r] for r in parts) / scale
+        )
         rows.append([factor * product[nu] for nu in partitions(k)])
     return rows
 
 
 def _entries(direction: Any, n: int) -> list[Fraction | float]:
-    """Return the entries of a direction (n,): integers and fractions become Fractions."""
+    """Return the entries of a direction (n,): integers and fractions become
+    Fractions.
+    """
     allowed = f"an array of shape ({n},) of finite real numbers, not all zero"
     try:
         entries = np.asarray(direction)
@@ -160,7 +180,10 @@ def _sums(entries: list[Fraction | float], k: int) -> list[Fraction]:
         if not nu:
             return Fraction(1)
         *rest, last = nu
-        met = (_sorted(*rest[:i], part + last, *rest[i + 1 :]) for i, part in enumerate(rest))
+        met = (
+            _sorted(*rest[:i], part + last, *rest[i + 1 :])
+            for i, part in enumerate(rest)
+        )
         return distinct(tuple(rest)) * power[last] - sum(map(distinct, met))
 
     return [distinct(nu) for nu in partitions(k)]
@@ -186,20 +209,24 @@ def _check_weights(weight_law: weights.Weights, k: int) -> None:
         ) from error
 
 
-def norm_moment(ensemble: ensembles.Ensemble, k: int, direction: Any = None) -> Fraction | float:
-    """Return E‖Mu‖^{2k} for the unit vector u along ``direction``; a dead path counts as 0.
+def norm_moment(
+    ensemble: ensembles.Ensemble, k: int, direction: Any = None
+) -> Fraction | float:
+    """Return E‖Mu‖^{2k} for the unit vector u along ``direction``; a dead path counts
+    as 0.
 
-    k: an integer in 0…12; at k = 0 it is 1. direction: (n_0,), default the flat one. A Fraction if
-    the parameters of weights and masks and the entries of the direction are integers or Fractions;
-    else a float, to about 1e-15 a layer, which is inf where it overflows. Matrices have the size
-    p(k) = 1, 2, 3, 5, 7, 11, …, 77, so a layer costs p(k)² products, whatever the widths; those of
-    Fractions grow with the depth (k = 8: 1 s for 1000 layers).
+    k: an integer in 0…12; at k = 0 it is 1. direction: (n_0,), default the flat one. A
+    Fraction if the parameters of weights and masks and the entries of the direction are
+    integers or Fractions; else a float, to about 1e-15 a layer, which is inf where it
+    overflows. Matrices have the size p(k) = 1, 2, 3, 5, 7, 11, …, 77, so a layer costs
+    p(k)² products, whatever the widths; those of Fractions grow with the depth (k = 8:
+    1 s for 1000 layers).
 
-    Raises ``ValueError`` for other k, for weights without a finite moment of order 2k, and from
-    k = 3 for weights that are not symmetric. For large k·β the mean is carried by very rare paths:
-    a Monte Carlo estimate of it has, for ReLU, a relative standard deviation of up to e^{5k²β/2} a
-    path, its leading order.
-    Source: derived; at k = 2 and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see tests.
+    Raises ``ValueError`` for other k, for weights without a finite moment of order 2k,
+    and from k = 3 for weights that are not symmetric. For large k·β the mean is carried
+    by very rare paths: a Monte Carlo estimate of it has, for ReLU, a relative standard
+    deviation of up to e^{5k²β/2} a path, its leading order. Source: derived; at k = 2
+    and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see tests.
 
     >>> from lognorm_jax import masks, weights
     >>> ensemble = ensembles.Ensemble((5, 7, 6, 8), weights.rademacher(), masks.relu())
@@ -221,7 +248,9 @@ def norm_moment(ensemble: ensembles.Ensemble, k: int, direction: Any = None) -> 
     row = [counted[nu] for nu in partitions(k)]
     try:
         floats = _has_floats(ensemble, k, direction)
-        transfers = {shape: _transfer(ensemble.weights, *shape, k) for shape in set(shapes)}
+        transfers = {
+            shape: _transfer(ensemble.weights, *shape, k) for shape in set(shapes)
+        }
         layers = [transfers[shape] for shape in reversed(shapes)]
         if floats:
             return _in_floats(row, layers, start)
@@ -265,17 +294,21 @@ def _common(entries: Iterable[Fraction]) -> tuple[list[int], int]:
     """Return Fractions as integers over their common denominator."""
     entries = list(entries)
     common = math.lcm(*(entry.denominator for entry in entries))
-    return [entry.numerator * (common // entry.denominator) for entry in entries], common
+    return [
+        entry.numerator * (common // entry.denominator) for entry in entries
+    ], common
 
 
 def pre_activation_kurtosis(
     ensemble: ensembles.Ensemble, kurtosis: float = 3, covariance: float = 0
 ) -> Fraction | float:
-    """Return E z⁴/(E z²)² of one pre-activation z of the last layer of a network of this shape.
+    """Return E z⁴/(E z²)² of one pre-activation z of the last layer of a network of
+    this shape.
 
-    z_i = W_i D_i z_{i−1}: here the mask of layer i stands before its matrix, as an activation does.
-    z_0 has n_0 exchangeable entries of this kurtosis (raw, ≥ 1: 3 for normal) and this covariance
-    of squares E z_a² z_b²/(E z²)² − 1. The scale of the weights, and so the fan, cancels.
+    z_i = W_i D_i z_{i−1}: here the mask of layer i stands before its matrix, as an
+    activation does. z_0 has n_0 exchangeable entries of this kurtosis (raw, ≥ 1: 3 for
+    normal) and this covariance of squares E z_a² z_b²/(E z²)² − 1. The scale of the
+    weights, and so the fan, cancels.
 
     Source: derived; the recursion of norm_moment at k = 2 for one coordinate.
 

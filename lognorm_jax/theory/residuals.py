@@ -1,10 +1,13 @@
-"""Laws of residual ReLU networks at initialisation: z ↦ α z + λ·branch(z), width n, depth d.
+"""Laws of residual ReLU networks at initialisation: z ↦ α z + λ·branch(z), width n,
+depth d.
 
-In units where α² + λ² = 1 the log of ‖z^d‖²/‖z^0‖² is nearly normal, with a variance that is a sum
-over layers as for plain networks, and, where nothing makes the layers' ReLUs independent of one
-another, a sum over pairs of layers. α is ``skip_scale``, λ is ``branch_scale``.
+In units where α² + λ² = 1 the log of ‖z^d‖²/‖z^0‖² is nearly normal, with a variance
+that is a sum over layers as for plain networks, and, where nothing makes the layers'
+ReLUs independent of one another, a sum over pairs of layers. α is ``skip_scale``, λ is
+``branch_scale``.
 
-Source: Li, Nica & Roy, "The future is log-Gaussian" (2021), and derived; see tests/test_residuals.
+Source: Li, Nica & Roy, "The future is log-Gaussian" (2021), and derived; see
+tests/test_residuals.
 """
 
 import math
@@ -24,10 +27,13 @@ KINDS = ("mask model", "balanced", "vanilla", "post")
 def square_correlation(cosine: Any) -> np.ndarray:
     """Return S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)], odd, S(1) = 3.
 
-    4 Cov(φ(a)², φ(b)²) for standard normals a, b of correlation ρ is S(ρ) + 2ρ², φ the ReLU.
+    4 Cov(φ(a)², φ(b)²) for standard normals a, b of correlation ρ is S(ρ) + 2ρ², φ the
+    ReLU.
     """
     rho = _cosine(cosine)
-    return 2 / np.pi * ((1 + 2 * rho**2) * np.arcsin(rho) + 3 * rho * np.sqrt(1 - rho**2))
+    return (
+        2 / np.pi * ((1 + 2 * rho**2) * np.arcsin(rho) + 3 * rho * np.sqrt(1 - rho**2))
+    )
 
 
 def product_correlation(cosine: Any) -> np.ndarray:
@@ -45,18 +51,23 @@ def predictable_variance(
     kurtosis: float = 3.0,
     quartic: Any = 0.0,
 ) -> np.ndarray:
-    """Return Var(R | x) of one layer of the mask model, R = ‖α x + λ D W x‖²/‖x‖² of mean 1.
+    """Return Var(R | x) of one layer of the mask model, R = ‖α x + λ D W x‖²/‖x‖² of
+    mean 1.
 
-    (1/n)[4α²λ² + λ⁴((m4/m2²)(3 + (μ4 − 3)κ(x)) − 1)], exact at every width, for α² + λ² = 1 (else
-    of R over its mean). mask_kurtosis: m4/m2² of D, default a ReLU's. kurtosis: μ4 of the weights.
-    quartic: κ(x), any shape.
+    (1/n)[4α²λ² + λ⁴((m4/m2²)(3 + (μ4 − 3)κ(x)) − 1)], exact at every width, for α² + λ²
+    = 1 (else of R over its mean). mask_kurtosis: m4/m2² of D, default a ReLU's.
+    kurtosis: μ4 of the weights. quartic: κ(x), any shape.
     """
     alpha, lam = _unit(skip_scale, branch_scale)
-    quartic = np.asarray(checks.vector("quartic", quartic, None, zero=True), dtype=np.float64)
+    quartic = np.asarray(
+        checks.vector("quartic", quartic, None, zero=True), dtype=np.float64
+    )
     inside = bool(np.all((quartic >= 0) & (quartic <= 1 + 1e-5)))
     checks.require(inside, "quartic", quartic, "numbers in [0, 1]")
     kurtosis = _kurtosis("kurtosis", kurtosis)
-    branch = _kurtosis("mask_kurtosis", mask_kurtosis) * (3 + (kurtosis - 3) * quartic) - 1
+    branch = (
+        _kurtosis("mask_kurtosis", mask_kurtosis) * (3 + (kurtosis - 3) * quartic) - 1
+    )
     return (4 * alpha**2 * lam**2 + lam**4 * branch) / checks.integer("width", width, 1)
 
 
@@ -68,13 +79,15 @@ def log_moments(
     branch_scale: float,
     mask_kurtosis: float = 2.0,
 ) -> tuple[float, float]:
-    """Return the mean and the variance of the limit law of ln(‖z^d‖²/‖z^0‖²), or of a Jacobian's.
+    """Return the mean and the variance of the limit law of ln(‖z^d‖²/‖z^0‖²), or of a
+    Jacobian's.
 
-    kind: "mask model" or "balanced": variance v = d(4α²λ² + λ⁴(3 m4/m2² − 1))/n, mean −v/2, for any
-    direction of the Jacobian. "vanilla", the pre-activation z ↦ α z + λ W φ(z), for which the
-    correlation α^k of layers k apart adds (2λ⁴/n) Σ (d − k) S(α^k) to the variance and
-    (λ⁴/n) Σ (d − k) (K − S)(α^k) to the mean: of the activations, and of the Jacobian along them.
-    Both to first order in 1/n. For α² + λ² ≠ 1 the mean is shifted by d ln(α² + λ²).
+    kind: "mask model" or "balanced": variance v = d(4α²λ² + λ⁴(3 m4/m2² − 1))/n, mean
+    −v/2, for any direction of the Jacobian. "vanilla", the pre-activation z ↦ α z + λ W
+    φ(z), for which the correlation α^k of layers k apart adds (2λ⁴/n) Σ (d − k) S(α^k)
+    to the variance and (λ⁴/n) Σ (d − k) (K − S)(α^k) to the mean: of the activations,
+    and of the Jacobian along them. Both to first order in 1/n. For α² + λ² ≠ 1 the mean
+    is shifted by d ln(α² + λ²).
     """
     allowed = "'mask model', 'balanced' or 'vanilla', for which the law is known"
     checks.require(kind in KINDS[:3], "kind", kind, allowed)
@@ -94,12 +107,14 @@ def log_moments(
 
 
 def input_growth(x: Any, depth: int, skip_scale: float, branch_scale: float) -> float:
-    """Return what an input adds to the mean of ln‖z^d‖² of the vanilla network, to leading order.
+    """Return what an input adds to the mean of ln‖z^d‖² of the vanilla network, to
+    leading order.
 
-    ‖φ(x)‖² is not ‖x‖²/2, nor is it in the next layers, which still know x: a coordinate of z^l is
-    α^l x_a plus a normal number of variance σ_l², so that Σ Eφ² over coordinates is known, and with
-    it ‖z^{l+1}‖². It is 0 for an input that a linear layer made, on average. x: (width,), with a
-    positive coordinate; else the ReLUs stay off and the network is its skips.
+    ‖φ(x)‖² is not ‖x‖²/2, nor is it in the next layers, which still know x: a
+    coordinate of z^l is α^l x_a plus a normal number of variance σ_l², so that Σ Eφ²
+    over coordinates is known, and with it ‖z^{l+1}‖². It is 0 for an input that a
+    linear layer made, on average. x: (width,), with a positive coordinate; else the
+    ReLUs stay off and the network is its skips.
     """
     alpha, lam = _unit(skip_scale, branch_scale)
     x = np.asarray(x, np.float64)
@@ -107,14 +122,20 @@ def input_growth(x: Any, depth: int, skip_scale: float, branch_scale: float) -> 
     checks.require(bool(np.any(x > 0)), "x", x, allowed)
     x = x / np.abs(x).max()
     known, spread, growth = x / np.sqrt(np.mean(x**2)), 0.0, 0.0
-    for _ in range(checks.integer("depth", depth, 1)):  # ‖z‖² is n: known² + spread are of mean 1
+    # ‖z‖² is n: known² + spread are of mean 1
+    for _ in range(checks.integer("depth", depth, 1)):
         sigma = max(math.sqrt(spread), 1e-12)
         on, density = special.ndtr(known / sigma), np.exp(-((known / sigma) ** 2) / 2)
-        square = (known**2 + spread) * on + known * sigma * density / math.sqrt(2 * math.pi)
+        square = (known**2 + spread) * on + known * sigma * density / math.sqrt(
+            2 * math.pi
+        )
         new = 2 * lam**2 * float(np.mean(square))
         size = alpha**2 + new
         growth += math.log(size)
-        known, spread = alpha * known / math.sqrt(size), (alpha**2 * spread + new) / size
+        known, spread = (
+            alpha * known / math.sqrt(size),
+            (alpha**2 * spread + new) / size,
+        )
     return growth
 
 
@@ -133,17 +154,20 @@ def law_moments(
 ) -> tuple[float, float]:
     """Return ``log_moments`` for one input x and one tangent, where they matter.
 
-    x, tangent: (width,) or None. Vanilla: a tangent must be along x, and x given with it: along any
-    other the cosine of the two diffuses, and no law is known. For a given x mean and variance are
-    those of ``vanilla.log_moments``; refused where ‖φ(z)‖²/‖z‖² fluctuates so much, its log by a
-    variance over 0.12 and 6/n, that first order says little of it. Else the direction's
-    κ − 3/n adds λ⁴ α^{4l} (m4/m2² − 1)(κ − 3/n) to the variance of layer l in balanced networks,
-    whose masks come before the weights: refused where that is over 0.05 in all, for then the law is
-    not nearly normal. Weights of other kurtosis add their term of ``predictable_variance``, in each
-    layer. entered: a linear layer of variance 1/width comes first; x and tangent are before it.
+    x, tangent: (width,) or None. Vanilla: a tangent must be along x, and x given with
+    it: along any other the cosine of the two diffuses, and no law is known. For a given
+    x mean and variance are those of ``vanilla.log_moments``; refused where ‖φ(z)‖²/‖z‖²
+    fluctuates so much, its log by a variance over 0.12 and 6/n, that first order says
+    little of it. Else the direction's κ − 3/n adds λ⁴ α^{4l} (m4/m2² − 1)(κ − 3/n) to
+    the variance of layer l in balanced networks, whose masks come before the weights:
+    refused where that is over 0.05 in all, for then the law is not nearly normal.
+    Weights of other kurtosis add their term of ``predictable_variance``, in each layer.
+    entered: a linear layer of variance 1/width comes first; x and tangent are before
+    it.
 
-    First order in 1/n: of the vanilla network the variance is low by a relative 3/n to 8/n, and off
-    by up to 12% more where few coordinates of x are positive (tests/test_vanilla.py bounds it).
+    First order in 1/n: of the vanilla network the variance is low by a relative 3/n to
+    8/n, and off by up to 12% more where few coordinates of x are positive
+    (tests/test_vanilla.py bounds it).
     """
     alpha, lam = _unit(skip_scale, branch_scale)
     allowed = "at least 1e-30 of skip_scale: without a branch norms are fixed"
@@ -160,20 +184,29 @@ def law_moments(
         return mean + shift, variance
 
     direction = x if tangent is None else tangent
-    quartic = 3 / width if direction is None else float(np.sum(norms.unit(direction) ** 4))
-    known = 0.0 if entered else quartic - 3 / width  # what a layer knows of the direction's κ
+    quartic = (
+        3 / width if direction is None else float(np.sum(norms.unit(direction) ** 4))
+    )
+    # what a layer knows of the direction's κ
+    known = 0.0 if entered else quartic - 3 / width
     excess = alpha ** (4 * np.arange(depth)) * known
     added = lam**4 * (mask_kurtosis - 1) * math.fsum(excess) * (kind == "balanced")
-    allowed = "a direction of many coordinates: for this one the law is not nearly normal"
+    allowed = (
+        "a direction of many coordinates: for this one the law is not nearly normal"
+    )
     checks.require(added <= 0.05, "tangent", direction, allowed, SAMPLE)
-    added += lam**4 * mask_kurtosis * (kurtosis - 3) / width * math.fsum(3 / width + excess)
+    added += (
+        lam**4 * mask_kurtosis * (kurtosis - 3) / width * math.fsum(3 / width + excess)
+    )
     if entered:
         added += (2 + (kurtosis - 3) * quartic * (direction is not None)) / width
     return generic[0] - added / 2, generic[1] + added
 
 
 def _require_along(x: Any, tangent: Any) -> None:
-    """Raise ``ValueError`` for a tangent of the vanilla network that is not along its input."""
+    """Raise ``ValueError`` for a tangent of the vanilla network that is not along its
+    input.
+    """
     if tangent is None:
         return
     allowed = "along x, for which alone the law of a vanilla network is known"
@@ -184,7 +217,9 @@ def _require_along(x: Any, tangent: Any) -> None:
 
 
 def _vanilla_moments(x, depth, alpha, lam, kurtosis) -> tuple[float, float]:
-    """Return ``vanilla.log_moments`` at x; refuse inputs for which first order is not enough."""
+    """Return ``vanilla.log_moments`` at x; refuse inputs for which first order is not
+    enough.
+    """
     growth = input_growth(x, depth, alpha, lam)
     x = np.asarray(x, np.float64)
     allowed = "an input with more positive coordinates: first order in 1/n is not enough for this"
@@ -193,24 +228,29 @@ def _vanilla_moments(x, depth, alpha, lam, kurtosis) -> tuple[float, float]:
     x = x / np.sqrt(np.mean(x**2))
     found = _vanilla.log_moments(x, depth, alpha, lam, kurtosis=kurtosis)
     most = max(0.12, 6 / len(x))
-    allowed += (
-        f" (the variance of ln ‖φ(z)‖²/‖z‖² reaches {found.doubt:.3g}, {most:.3g} is allowed)"
-    )
+    allowed += f" (the variance of ln ‖φ(z)‖²/‖z‖² reaches {found.doubt:.3g}, {most:.3g} is allowed)"
     checks.require(found.doubt <= most, "x", x, allowed, SAMPLE)
     return found.mean, found.variance
 
 
-def log_mean_growth(width: int, depth: int, skip_scale: float, branch_scale: float) -> float:
-    """Return ln E‖z^d‖²/‖z^0‖² of the vanilla network: (λ⁴/n) Σ (d − k) K(α^k), first order in 1/n.
+def log_mean_growth(
+    width: int, depth: int, skip_scale: float, branch_scale: float
+) -> float:
+    """Return ln E‖z^d‖²/‖z^0‖² of the vanilla network: (λ⁴/n) Σ (d − k) K(α^k), first
+    order in 1/n.
 
-    Without interlayer correlations it would be 0. For α² + λ² = 1, else d ln(α² + λ²) more.
+    Without interlayer correlations it would be 0. For α² + λ² = 1, else d ln(α² + λ²)
+    more.
     """
     mean, variance = log_moments("vanilla", width, depth, skip_scale, branch_scale)
     return mean + variance / 2
 
 
-def active_share(width: int, depth: int, skip_scale: float, branch_scale: float) -> np.ndarray:
-    """Return P(z_a > 0) after each block of the vanilla network, (depth,): its hypoactivation.
+def active_share(
+    width: int, depth: int, skip_scale: float, branch_scale: float
+) -> np.ndarray:
+    """Return P(z_a > 0) after each block of the vanilla network, (depth,): its
+    hypoactivation.
 
     1/2 − (λ²/(πn)) Σ_{k ≤ l} α^k √(1 − α^{2k}), to first order in 1/n.
     """
@@ -220,19 +260,28 @@ def active_share(width: int, depth: int, skip_scale: float, branch_scale: float)
     return 0.5 - lam**2 / (np.pi * checks.integer("width", width, 1)) * lost
 
 
-def post_growth(width: int, skip_scale: float, branch_scale: float, mean_cosine: Any) -> Any:
+def post_growth(
+    width: int, skip_scale: float, branch_scale: float, mean_cosine: Any
+) -> Any:
     """Return E(R | x) of a post-activation block x ↦ α x + λ φ(W x): it is not 1.
 
-    α² + λ² + 2αλ Σ x_a/(‖x‖√(πn)) for weights of variance 2/n: exact, for normal weights.
-    mean_cosine: Σ x_a/(‖x‖√n), the cosine of x with the flat direction; any shape.
+    α² + λ² + 2αλ Σ x_a/(‖x‖√(πn)) for weights of variance 2/n: exact, for normal
+    weights. mean_cosine: Σ x_a/(‖x‖√n), the cosine of x with the flat direction; any
+    shape.
     """
     alpha, lam = _scales(skip_scale, branch_scale)
     checks.integer("width", width, 1)
-    return alpha**2 + lam**2 + 2 * alpha * lam * np.asarray(mean_cosine) / math.sqrt(math.pi)
+    return (
+        alpha**2
+        + lam**2
+        + 2 * alpha * lam * np.asarray(mean_cosine) / math.sqrt(math.pi)
+    )
 
 
 def scales(skip_scale: Any, branch_scale: Any) -> tuple[Any, Any]:
-    """Return α and λ in [0, 1e6], not both 0; warn if α² + λ² ≠ 1. Traced ones are not checked."""
+    """Return α and λ in [0, 1e6], not both 0; warn if α² + λ² ≠ 1. Traced ones are not
+    checked.
+    """
     found = _scales(skip_scale, branch_scale)
     if checks.traced(found[0]) or checks.traced(found[1]):
         return found

@@ -1,4 +1,6 @@
-"""Log-norms recorded inside any chain of optax, layer by layer; ``training`` offers it."""
+"""Log-norms recorded inside any chain of optax, layer by layer; ``training`` offers
+it.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,38 +13,48 @@ from lognorm_jax._tools import checks, norms
 
 
 class LogNorms(NamedTuple):
-    """State of ``log_norms``: what it has seen of each layer; all arrays (layers,), float32."""
+    """State of ``log_norms``: what it has seen of each layer; all arrays (layers,),
+    float32.
+    """
 
-    log_norm: jax.Array  # ln‖update‖² of the last call; −inf for none, +inf if not finite
+    # ln‖update‖² of the last call; −inf for none, +inf if not finite
+    log_norm: jax.Array
     count: jax.Array  # calls in which it was finite
     mean: jax.Array  # of log_norm over those; 0 before the first
     m2: jax.Array  # Σ (log_norm − mean)²
 
     @property
     def variance(self) -> jax.Array:
-        """Return the sample variance of log_norm over the steps so far; 0 before the second."""
+        """Return the sample variance of log_norm over the steps so far; 0 before the
+        second.
+        """
         return self.m2 / jnp.maximum(self.count - 1, 1).astype(self.m2.dtype)
 
 
 def log_norms(
     measure: Callable[[Any], jax.Array] | None = None,
 ) -> optax.GradientTransformation:
-    """Return a transformation that records log squared norms, layer by layer, and changes nothing.
+    """Return a transformation that records log squared norms, layer by layer, and
+    changes nothing.
 
-    Chain it first to see the gradients, last to see the updates, or both. Its state is a
-    ``LogNorms``: of ``optax.chain(log_norms(), optax.adam(1e-3))`` it is ``state[0]``.
-    measure: a tree like the parameters -> (layers,) log squared norms, such as
-    ``partial(layer_log_norms, network)``; default one a leaf, ``leaf_log_norms``.
+    Chain it first to see the gradients, last to see the updates, or both. Its state is
+    a ``LogNorms``: of ``optax.chain(log_norms(), optax.adam(1e-3))`` it is
+    ``state[0]``. measure: a tree like the parameters -> (layers,) log squared norms,
+    such as ``partial(layer_log_norms, network)``; default one a leaf,
+    ``leaf_log_norms``.
 
-    Works for parameters of any structure and floating type (norms are computed in float32), under
-    jit and vmap, and inside any other transformation of optax.
+    Works for parameters of any structure and floating type (norms are computed in
+    float32), under jit and vmap, and inside any other transformation of optax.
     """
     measure = leaf_log_norms if measure is None else measure
-    checks.require(callable(measure), "measure", measure, "None, or a function tree -> (layers,)")
+    checks.require(
+        callable(measure), "measure", measure, "None, or a function tree -> (layers,)"
+    )
 
     def init(params):
         shape, kinds = jax.eval_shape(measure, params).shape, (jnp.float32, jnp.int32)
-        return LogNorms(*(jnp.zeros(shape, kinds[i == 1]) for i in range(4)))  # four buffers
+        # four buffers
+        return LogNorms(*(jnp.zeros(shape, kinds[i == 1]) for i in range(4)))
 
     def update(updates, state, params=None):
         del params
@@ -69,4 +81,6 @@ def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
         allowed, instead = "a real floating type", "optax.masked leaves leaves out."
         checks.require(real, "leaf.dtype", leaf.dtype, allowed, instead)
     leaves = [norms.log_squares(leaf[None]) for leaf in leaves]
-    return jnp.concatenate([jnp.zeros(0, jnp.float32), *(x.astype(jnp.float32) for x in leaves)])
+    return jnp.concatenate(
+        [jnp.zeros(0, jnp.float32), *(x.astype(jnp.float32) for x in leaves)]
+    )

@@ -1,8 +1,9 @@
 """The first steps of optimization, and how stable gradients are in them.
 
-``trainer`` trains one network from one key and records, before each step, what the theory is about:
-the norms of the gradients and of the Jacobian, layer by layer. As all is a pure function of the
-key, ``path`` makes it one that ``sampling`` runs for as many seeds as one likes.
+``trainer`` trains one network from one key and records, before each step, what the
+theory is about: the norms of the gradients and of the Jacobian, layer by layer. As all
+is a pure function of the key, ``path`` makes it one that ``sampling`` runs for as many
+seeds as one likes.
 """
 
 import functools
@@ -18,18 +19,23 @@ from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, scans, tangents
 from lognorm_jax.training import losses, optimizers
 
-Batches = tuple[Any, Any]  # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
+# inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
+Batches = tuple[Any, Any]
 
 
 class History(NamedTuple):
-    """What was so before each step: +inf in all of it from where ``finite`` is False."""
+    """What was so before each step: +inf in all of it from where ``finite`` is
+    False.
+    """
 
     loss: jax.Array  # (num_steps,) mean over the batch
     log_gradient: jax.Array  # (num_steps, depth) ln ‖∂loss/∂W_i‖²; −inf for none
-    increment: jax.Array  # (num_steps, depth) ln R_i of the Jacobian at the probe: −inf from where
+    # (num_steps, depth) ln R_i of the Jacobian at the probe: −inf from where
+    increment: jax.Array
     # it is dead, +inf from where its activations overflow
     update_ratio: jax.Array  # (num_steps, depth) ‖ΔW_i‖/‖W_i‖ of the step that follows
-    finite: jax.Array  # (num_steps,) whether loss, gradients and update were finite till here
+    # (num_steps,) whether loss, gradients and update were finite till here
+    finite: jax.Array
 
     @property
     def log_norm(self) -> jax.Array:
@@ -46,29 +52,34 @@ def trainer(
     probe: Any = None,
     tangent: Any = None,
 ) -> Callable[[jax.Array, Batches], tuple[Any, History]]:
-    """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a fresh network.
+    """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a
+    fresh network.
 
-    network: of ``networks``; its weights and biases are trained, fixed signs and dropout masks are
-    not. optimizer: any of optax, with any learning rate that gives finite updates, in
-    ``optimizers.by_layer`` if it goes by the norm or shape of single arrays, as lamb does; under
-    vmap over learning rates make the trainer in the function that is mapped. loss: (outputs,
-    targets) -> an array whose mean is the loss, such as ``losses.squared_error``,
-    ``losses.cross_entropy``, or one of ``optax.losses``. probe, tangent: where the Jacobian is
-    taken and what it is applied to, of the network's shape; default the first input, and that.
+    network: of ``networks``; its weights and biases are trained, fixed signs and
+    dropout masks are not. optimizer: any of optax, with any learning rate that gives
+    finite updates, in ``optimizers.by_layer`` if it goes by the norm or shape of single
+    arrays, as lamb does; under vmap over learning rates make the trainer in the
+    function that is mapped. loss: (outputs, targets) -> an array whose mean is the
+    loss, such as ``losses.squared_error``, ``losses.cross_entropy``, or one of
+    ``optax.losses``. probe, tangent: where the Jacobian is taken and what it is applied
+    to, of the network's shape; default the first input, and that.
 
-    batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an input) and
-    (num_steps, batch, …). fit is a pure function: jit it, vmap it over keys, or let
-    ``sampling.sample(path(fit, batches), …)`` do so in blocks. Equal layers are scanned, so
-    compile time grows neither with depth nor with steps.
+    batches: (inputs, targets) with one row a step: (num_steps, batch, *shape of an
+    input) and (num_steps, batch, …). fit is a pure function: jit it, vmap it over keys,
+    or let ``sampling.sample(path(fit, batches), …)`` do so in blocks. Equal layers are
+    scanned, so compile time grows neither with depth nor with steps.
 
-    Where the loss or a gradient is not finite, or the weights or an update of a layer have a norm
-    above a quarter of the largest number, the parameters are left as they are for the rest of the
-    steps, ``finite`` is False and the other numbers are +inf. Raises ``ValueError`` for anything
-    else, and before any training for a loss that does not fit the outputs.
+    Where the loss or a gradient is not finite, or the weights or an update of a layer
+    have a norm above a quarter of the largest number, the parameters are left as they
+    are for the rest of the steps, ``finite`` is False and the other numbers are +inf.
+    Raises ``ValueError`` for anything else, and before any training for a loss that
+    does not fit the outputs.
     """
     checks.instance("network", network, networks.Network)
     optimizers.check(optimizer)
-    checks.require(callable(loss), "loss", loss, "a function (outputs, targets) -> values to mean")
+    checks.require(
+        callable(loss), "loss", loss, "a function (outputs, targets) -> values to mean"
+    )
     num_steps = checks.integer("num_steps", num_steps, 1)
     optimizer = optimizers.promoting(optimizer)
     optimizers.require(network, optimizer)
@@ -81,7 +92,9 @@ def trainer(
     def train(key, inputs, targets):
         params, rest = split(network.init(key))
         x = jnp.asarray(inputs[0, 0] if probe is None else probe, inputs.dtype)
-        along = norms.normalise(x)[1] if tangent is None else jnp.asarray(tangent, x.dtype)
+        along = (
+            norms.normalise(x)[1] if tangent is None else jnp.asarray(tangent, x.dtype)
+        )
 
         def objective(params, inputs, targets):
             whole = join(params, rest)
@@ -101,14 +114,19 @@ def trainer(
             sizes = [_log_sizes(network, tree) for tree in (gradient, updates, params)]
             increment = jnp.where(jnp.isnan(increment), jnp.inf, increment)
             after = optax.apply_updates(params, updates), next_state
-            most = 2 * jnp.log(jnp.finfo(value.dtype).max / 4)  # sums of two such are finite
+            # sums of two such are finite
+            most = 2 * jnp.log(jnp.finfo(value.dtype).max / 4)
             finite &= jnp.isfinite(value) & jnp.all(sizes[0] < jnp.inf)
             finite &= jnp.all(sizes[1] < most) & jnp.all(sizes[2] < most)
             for tree in (gradient, after[0]):
                 finite &= _finite(_parts(tree, "weight", False))
             record = History(value, sizes[0], increment, _ratio(*sizes[1:]), finite)
-            record = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1])
-            kept = jax.tree.map(functools.partial(jnp.where, finite), after, (params, state))
+            record = jax.tree.map(
+                lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1]
+            )
+            kept = jax.tree.map(
+                functools.partial(jnp.where, finite), after, (params, state)
+            )
             return (*kept, finite), History(*record, finite)
 
         start = params, optimizer.init(params), jnp.bool_(True)
@@ -121,18 +139,22 @@ def trainer(
         return compiled(checks.typed_key(key), *fit.checked(batches))
 
     fit.network = network
-    fit.checked = functools.partial(_checked, network, loss, num_steps, probe is tangent is None)
+    fit.checked = functools.partial(
+        _checked, network, loss, num_steps, probe is tangent is None
+    )
     return fit
 
 
 def path(
     fit: Callable, batches: Batches, *, observe: Callable[[Any], Any] | None = None
 ) -> Callable[[jax.Array], Any]:
-    """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with any options.
+    """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with
+    any options.
 
-    Seeds then run in blocks that fit the cache, on all devices, and can be kept by ``runs``. With
-    another number of devices results agree to rounding, not in every bit as those of other paths.
-    observe: trained params -> pytree, such as the error on a test set; then key -> (History, that).
+    Seeds then run in blocks that fit the cache, on all devices, and can be kept by
+    ``runs``. With another number of devices results agree to rounding, not in every bit
+    as those of other paths. observe: trained params -> pytree, such as the error on a
+    test set; then key -> (History, that).
     """
     checks.require(hasattr(fit, "checked"), "fit", fit, "one that trainer returns")
     usable = observe is None or callable(observe)
@@ -150,8 +172,11 @@ def path(
     return scans.compiled(history, footprint)
 
 
-def layer_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:  # (depth,)
-    """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a network."""
+# (depth,)
+def layer_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:
+    """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a
+    network.
+    """
     checks.instance("network", network, networks.Network)
     parts = optimizers.stacked(tree)
     _check_parts("tree", parts, len(network.places()))
@@ -170,13 +195,17 @@ def jacobian_increments(
 
     def step_of(kind):
         def step(carry, own):
-            x, tangent, increment = tangents.jvp_step(lambda x: kind.apply(own, x), *carry)
+            x, tangent, increment = tangents.jvp_step(
+                lambda x: kind.apply(own, x), *carry
+            )
             return (x, tangent), increment
 
         return step
 
     rows = network.rows(params)
-    return norms.lasting(scans.scan_layers(network.kinds, step_of, (x, tangent), rows)[1])
+    return norms.lasting(
+        scans.scan_layers(network.kinds, step_of, (x, tangent), rows)[1]
+    )
 
 
 def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -193,19 +222,29 @@ def join(params: list[Any], fixed: list[Any]) -> list[Any]:
 
 
 def _check_parts(name: str, tree: Any, count: int | None = None) -> None:
-    """Require the parameters of a network, or a tree like them: a dictionary for each kind."""
+    """Require the parameters of a network, or a tree like them: a dictionary for each
+    kind.
+    """
     allowed = "as network.init returns it: a list of" + (f" {count}" if count else "")
-    listed = isinstance(tree, list | tuple) and all(isinstance(part, dict) for part in tree)
-    checks.require(listed and count in (None, len(tree)), name, tree, f"{allowed} dictionaries")
+    listed = isinstance(tree, list | tuple) and all(
+        isinstance(part, dict) for part in tree
+    )
+    checks.require(
+        listed and count in (None, len(tree)), name, tree, f"{allowed} dictionaries"
+    )
 
 
 def _parts(tree: list[Any], name: str, mine: bool) -> list[Any]:
-    """Return what of a tree like the parameters of a network has this name, or the rest."""
+    """Return what of a tree like the parameters of a network has this name, or the
+    rest.
+    """
     return [{k: v for k, v in part.items() if (k == name) == mine} for part in tree]
 
 
 def _log_sizes(network: networks.Network, tree: list[Any]) -> jax.Array:  # (depth,)
-    """Return ``layer_log_norms``, faster under vmap; +inf or NaN if an entry is not finite."""
+    """Return ``layer_log_norms``, faster under vmap; +inf or NaN if an entry is not
+    finite.
+    """
     return network.in_order([norms.normalise_rows(part["weight"])[0] for part in tree])
 
 
@@ -218,24 +257,36 @@ def _finite(tree: Any) -> jax.Array:
 def _ratio(log_update: jax.Array, log_size: jax.Array) -> jax.Array:
     """Return the ratio of two norms, 0 for no update, also of zeros."""
     still = jnp.isneginf(log_update)
-    return jnp.exp(jnp.where(still, -jnp.inf, log_update - jnp.where(still, 0, log_size)) / 2)
+    return jnp.exp(
+        jnp.where(still, -jnp.inf, log_update - jnp.where(still, 0, log_size)) / 2
+    )
 
 
-def _checked(network, loss, num_steps, along_first, batches) -> tuple[jax.Array, jax.Array]:
-    """Return inputs and targets as arrays that fit the network, the loss and the steps."""
+def _checked(
+    network, loss, num_steps, along_first, batches
+) -> tuple[jax.Array, jax.Array]:
+    """Return inputs and targets as arrays that fit the network, the loss and the
+    steps.
+    """
     pair = isinstance(batches, tuple | list) and len(batches) == 2
     checks.require(pair, "batches", batches, "a pair (inputs, targets)")
     dtype = jnp.result_type(float)
     inputs = checks.vector("inputs", batches[0], None, zero=True, dtype=dtype)
     targets = checks.vector("targets", batches[1], None, zero=True, dtype=dtype)
     shape, own = np.shape(inputs), len(network.shape)
-    fits = len(shape) == own + 2 and shape[0] == num_steps and shape[2:] == network.shape
+    fits = (
+        len(shape) == own + 2 and shape[0] == num_steps and shape[2:] == network.shape
+    )
     allowed = f"({num_steps} steps, batch ≥ 1, {', '.join(map(str, network.shape))})"
     checks.require(fits and shape[1] >= 1, "inputs.shape", shape, allowed)
     start = np.shape(targets)[:2]
-    checks.require(start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)")
+    checks.require(
+        start == shape[:2], "targets.shape", np.shape(targets), f"({shape[:2]}, …)"
+    )
     if along_first:
         checks.vector("inputs[0, 0] (without a tangent)", inputs[0, 0], None)
     last = network.outputs(dtype)[-1]
-    losses.require(loss, jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype), targets)
+    losses.require(
+        loss, jax.ShapeDtypeStruct((shape[1], *last.shape), last.dtype), targets
+    )
     return jnp.asarray(inputs, dtype), jnp.asarray(targets)
