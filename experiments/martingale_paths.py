@@ -120,9 +120,8 @@ def estimates(x: np.ndarray) -> list[np.ndarray]:
     """Return mean, its standard error, variance, its standard error over samples: x (N,
     layers).
     """
-    summary = summaries.summarise(summaries.moments(paths.Trace(x, None)))
-    # the last entry is of the sum over layers
-    return [leaf[:-1] for leaf in summary[:4]]
+    summary = summaries.estimate(x)
+    return [*summary.mean, *summary.variance]
 
 
 def correlations(martingale: np.ndarray) -> np.ndarray:

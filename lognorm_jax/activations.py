@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import masks
-from lognorm_jax._tools import checks, records
+from lognorm_jax._tools import arccosine, checks, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +139,8 @@ def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
         for name, value in (("c_plus", c_plus), ("c_minus", c_minus))
     )
 
-    rest = jnp.sqrt(1 - cosine**2)
-    kink = (c_plus - c_minus) ** 2 / (2 * jnp.pi) * (rest - cosine * jnp.arccos(cosine))
-    return kink - cosine * (1 - cosine**2) / 2
+    nu = (c_plus - c_minus) ** 2 * arccosine.kink(cosine)
+    return nu - cosine * (1 - cosine**2) / 2
 
 
 def tanh() -> Activation:

@@ -4,6 +4,7 @@ to do.
 
 import numbers
 import operator
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -69,6 +70,47 @@ def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | f
     if isinstance(value, numbers.Rational):
         return Fraction(int(value.numerator), int(value.denominator))
     return float(value)
+
+
+def number(name: str, value: object, interval: str, instead: str = "") -> float:
+    """Return a real number in an interval as a float.
+
+    Args:
+        name: the argument, for the error.
+        value: what was given.
+        interval: such as "[0.5, 1)" or "(0, inf)"; infinite ends are never reached.
+        instead: the way out, for the error.
+
+    Raises:
+        ValueError: for what is no finite real number, or outside.
+
+    >>> number("confidence", 0.95, "[0.5, 1)")
+    0.95
+    """
+    ends = interval[1:-1].split(",")
+    low, high = map(float, ends)
+    allowed = f"a number in {interval.replace('inf', '∞')}"
+    found = float(real(name, value, allowed, instead))
+    above = found > low or (found == low and interval[0] == "[")
+    below = found < high or (found == high and interval[-1] == "]")
+    require(above and below, name, value, allowed, instead)
+    return found
+
+
+def one_of(name: str, value: object, choices: Iterable[str], instead: str = "") -> str:
+    """Return a string that is one of some choices.
+
+    Raises:
+        ValueError: for anything else, with the choices.
+
+    >>> one_of("fan", "in", ("out", "in"))
+    'in'
+    """
+    choices = tuple(choices)
+    allowed = " or ".join(map(repr, choices))
+    known = isinstance(value, str) and value in choices
+    require(known, name, value, allowed, instead)
+    return str(value)
 
 
 def scale(name: str, value: Any, low: float, high: float) -> Any:

@@ -11,6 +11,15 @@ import jax.numpy as jnp
 from lognorm_jax._tools import checks
 
 
+def keys(key: jax.Array, layer: Any, count: int) -> jax.Array:
+    """Return the keys of what a layer draws: (count,), such as weights, mask, biases.
+
+    Those of a layer do not depend on the depth, nor the first of them on how many
+    there are.
+    """
+    return jax.random.split(jax.random.fold_in(key, layer), count)
+
+
 def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
     """Return iid integers of ``bits_each`` bits, a divisor of 16, as many as fit to a
     random word.

@@ -3,7 +3,6 @@ of it.
 """
 
 import dataclasses
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,8 +155,10 @@ def above_one(factor: Any) -> float:
 
 def _moments(increments: np.ndarray) -> dict[str, Any]:
     """Return the fields of a report that are moments: of all, and of each layer."""
-    trace = types.SimpleNamespace(increment=increments)
-    found = summaries.summarise(summaries.moments(trace))._asdict()
+    summary = summaries.summarise(summaries.moments(increments))
+    found = {}
+    for name, estimate in summary._asdict().items():
+        found |= {name: estimate.value, f"{name}_error": estimate.error}
     of_layers = {f"layer_{name}": values[:-1] for name, values in found.items()}
     del of_layers["layer_dead_mass_error"]
     return {name: float(values[-1]) for name, values in found.items()} | of_layers

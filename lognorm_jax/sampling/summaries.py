@@ -31,18 +31,21 @@ class Moments(NamedTuple):
     m4: np.ndarray  # Σ (x − mean)⁴
 
 
-class Summary(NamedTuple):
-    """Estimates with their standard errors: per layer and, last, of log_norm: (depth +
-    1,).
-    """
+class Estimate(NamedTuple):
+    """A Monte Carlo number, or an array of them, with its standard error."""
 
-    mean: np.ndarray
-    mean_error: np.ndarray
-    variance: np.ndarray
-    variance_error: np.ndarray
-    dead_mass: np.ndarray
-    # never 0: that no path died does not show that none can
-    dead_mass_error: np.ndarray
+    value: Any
+    error: Any
+
+
+class Summary(NamedTuple):
+    """Estimates from sampled numbers of which some may be −inf, which is dead."""
+
+    mean: Estimate  # of those alive; −inf where none is
+    variance: Estimate  # of those alive
+    dead_mass: (
+        Estimate  # its error is never 0: that none died does not show that none can
+    )
 
 
 def block_sums(trace, valid) -> tuple[jax.Array, ...]:
@@ -78,20 +81,46 @@ def central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
 
 
 def moments(trace: Any) -> Moments:
-    """Return the moments of sampled increments (num_samples, depth): what ``stream``
-    returns.
+    """Return the moments of a sampled Trace, or of its increments (num_samples, depth).
+
+    They are what ``stream`` returns.
     """
     x = np.asarray(_increment(trace), dtype=np.float64)
     checks.require(
         x.ndim == 2, "trace.increment.shape", x.shape, "(num_samples, depth)"
     )
-    x = np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
+    return _moments(np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1))
+
+
+def _moments(x: np.ndarray) -> Moments:
+    """Return the moments of (num_samples, …) over the first axis."""
     alive = x != -np.inf
     count = alive.sum(0)
     mean = np.where(alive, x, 0.0).sum(0) / np.maximum(count, 1)
     deviation = np.where(alive, x, mean) - mean
     powers = [(deviation**k).sum(0) for k in (2, 3, 4)]
     return Moments(count, len(x) - count, np.where(count > 0, mean, -np.inf), *powers)
+
+
+def estimate(samples: Any) -> Summary:
+    """Return mean, variance and dead mass of samples, with their standard errors.
+
+    Args:
+        samples: (num_samples ≥ 1, …), numbers of any meaning, or −inf for dead.
+
+    Returns:
+        A ``Summary`` of estimates (…), over the first axis.
+
+    >>> estimate([1.0, 2.0, 3.0, -np.inf]).mean
+    Estimate(value=2.0, error=0.5773502691896258)
+    """
+    x = np.asarray(checks.array("samples", samples), dtype=np.float64)
+    shaped = x.ndim >= 1 and len(x) >= 1
+    checks.require(shaped, "samples.shape", x.shape, "(num_samples ≥ 1, …)")
+    found = summarise(_moments(x))
+    if x.ndim > 1:
+        return found
+    return Summary(*(Estimate(float(e.value), float(e.error)) for e in found))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -133,13 +162,13 @@ def summarise(moments: Moments) -> Summary:
     # the paths that died, of all
     total = np.maximum(moments.count + moments.dead, 1)
     likely = (moments.dead + 0.5) / (total + 1)
+    mean_error = np.where(enough, np.sqrt(variance / n), np.inf)
+    variance_error = np.where(enough, np.sqrt(spread / n), np.inf)
+    dead_error = np.sqrt(likely * (1 - likely) / total)
     return Summary(
-        moments.mean,
-        np.where(enough, np.sqrt(variance / n), np.inf),
-        variance,
-        np.where(enough, np.sqrt(spread / n), np.inf),
-        moments.dead / total,
-        np.sqrt(likely * (1 - likely) / total),
+        Estimate(moments.mean, mean_error),
+        Estimate(variance, variance_error),
+        Estimate(moments.dead / total, dead_error),
     )
 
 
@@ -179,7 +208,9 @@ def variance_interval(samples: Any) -> tuple[float, float]:
 
 
 def _increment(trace: Any) -> Any:
-    """Return the increments of a Trace; ``ValueError`` for what is none."""
-    allowed = "a Trace, as sampling.sample returns it"
+    """Return the increments of a Trace, or what they are if given without one."""
+    if isinstance(trace, np.ndarray | jax.Array):
+        return trace
+    allowed = "a Trace, as sampling.sample returns it, or its increments"
     checks.require(hasattr(trace, "increment"), "trace", trace, allowed)
     return trace.increment

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from lognorm_jax._tools import checks, norms
+from lognorm_jax._tools import arccosine, checks, norms
 from lognorm_jax.theory import _vanilla
 
 SAMPLE = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
@@ -38,8 +38,7 @@ def square_correlation(cosine: Any) -> np.ndarray:
 
 def product_correlation(cosine: Any) -> np.ndarray:
     """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b))."""
-    rho = _cosine(cosine)
-    return 2 / np.pi * (np.arcsin(rho) + rho * np.sqrt(1 - rho**2))
+    return arccosine.signs(_cosine(cosine))
 
 
 def predictable_variance(
