@@ -111,8 +111,9 @@ def estimate(samples: Any) -> Summary:
     Returns:
         A ``Summary`` of estimates (…), over the first axis.
 
-    >>> estimate([1.0, 2.0, 3.0, -np.inf]).mean
-    Estimate(value=2.0, error=0.5773502691896258)
+    >>> summary = estimate([1.0, 2.0, 3.0, -np.inf])
+    >>> summary.mean.value, round(summary.mean.error, 4), summary.dead_mass.value
+    (2.0, 0.5774, 0.25)
     """
     x = np.asarray(checks.array("samples", samples), dtype=np.float64)
     shaped = x.ndim >= 1 and len(x) >= 1
