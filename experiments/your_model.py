@@ -23,11 +23,11 @@ from flax import nnx
 
 from experiments import _check, _data, _figure
 from lognorm_jax import (
-    blocks,
     ensembles,
     exact,
     laws,
     masks,
+    models,
     networks,
     paths,
     probes,
@@ -97,19 +97,19 @@ CONV_LAYERS = [(f"Conv_{i}", nn.relu) for i in range(len(CHANNELS) - 1)]
 
 
 def _flax(kernel_init):
-    return lambda key: blocks.blocks(
+    return lambda key: models.blocks(
         FlaxPerceptron(nnx.Rngs(key), kernel_init), RELU_LAYERS
     )
 
 
 def _equinox(key):
-    return blocks.blocks(EquinoxPerceptron(key), RELU_LAYERS)
+    return models.blocks(EquinoxPerceptron(key), RELU_LAYERS)
 
 
 def _convolutions(key):
     image = jnp.ones((1, SIDE, SIDE, 1))
     model = FlaxConvolutions()
-    return blocks.blocks(model, CONV_LAYERS, model.init(key, image), example=image)
+    return models.blocks(model, CONV_LAYERS, model.init(key, image), example=image)
 
 
 MODELS = {  # name: key -> layers, and the verdict to expect
@@ -160,10 +160,8 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
         report = sample(name, init, jax.random.fold_in(key, i), num_samples, probe)
         results[f"{name}/log_norm"] = report.log_norms
         results[f"{name}/verdict"] = np.array(report.verdict)
-        results[f"{name}/layers"] = np.stack(
-            [report.layer_mean, report.layer_mean_error]
-        )
-        results[f"{name}/beta"] = np.array(report.beta)
+        results[f"{name}/layers"] = np.stack(report.layers.mean)
+        results[f"{name}/beta"] = np.array(report.beta.value)
     own = jax.random.fold_in(key, 10)
     path = paths.dense(ensemble("Equinox, default"), u)
     results["uniform/log_norm"] = sample(

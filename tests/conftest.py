@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config, items):
             "test_training_experiments",
         }
         # other libraries choose their own
-        host |= {"test_blocks", "test_network_experiments"}
+        host |= {"test_models", "test_network_experiments"}
         host |= {"DESCRIPTION", "test_namespace", "test_packaging", "test_records"}
         samplers = {"test_weights", "test_masks", "test_transports"}
         items[:] = [

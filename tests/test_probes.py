@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import statistical
 
-from lognorm_jax import blocks, ensembles, exact, laws, masks, probes, weights
+from lognorm_jax import ensembles, exact, laws, masks, models, probes, weights
 
 
 def test_oracle_jvp_increments_against_the_whole_jacobian():
@@ -53,7 +53,7 @@ def test_exact_layers_that_cannot_follow_are_named():
         probes.jvp_increments(layers, np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match=r"layers\[1\].*floating point"):
         probes.jvp_increments([lambda x: x, lambda x: (x, x)], np.ones(3), np.ones(3))
-    positive = blocks.named(lambda x: x[x > 0], "positive part")
+    positive = models.named(lambda x: x[x > 0], "positive part")
     with pytest.raises(
         ValueError, match=r"layers\[1\] \(positive part\) for an input of shape"
     ):
@@ -156,16 +156,14 @@ def test_statistical_probe_finds_the_law_of_a_relu_network(key):
             mlp_of_ones_own, inputs, key, num_samples=4_000, kind=kind
         )
         assert report.verdict == "stable" and len(report.names) == 6
-        statistical.assert_near(report.mean, report.mean_error, law.mean)
-        statistical.assert_near(report.variance, report.variance_error, law.variance)
-        assert report.beta == report.variance / 5
-        assert report.beta_interval[0] < law.variance / 5 < report.beta_interval[1]
+        statistical.assert_near(*report.mean, law.mean)
+        statistical.assert_near(*report.variance, law.variance)
+        assert report.beta.value == report.variance.value / 5
+        assert report.beta.interval[0] < law.variance / 5 < report.beta.interval[1]
         assert laws.compare(report.log_norms, law).verdict == "pass"
     mean, variance = exact.increment_cumulants(40, masks.relu(), 2)
-    statistical.assert_near(report.layer_mean, report.layer_mean_error, mean)
-    statistical.assert_near(
-        report.layer_variance, report.layer_variance_error, variance
-    )
+    statistical.assert_near(*report.layers.mean, mean)
+    statistical.assert_near(*report.layers.variance, variance)
     assert laws.ks_distance(report.law, law) < 0.05
     text = str(report)
     assert text.count("\n") == 9 and "stable: of 4000 samples" in text
@@ -182,7 +180,7 @@ def test_exact_verdicts(scale, verdict, key):
 
     report = probes.probe(init, inputs, key, num_samples=200)
     assert report.verdict == verdict
-    assert report.dead_mass == (scale == 0)
+    assert report.dead_mass.value == (scale == 0)
 
 
 def test_exact_erratic_and_fixed_models(key):
@@ -193,7 +191,10 @@ def test_exact_erratic_and_fixed_models(key):
         probes.probe(init, np.ones((2, 3)), key, num_samples=200).verdict == "erratic"
     )
     fixed = probes.probe([jnp.sin], np.zeros((2, 3)), key, num_samples=100)
-    assert fixed.variance == pytest.approx(0, abs=1e-10) and fixed.verdict == "stable"
+    assert (
+        fixed.variance.value == pytest.approx(0, abs=1e-10)
+        and fixed.verdict == "stable"
+    )
     inputs = np.ones((2, 3), np.float32)
     copies = jnp.asarray(np.tile(np.eye(3), (1000, 1)), jnp.float32)
     wide = probes.probe([lambda x: copies @ x], inputs, key, num_samples=100)
@@ -205,7 +206,7 @@ def test_exact_erratic_and_fixed_models(key):
 
 
 def test_exact_probe_names_what_fails(key):
-    overflow = [jnp.sin, blocks.named(lambda x: jnp.exp(1e3 * x), "blow up"), jnp.cos]
+    overflow = [jnp.sin, models.named(lambda x: jnp.exp(1e3 * x), "blow up"), jnp.cos]
     for kind in probes.KINDS:
         with pytest.raises(
             ValueError, match=r"layers\[1\] \(1: blow up\): .*not finite"
@@ -214,7 +215,7 @@ def test_exact_probe_names_what_fails(key):
     with pytest.raises(
         ValueError, match=r"layers\[1\] \(narrow\) for an input of shape \(3,\)"
     ):
-        narrow = blocks.named(lambda x: jnp.ones((2, 4)) @ x, "narrow")
+        narrow = models.named(lambda x: jnp.ones((2, 4)) @ x, "narrow")
         probes.probe([jnp.sin, narrow], np.ones((1, 3)), key)
     for name, call in (
         ("kind", lambda: probes.probe([jnp.sin], np.ones((1, 3)), key, kind="hvp")),
@@ -287,7 +288,7 @@ def test_exact_half_precision_adds_no_variance(dtype, key):
     """
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1000)), dtype)
     report = probes.probe([lambda x: x] * 20, inputs, key, num_samples=200)
-    assert report.variance < 1e-9 and abs(report.mean) < 1e-4
+    assert report.variance.value < 1e-9 and abs(report.mean.value) < 1e-4
     wide = jnp.ones(70_000, dtype)
     assert abs(probes.jvp_increments([lambda x: x], wide, np.ones(70_000))[0]) < 1e-5
 

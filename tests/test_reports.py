@@ -35,8 +35,11 @@ def report_of(shrunk, grown, total=1000):
 def test_exact_a_share_near_the_limit_is_borderline(shrunk, grown, verdict):
     report = report_of(shrunk, grown)
     assert report.verdict == verdict and f"\n{verdict}: of 1000 samples" in str(report)
-    assert report.vanishing == shrunk / 1000 and report.exploding == grown / 1000
-    low, high = report.vanishing_interval
+    assert (
+        report.vanishing.value == shrunk / 1000
+        and report.exploding.value == grown / 1000
+    )
+    low, high = report.vanishing.interval
     assert f"{shrunk / 1000:.1%} [{low:.1%}, {high:.1%}] shrink" in str(report)
 
 
@@ -45,12 +48,12 @@ def test_oracle_share_intervals_are_exact():
     2.5%.
     """
     for seen in (1, 7, 50):
-        low, high = report_of(seen, 0, 100).vanishing_interval
+        low, high = report_of(seen, 0, 100).vanishing.interval
         assert scipy.stats.binom.sf(seen - 1, 100, low) == pytest.approx(
             0.025, rel=1e-6
         )
         assert scipy.stats.binom.cdf(seen, 100, high) == pytest.approx(0.025, rel=1e-6)
-    assert report_of(0, 0, 100).vanishing_interval == pytest.approx(
+    assert report_of(0, 0, 100).vanishing.interval == pytest.approx(
         (0, 1 - 0.025**0.01)
     )
 
@@ -71,13 +74,16 @@ def test_exact_beta_interval_is_a_fifth_of_that_of_the_variance():
     x = np.random.default_rng(0).normal(size=(100, 2))
     low, high = summaries.variance_interval(x.sum(1))
     report = reports.report(x, ["a", "b"])
-    assert report.beta_interval == (low / 5, high / 5) and low < report.variance < high
+    assert (
+        report.beta.interval == (low / 5, high / 5)
+        and low < report.variance.value < high
+    )
     with_dead = np.concatenate([x, [[0.0, -np.inf]]])
-    assert reports.report(with_dead, ["a", "b"]).beta_interval == (low / 5, high / 5)
+    assert reports.report(with_dead, ["a", "b"]).beta.interval == (low / 5, high / 5)
     # what cannot be told
     assert summaries.variance_interval(np.ones(9)) == (0, 0)
     assert summaries.variance_interval(np.ones(4)) == (0, math.inf)
-    assert reports.report(np.full((9, 1), -np.inf), ["a"]).beta_interval == (
+    assert reports.report(np.full((9, 1), -np.inf), ["a"]).beta.interval == (
         0,
         math.inf,
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import blocks, probes, shapes
+from lognorm_jax import models, probes, shapes
 
 HE, CHANNELS = 2.0, 16
 IMAGE = jax.ShapeDtypeStruct((6, 6, 4), jnp.float32)
@@ -132,11 +132,11 @@ def cnn(pool, scale=HE, channels=CHANNELS, depth=4, together=False):
         kernels = [
             normal(k, size, scale) for k, size in zip(keys[:-1], sizes, strict=True)
         ]
-        head = blocks.named(
+        head = models.named(
             functools.partial(jnp.matmul, b=normal(keys[-1], (channels, 10), 1.0)),
             "head",
         )
-        last = [blocks.chain([pool, head])] if together else [pool, head]
+        last = [models.chain([pool, head])] if together else [pool, head]
         return [functools.partial(hidden, kernel) for kernel in kernels] + last
 
     return init
@@ -150,16 +150,19 @@ def images(side):
 def test_statistical_a_pooled_he_network_is_stable(kind, key):
     report = probes.probe(cnn(mean_pool), images(8), key, num_samples=200, kind=kind)
     assert (
-        report.verdict == "stable" and report.vanishing < 0.02 and report.exploding == 0
+        report.verdict == "stable"
+        and report.vanishing.value < 0.02
+        and report.exploding.value == 0
     )
     assert report.names[4:] == ("4: mean_pool (fixed)", "5: head")
     assert "not counting what is (fixed)" in str(report)
     # the whole Jacobian is told as it is
-    whole = np.sum(report.layer_mean)
+    whole = np.sum(report.layers.mean.value)
     assert (
-        report.mean == pytest.approx(whole) and report.mean == report.log_norms.mean()
+        report.mean.value == pytest.approx(whole)
+        and report.mean.value == report.log_norms.mean()
     )
-    assert report.layer_mean[4] < -2
+    assert report.layers.mean.value[4] < -2
 
 
 @pytest.mark.slow
@@ -223,8 +226,10 @@ def test_exact_pooling_in_one_block_with_weights(key):
     assert together.names[1] == "1: mean_pool (fixed), head"
     assert np.allclose(together.judged, apart.judged, rtol=0, atol=1e-5)
     assert np.allclose(together.log_norms, apart.log_norms, rtol=0, atol=1e-5)
-    assert together.layer_mean.shape == (2,)
-    assert together.layer_mean[1] == pytest.approx(apart.layer_mean[1:].sum(), abs=1e-5)
+    assert together.layers.mean.value.shape == (2,)
+    assert together.layers.mean.value[1] == pytest.approx(
+        apart.layers.mean.value[1:].sum(), abs=1e-5
+    )
 
 
 def test_oracle_what_is_judged(key):
@@ -257,8 +262,8 @@ def test_exact_a_path_that_dies_in_a_fixed_layer_is_dead(key):
         layers, np.ones((1, 2)), key, num_samples=100, direction=direction
     )
     assert (
-        report.dead_mass == 1
-        and report.vanishing == 1
+        report.dead_mass.value == 1
+        and report.vanishing.value == 1
         and np.all(report.judged == -np.inf)
     )
 
@@ -266,20 +271,22 @@ def test_exact_a_path_that_dies_in_a_fixed_layer_is_dead(key):
 def test_exact_layers_without_weights_that_keep_their_shape_count(key):
     dying = [lambda x: 0.1 * x, jax.nn.relu]
     report = probes.probe(dying, np.ones((1, 40), np.float32), key, num_samples=100)
-    assert report.names == ("0: <lambda>", "1: relu") and report.layer_mean[0] < -4
+    assert (
+        report.names == ("0: <lambda>", "1: relu") and report.layers.mean.value[0] < -4
+    )
     assert np.array_equal(report.judged, report.log_norms)
 
 
 def test_exact_errors_name_the_layer_behind_a_chain(key):
     layers = [
-        blocks.chain([mean_pool, lambda x: x @ jnp.ones((3, 3), x.dtype), jnp.sin])
+        models.chain([mean_pool, lambda x: x @ jnp.ones((3, 3), x.dtype), jnp.sin])
     ]
-    loop = blocks.named(
+    loop = models.named(
         lambda x: jax.lax.while_loop(lambda x: x[0] < 9, lambda x: 2 * x, x), "loop"
     )
     with pytest.raises(ValueError, match=r"layers\[1\] \(loop\): "):
         probes.probe([*layers, loop], images(4), key, num_samples=100, kind="vjp")
-    overflow = blocks.named(lambda x: jnp.exp(1e3 * (1 + x * x)), "overflow")
+    overflow = models.named(lambda x: jnp.exp(1e3 * (1 + x * x)), "overflow")
     with pytest.raises(ValueError, match=r"layers\[1\] \(1: overflow\): "):
         probes.probe([*layers, overflow], images(4), key, num_samples=100)
     with pytest.raises(ValueError, match=r"len\(layers\) = 0"):

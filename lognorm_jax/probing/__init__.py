@@ -1,6 +1,4 @@
-"""Models of your own: name their layers, follow log-norms through them, and read what
-it means.
-"""
+"""Models of your own: name their layers, and read what they do to log-norms."""
 
 from lognorm_jax.probing import models, probes, reports
 

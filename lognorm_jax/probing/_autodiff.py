@@ -1,148 +1,161 @@
-"""Log-norm increments through any list of layer callables, by automatic
-differentiation.
+"""Log-norm increments through any list of layers, by automatic differentiation.
 
 The Jacobian of a network is never formed: a tangent is pushed through one layer at a
 time and renormalised after each, so that products of any depth neither overflow nor
 vanish.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks, norms, tangents
-from lognorm_jax.probing import _initialisations, _shapes
+from lognorm_jax.probing import _initialisations, _layers
+from lognorm_jax.probing._layers import Layer
 
 
 def jvp_increments(
-    layers: Sequence[Callable[[jax.Array], jax.Array]], x: Any, tangent: Any
+    layers: Iterable[Layer], x: ArrayLike, tangent: ArrayLike
 ) -> jax.Array:  # (depth,)
-    """Return ln R_i = ln(‖J_i … J_1 t‖²/‖J_{i−1} … J_1 t‖²) for each layer, at the
-    input x.
+    """Return ln R_i of each layer for a tangent, by forward-mode differentiation.
 
-    layers: callables x -> x from any framework, applied in turn, each pure and
-    differentiable. x, tangent: arrays of one shape, finite, the tangent not zero; its
-    length does not matter.
+    ln R_i = ln(‖J_i … J_1 t‖²/‖J_{i−1} … J_1 t‖²), with J_i the Jacobian of layer i at
+    the input x. Costs one jvp of the network, in the floating type of x (increments at
+    least float32).
 
-    −inf from the first layer that kills the tangent on; NaN from the first whose output
-    is not finite. Costs one jvp of the network, in the floating type of x (increments
-    at least float32). The activations are the network's own: where they underflow to 0,
-    a ReLU is off and the path dead. Raises ``ValueError``, naming the layer, if a layer
-    cannot take the output of the one before.
+    Args:
+        layers: callables x -> x from any framework, applied in turn, each pure and
+            differentiable.
+        x: an input, finite.
+        tangent: of the shape of x, finite, not zero; its length does not matter.
 
-    >>> increments = jvp_increments([lambda x: 2 * x, jnp.sin], jnp.zeros(3), jnp.ones(3))
+    Returns:
+        (depth,): −inf from the first layer that kills the tangent on; NaN from the
+        first whose output is not finite. The activations are the network's own: where
+        they underflow to 0, a ReLU is off and the path dead.
+
+    Raises:
+        ValueError: naming the layer, if one cannot take the output of the one before.
+
+    >>> layers = [lambda x: 2 * x, jnp.sin]
+    >>> increments = jvp_increments(layers, jnp.zeros(3), jnp.ones(3))
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
-    layers, x, _ = started(layers, x)
-    return jvp(layers, _shapes.labels(layers), x, unit("tangent", tangent, x))
+    layers, x, _ = _start(layers, x)
+    return jvp(layers, _layers.labels(layers), x, unit("tangent", tangent, x))
 
 
 def vjp_increments(
-    layers: Sequence[Callable[[jax.Array], jax.Array]], x: Any, cotangent: Any
+    layers: Iterable[Layer], x: ArrayLike, cotangent: ArrayLike
 ) -> jax.Array:  # (depth,)
-    """Return ln(‖J_iᵀ … J_dᵀ c‖²/‖J_{i+1}ᵀ … J_dᵀ c‖²) for each layer i: what
-    backpropagation does.
+    """Return ln R_i of each layer for a cotangent, as backpropagation changes it.
 
-    layers, x: as for ``jvp_increments``. cotangent: of the shape of the output, finite,
-    not zero.
+    ln R_i = ln(‖J_iᵀ … J_dᵀ c‖²/‖J_{i+1}ᵀ … J_dᵀ c‖²). Costs one vjp of the network.
 
-    In the order of the layers, so that their sum is ln ‖Jᵀc‖²/‖c‖²; −inf from the layer
-    that kills the cotangent back to the first; NaN where the output is not finite.
-    Costs one vjp of the network. Raises as ``jvp_increments``.
+    Args:
+        layers: as for ``jvp_increments``.
+        x: an input, finite.
+        cotangent: of the shape of the output, finite, not zero.
+
+    Returns:
+        (depth,), in the order of the layers, so that their sum is ln ‖Jᵀc‖²/‖c‖²; −inf
+        from the layer that kills the cotangent back to the first; NaN where the output
+        is not finite.
+
+    Raises:
+        ValueError: as ``jvp_increments``.
     """
-    layers, x, reached = started(layers, x)
-    return vjp(layers, _shapes.labels(layers), x, unit("cotangent", cotangent, reached))
+    layers, x, output = _start(layers, x)
+    return vjp(layers, _layers.labels(layers), x, unit("cotangent", cotangent, output))
 
 
 def activation_increments(
-    layers: Sequence[Callable[[jax.Array], jax.Array]], x: Any
+    layers: Iterable[Layer], x: ArrayLike
 ) -> jax.Array:  # (depth,)
-    """Return ln(‖x_i‖²/‖x_{i−1}‖²) for each layer, of the activations themselves; x_0 =
-    x.
+    """Return ln(‖x_i‖²/‖x_{i−1}‖²) of each layer, of the activations; x_0 = x.
 
-    layers, x: as for ``jvp_increments``, and x not zero. −inf from the layer whose
-    output is zero on. Raises as ``jvp_increments``.
+    Args:
+        layers: as for ``jvp_increments``.
+        x: an input, finite, not zero.
+
+    Returns:
+        (depth,): −inf from the layer whose output is zero on.
+
+    Raises:
+        ValueError: as ``jvp_increments``.
     """
-    layers, x, _ = started(layers, x)
-    return activations(layers, _shapes.labels(layers), checks.vector("x", x, None))
+    layers, x, _ = _start(layers, x)
+    return activations(layers, _layers.labels(layers), checks.vector("x", x, None))
+
+
+def _start(
+    layers: Iterable[Layer], x: ArrayLike
+) -> tuple[list[Layer], jax.Array, jax.ShapeDtypeStruct]:
+    """Return the layers as a list, x as an array, and the shape that it reaches."""
+    checked = checks.vector("x", x, None, zero=True)
+    # also finite in the type that it is computed with
+    start = jnp.asarray(checked, checks.float_dtype(checked))
+    checks.vector("x", start, None, zero=True)
+    layers, output = _initialisations.followed(layers, start)
+    return layers, start, output
+
+
+def unit(
+    name: str, value: ArrayLike, like: jax.Array | jax.ShapeDtypeStruct
+) -> jax.Array:
+    """Return a vector of the shape and type of another, of norm 1."""
+    vector = checks.vector(name, value, like.shape)
+    return jnp.asarray(norms.unit(vector)).astype(like.dtype)
 
 
 def jvp(
-    layers: Sequence[Callable], labels: Sequence[str], x: jax.Array, tangent: jax.Array
+    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array, tangent: jax.Array
 ) -> jax.Array:
-    """Return the increments of a unit tangent, naming the layer that has no
-    derivative.
-    """
+    """Return the increments of a unit tangent; errors name the layer by its label."""
     increments = []
     for layer, label in zip(layers, labels, strict=True):
-        with _shapes.naming(label):
+        with _layers.naming(label):
             x, tangent, increment = tangents.jvp_step(layer, x, tangent)
         increments.append(increment)
     return norms.lasting(jnp.stack(increments))
 
 
 def vjp(
-    layers: Sequence[Callable],
-    labels: Sequence[str],
-    x: jax.Array,
-    cotangent: jax.Array,
+    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array, cotangent: jax.Array
 ) -> jax.Array:
-    """Return the increments of a unit cotangent, naming the layer that has no
-    derivative.
-    """
+    """Return the increments of a unit cotangent; errors name the layer by its label."""
+    # forward, keeping how to come back
     pulls = []
     for layer, label in zip(layers, labels, strict=True):
-        with _shapes.naming(label):
+        with _layers.naming(label):
             x, pull = jax.vjp(layer, x)
         pulls.append((pull, x, label))
+
+    # and backwards, renormalised
     increments = []
     for pull, output, label in reversed(pulls):
-        with _shapes.naming(label):
-            increment, unit = norms.normalise(pull(cotangent)[0])
+        with _layers.naming(label):
+            increment, pulled = norms.normalise(pull(cotangent)[0])
         increments.append(tangents.told(increment, cotangent, output))
-        cotangent = unit
+        cotangent = pulled
     return jnp.stack(increments[::-1])
 
 
 def activations(
-    layers: Sequence[Callable],
-    labels: Sequence[str],
-    x: jax.Array,
-    direction: None = None,
+    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array
 ) -> jax.Array:
-    """Return the increments of the activations; they have no direction."""
+    """Return the increments of the activations; errors name the layer by its label."""
     sizes = [norms.normalise(x)[0]]
     for layer, label in zip(layers, labels, strict=True):
-        with _shapes.naming(label):
+        with _layers.naming(label):
             x = layer(x)
-        sizes.append(
-            jnp.where(jnp.isneginf(sizes[-1]), -jnp.inf, norms.normalise(x)[0])
-        )
-    before, after = jnp.stack(sizes[:-1]), jnp.stack(sizes[1:])
-    dead = jnp.isneginf(after)
-    return jnp.where(dead, -jnp.inf, after - jnp.where(dead, 0, before))
+        sizes.append(norms.normalise(x)[0])
 
-
-def unit(name: str, value: Any, like: Any) -> jax.Array:
-    """Return a vector of the shape and type of another, checked and divided by its
-    norm.
-    """
-    return jnp.asarray(norms.unit(checks.vector(name, value, like.shape))).astype(
-        like.dtype
-    )
-
-
-def started(
-    layers: Any, x: Any
-) -> tuple[list[Callable], jax.Array, jax.ShapeDtypeStruct]:
-    """Return the layers as a list, x as an array, and the shape that it reaches."""
-    checks.require(
-        isinstance(layers, Iterable), "layers", layers, "a sequence of callables x -> x"
-    )
-    x = checks.vector("x", x, None, zero=True)
-    x = checks.vector("x", jnp.asarray(x, checks.float_dtype(x)), None, zero=True)
-    layers, reached = _initialisations.followed(layers, x)
-    return layers, x, reached
+    log_squares = jnp.stack(sizes)
+    # once zero, what a layer adds does not bring the input back
+    dead = jnp.cumsum(jnp.isneginf(log_squares)) > 0
+    increments = jnp.diff(jnp.where(dead, 0, log_squares))
+    return jnp.where(dead[1:], -jnp.inf, increments)

@@ -4,91 +4,114 @@ A model is a list of callables x -> x; an initialisation is a function of a key 
 returns one.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks
-from lognorm_jax.probing import _frameworks, _shapes
+from lognorm_jax.probing import _frameworks, _layers, _shapes
+from lognorm_jax.probing._layers import Layer
+
+Layers = Callable[[jax.Array], Iterable[Layer]] | Iterable[Layer]
+# key -> (a list of layers, one of the inputs, a key for a direction)
+Draw = Callable[[jax.Array], tuple[list[Layer], jax.Array, jax.Array]]
+
+WHOLE = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
 
 
-def inputs_of(inputs: Any) -> jax.Array:
+def inputs_of(inputs: ArrayLike) -> jax.Array:
     """Return inputs as an array (count, *shape of an input), of floating type."""
     _frameworks.refuse_torch("inputs", inputs)
     inputs = checks.vector("inputs", inputs, None, zero=True)
-    batch = np.ndim(inputs) >= 2 and len(inputs) >= 1
-    checks.require(
-        batch, "inputs.shape", np.shape(inputs), "(count, *shape of an input)"
-    )
+    shape = np.shape(inputs)
+    batch = len(shape) >= 2 and shape[0] >= 1
+    checks.require(batch, "inputs.shape", shape, "(count, *shape of an input)")
     inputs = jnp.asarray(inputs, checks.float_dtype(inputs))
     return checks.vector("inputs", inputs, None, zero=True)
 
 
 def first(
-    layers: Any, key: jax.Array, x: jax.Array
-) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
-    """Return a first list of layers, and the shape that they reach; refuse what gives
-    no lists.
+    layers: Layers, key: jax.Array, x: jax.Array
+) -> tuple[list[Layer], jax.ShapeDtypeStruct]:
+    """Return a first list of layers, and the shape that they reach.
+
+    Args:
+        layers: key -> list of callables x -> x, or one such list.
+        key: for the first list.
+        x: an input.
+
+    Raises:
+        ValueError: for what gives no lists, and for lists that do not depend on the
+            key.
     """
     _frameworks.refuse_torch("layers", layers)
     allowed = "a function key -> list of callables x -> x, or such a list"
-    instead = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
-    iterable = isinstance(layers, Iterable)
-    checks.require(callable(layers) or iterable, "layers", layers, allowed, instead)
+    usable = callable(layers) or isinstance(layers, Iterable)
+    checks.require(usable, "layers", layers, allowed, WHOLE)
     if not callable(layers):
         return followed(layers, x)
+
     try:
-        first, second = layers(key), layers(jax.random.fold_in(key, 1))
+        drawn = layers(key)
+        others = layers(jax.random.fold_in(key, 1))
     except Exception as error:  # of any kind: it is the function that raised it
-        raise ValueError(
-            f"layers(key): {error}\nlayers must be {allowed}. {instead}"
-        ) from error
-    _frameworks.refuse_torch("layers(key)", first)
-    checks.require(isinstance(first, Iterable), "layers(key)", first, "a list", instead)
-    first, reached = followed(first, x)
-    one, other = x, x
-    for a, b in zip(first, second, strict=True):
-        one, other = a(one), b(other)
-    fresh = not bool(jnp.all(one == other)) or not bool(jnp.any(one))
+        text = f"layers(key): {error}\nlayers must be {allowed}. {WHOLE}"
+        raise ValueError(text) from error
+    _frameworks.refuse_torch("layers(key)", drawn)
+    several = isinstance(drawn, Iterable)
+    checks.require(several, "layers(key)", drawn, "a list", WHOLE)
+    drawn, reached = followed(drawn, x)
+
+    fresh = _are_fresh(drawn, others, x)
     allowed = "a fresh initialisation for each key"
     instead = "It gives the same for all. For a model as it is give the list itself."
     checks.require(fresh, "layers", layers, allowed, instead)
-    return first, reached
+    return drawn, reached
 
 
 def followed(
-    layers: Iterable, x: jax.Array
-) -> tuple[list[Callable], jax.ShapeDtypeStruct]:
+    layers: Iterable[Layer], x: jax.Array
+) -> tuple[list[Layer], jax.ShapeDtypeStruct]:
     """Return the layers as a list, not empty, and the shape that x reaches."""
-    layers = list(layers)
+    layers = _layers.listed(layers)
     checks.require(len(layers) >= 1, "len(layers)", len(layers), "≥ 1")
     return layers, _shapes.follow(layers, x)
 
 
-def drawing(layers: Any, inputs: jax.Array) -> Callable:
+def _are_fresh(layers: Sequence[Layer], others: Iterable[Layer], x: jax.Array) -> bool:
+    """Return whether two lists give different outputs, or no output but zero."""
+    y = x
+    for layer, other in zip(layers, others, strict=True):
+        x = layer(x)
+        y = other(y)
+    output = np.asarray(x)
+    return bool(np.any(output != np.asarray(y)) or not np.any(output))
+
+
+def drawing(layers: Layers, inputs: jax.Array) -> Draw:
     """Return key -> (a list of layers, one of the inputs, a key for a direction)."""
 
     def draw(key):
         key_layers, key_input, key_direction = jax.random.split(key, 3)
         x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
-        return (
-            list(layers(key_layers) if callable(layers) else layers),
-            x,
-            key_direction,
-        )
+        drawn = layers(key_layers) if callable(layers) else layers
+        return list(drawn), x, key_direction
 
     return draw
 
 
-def finite(draw: Callable) -> Callable[[jax.Array], jax.Array]:
+def finite(draw: Draw) -> Callable[[jax.Array], jax.Array]:
     """Return key -> whether the output of each layer is finite."""
 
     def path(key):
         layers, x, _ = draw(key)
-        outputs = [x := layer(x) for layer in layers]
-        return jnp.stack([jnp.all(jnp.isfinite(output)) for output in outputs])
+        flags = []
+        for layer in layers:
+            x = layer(x)
+            flags.append(jnp.all(jnp.isfinite(x)))
+        return jnp.stack(flags)
 
     return path

@@ -1,9 +1,7 @@
-"""Log-norm increments through any list of layer callables, by automatic
-differentiation.
+"""What models do to log-norms, layer by layer, over fresh initialisations of them.
 
-The Jacobian of a network is never formed: a tangent is pushed through one layer at a
-time and renormalised after each, so that products of any depth neither overflow nor
-vanish. ``probe`` says what they do over fresh initialisations of a model.
+``jvp_increments``, ``vjp_increments`` and ``activation_increments`` follow one
+initialisation; ``probe`` samples many, and says whether gradients vanish or explode.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,19 +9,22 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from lognorm_jax import sampling
 from lognorm_jax._tools import checks
-from lognorm_jax.probing import _autodiff, _initialisations, _shapes, reports
+from lognorm_jax.probing import _autodiff, _initialisations, _layers, _pieces, reports
 from lognorm_jax.probing._autodiff import (
     activation_increments,
     jvp_increments,
     vjp_increments,
 )
+from lognorm_jax.probing._shapes import is_fixed
 
 __all__ = [
     "KINDS",
     "activation_increments",
+    "is_fixed",
     "jvp_increments",
     "probe",
     "vjp_increments",
@@ -33,101 +34,123 @@ KINDS = ("jvp", "vjp", "activations")
 
 
 def probe(
-    layers: Any,
-    inputs: Any,
+    layers: _initialisations.Layers,
+    inputs: ArrayLike,
     key: jax.Array,
     *,
     num_samples: int = 1024,
     kind: str = "jvp",
-    direction: Any = None,
+    direction: ArrayLike | None = None,
     factor: float = 10.0,
     **options: Any,
 ) -> reports.Report:
     """Return what a model does to log-norms, over fresh initialisations.
 
-    layers: key -> list of callables x -> x, a fresh initialisation a key, such as
-    ``lambda key: blocks.blocks(Model(nnx.Rngs(key)), [...])``; or one list, for a model
-    as it is, say trained: then only inputs and directions vary. inputs: (count, *shape
-    of an input), of which each sample takes one at random, without a batch dimension:
-    for layers that need one give (count, 1, *shape), and jnp.ravel for
-    ``x.reshape(len(x), -1)``. Layers that draw or keep statistics, such as dropout,
-    must be set to evaluation. num_samples ≥ 100. kind: "jvp", the Jacobian applied to a
-    direction; "vjp", its transpose applied to one; or "activations". direction: of the
-    shape of an input (jvp) or output (vjp); default a fresh normal one a sample. factor
-    > 1: by how much the root mean square of a coordinate may change; see
-    ``reports.Report.verdict``. options: of ``sampling.sample``.
-
     The verdict leaves out fixed changes of shape, such as pooling, which average a
-    random direction away whatever the weights (``shapes.is_fixed``). For that they have
-    to be layers of their own, or parts of a tuple in ``blocks.blocks``: inside a layer
-    with weights they count as part of it.
+    random direction away whatever the weights; ``probes.is_fixed`` tells which layers
+    these are. For that they have to be layers of their own, or parts of a tuple in
+    ``models.blocks``: inside a layer with weights they count as part of it.
 
-    Raises ``ValueError``, naming the layer, where one cannot take what reaches it, or
-    gives numbers that are not finite; and for a function of the key that does not
-    depend on it.
+    Args:
+        layers: key -> list of callables x -> x, a fresh initialisation for each key,
+            such as ``lambda key: models.blocks(Model(nnx.Rngs(key)), [...])``; or one
+            list, for a model as it is, say trained: then only inputs and directions
+            vary. Layers that draw or keep statistics, such as dropout, must be set to
+            evaluation.
+        inputs: (count, *shape of an input), of which each sample takes one at random,
+            without a batch dimension: for layers that need one give (count, 1, *shape),
+            and jnp.ravel for ``x.reshape(len(x), -1)``.
+        key: one typed key.
+        num_samples: ≥ 100.
+        kind: "jvp", the Jacobian applied to a direction; "vjp", its transpose applied
+            to one; or "activations".
+        direction: of the shape of an input (jvp) or output (vjp); default a fresh
+            normal one for each sample.
+        factor: > 1, by how much the root mean square of a coordinate may change; see
+            ``reports.Report.verdict``.
+        options: of ``sampling.sample``.
+
+    Returns:
+        A ``reports.Report``; printed, it is a table.
+
+    Raises:
+        ValueError: naming the layer, where one cannot take what reaches it, or gives
+            numbers that are not finite; and for a function of the key that does not
+            depend on it.
     """
-    checks.require(
-        isinstance(kind, str) and kind in KINDS, "kind", kind, f"one of {KINDS}"
-    )
+    kind = checks.one_of("kind", kind, KINDS)
     num_samples = checks.integer("num_samples", num_samples, 100)
-    factor = reports.above_one(factor)
+    factor = checks.number("factor", factor, "(1, inf)")
     inputs = _initialisations.inputs_of(inputs)
-    first, reached = _initialisations.first(layers, checks.typed_key(key), inputs[0])
-    if direction is not None:
-        shape = {"jvp": inputs.shape[1:], "vjp": reached.shape, "activations": None}[
-            kind
-        ]
-        direction = checks.vector("direction", direction, shape)
-    draw = _initialisations.drawing(layers if callable(layers) else first, inputs)
-    pieces = _shapes.plan(first, inputs[0])
-    path = _path(draw, kind, direction, reached, _shapes.labels(first), pieces)
+    key = checks.typed_key(key)
 
-    measured = np.asarray(
-        sampling.sample(path, key, num_samples, **options), np.float64
-    )
-    increments, names = _shapes.whole(measured, pieces), _shapes.names(first, pieces)
+    # the layers, and which parts of them are measured as one
+    x = inputs[0]
+    first, output = _initialisations.first(layers, key, x)
+    pieces = _pieces.plan(first, x)
+    names = _pieces.names(first, pieces)
+    draw = _initialisations.drawing(layers if callable(layers) else first, inputs)
+    start = _starting(kind, direction, x, output)
+    labels = _layers.labels(first)
+    path = _path(draw, kind, start, pieces, [labels[piece.place] for piece in pieces])
+
+    samples = sampling.sample(path, key, num_samples, **options)
+    measured = np.asarray(samples, np.float64)
+    increments = _pieces.whole(measured, pieces)
     bad = np.isnan(increments) | (increments == np.inf)
     if bad.any():
-        drawn_alike = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        outputs = ~sampling.sample(
-            _initialisations.finite(draw), key, num_samples, **drawn_alike
-        )
-        _refuse(bad, outputs, names, backwards=kind == "vjp")
+        # the same samples, which a run does not keep
+        again = {k: v for k, v in options.items() if k not in ("progress", "run")}
+        finite = _initialisations.finite(draw)
+        outputs = ~sampling.sample(finite, key, num_samples, **again)
+        _refuse(bad, outputs, names, kind == "vjp")
 
-    weighted = [not piece.fixed for piece in pieces]
+    # what is judged: all but fixed changes of shape
+    judged = measured[:, [not piece.fixed for piece in pieces]].sum(1)
     growth = sum(piece.growth for piece in pieces if not piece.fixed)
-    judged = measured[:, weighted].sum(1)
-    return reports.report(
-        increments, names, -growth if kind == "vjp" else growth, factor, judged
-    )
+    if kind == "vjp":
+        growth = -growth
+    return reports.report(increments, names, growth, factor, judged)
+
+
+def _starting(
+    kind: str, direction: Any, x: jax.Array, output: jax.ShapeDtypeStruct
+) -> Callable[[jax.Array], jax.Array | None]:
+    """Return key -> the unit vector that is pushed; activations push none."""
+    if kind == "activations":
+        if direction is not None:
+            checks.vector("direction", direction, None)
+        return lambda key: None
+    like = x if kind == "jvp" else output
+    if direction is not None:
+        vector = checks.vector("direction", direction, like.shape)
+        return lambda key: _autodiff.unit("direction", vector, like)
+
+    def fresh(key):
+        normal = jax.random.normal(key, like.shape, x.dtype)
+        return _autodiff.unit("direction", normal, like)
+
+    return fresh
 
 
 def _path(
-    draw: Callable,
+    draw: _initialisations.Draw,
     kind: str,
-    direction: Any,
-    reached: jax.ShapeDtypeStruct,
+    start: Callable[[jax.Array], Any],
+    pieces: Sequence[_pieces.Piece],
     labels: Sequence[str],
-    pieces: Sequence[_shapes.Piece],
 ) -> Callable[[jax.Array], jax.Array]:
-    """Return key -> the increments of the pieces, in one drawn direction."""
-    follow = {
-        "jvp": _autodiff.jvp,
-        "vjp": _autodiff.vjp,
-        "activations": _autodiff.activations,
-    }[kind]
-    of_pieces = [labels[piece.place] for piece in pieces]
+    """Return key -> the increments of the pieces."""
 
     def path(key):
         layers, x, key_direction = draw(key)
-        along = None
-        if kind != "activations":
-            like = x if kind == "jvp" else reached
-            along = direction
-            if along is None:
-                along = jax.random.normal(key_direction, like.shape, x.dtype)
-            along = _autodiff.unit("direction", along, like)
-        return follow(_shapes.cut(layers, pieces), of_pieces, x, along)
+        cut = _pieces.cut(layers, pieces)
+        direction = start(key_direction)
+        if kind == "activations":
+            return _autodiff.activations(cut, labels, x)
+        if kind == "jvp":
+            return _autodiff.jvp(cut, labels, x, direction)
+        return _autodiff.vjp(cut, labels, x, direction)
 
     return path
 
@@ -135,12 +158,14 @@ def _path(
 def _refuse(
     bad: np.ndarray, outputs: np.ndarray, names: Sequence[str], backwards: bool
 ) -> None:
-    """Raise ``ValueError`` for increments that are not finite, naming the layer they
-    come from.
-    """
-    places = np.flatnonzero((outputs if outputs.any() else bad).any(0))
-    place = places[-1 if backwards and not outputs.any() else 0]
+    """Raise ``ValueError`` for increments that are not finite, naming their layer."""
+    # the first output that is not finite; or the first derivative, from where it starts
+    if outputs.any():
+        place = np.flatnonzero(outputs.any(0))[0]
+    else:
+        place = np.flatnonzero(bad.any(0))[-1 if backwards else 0]
+    share = bad.any(1).mean()
     raise ValueError(
-        f"layers[{place}] ({names[place]}): its output, or its derivative, is not finite, for "
-        f"{bad.any(1).mean():.1%} of the samples."
+        f"layers[{place}] ({names[place]}): its output, or its derivative, is not "
+        f"finite, for {share:.1%} of the samples."
     )

@@ -1,57 +1,84 @@
-"""What a probe found: the law of a model's log-norm, layer by layer, and what to make
-of it.
-"""
+"""What a probe found: log-norms layer by layer, and whether they vanish or explode."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import scipy.stats
+from jax.typing import ArrayLike
 
 from lognorm_jax import laws
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import summaries
 
 LIMIT = 0.05  # the share of samples that may change by more than the factor
+RELU_VARIANCE = 5  # variance of the log-norm of a ReLU network, over its β
+
+
+class IntervalEstimate(NamedTuple):
+    """A Monte Carlo number with its 95% confidence interval.
+
+    >>> f"{IntervalEstimate(0.02, (0.01, 0.04)):.1%}"
+    '2.0% [1.0%, 4.0%]'
+    """
+
+    value: float
+    interval: tuple[float, float]
+
+    def __format__(self, spec: str) -> str:
+        """Return the number and its interval, each in the format of a float."""
+        low, high = self.interval
+        return f"{self.value:{spec}} [{low:{spec}}, {high:{spec}}]"
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Log-norms over fresh initialisations; ``str`` of it is a table. Errors are
-    standard errors.
+    """Log-norms over fresh initialisations; ``str`` of it is a table.
 
-    Means and variances are of the samples that are alive; arrays are (depth,). They, β
-    and ``log_norms`` are of the whole Jacobian; ``vanishing``, ``exploding`` and so the
-    verdict leave out what fixed changes of shape do, such as pooling: see
-    ``shapes.is_fixed``. Layers, or parts of them, that are fixed are named so.
+    Moments, β and ``log_norms`` are of the whole Jacobian; ``vanishing``, ``exploding``
+    and so the verdict leave out fixed changes of shape, such as pooling: see
+    ``probes.is_fixed``. Layers, or parts of them, that are fixed are named so.
+
+    ``report.mean.value`` and ``report.mean.error`` are the mean of the log-norms and
+    its standard error; ``report.layers.mean.value`` are those of the layers.
     """
 
     names: tuple[str, ...]  # of the layers
-    num_samples: int
-    mean: float
-    mean_error: float
-    variance: float
-    variance_error: float
-    dead_mass: float
-    dead_mass_error: float
-    beta: float  # variance / 5: the β of a plain ReLU network that is as unstable
-    beta_interval: tuple[float, float]  # 95%
-    layer_mean: np.ndarray
-    layer_mean_error: np.ndarray
-    layer_variance: np.ndarray
-    layer_variance_error: np.ndarray
-    layer_dead_mass: np.ndarray  # dead by then
+    # mean and variance of the samples that are alive, and the share of the others
+    total: summaries.Summary  # of log_norms
+    layers: summaries.Summary  # of ln R of each layer: arrays (depth,)
+    beta: IntervalEstimate  # of a plain ReLU network that is as unstable
     factor: float
     # share of samples whose coordinates shrink by more than the factor, or die
-    vanishing: float
-    vanishing_interval: tuple[float, float]  # 95%, exact
-    exploding: float  # share whose coordinates grow by more
-    exploding_interval: tuple[float, float]
+    vanishing: IntervalEstimate
+    exploding: IntervalEstimate  # whose coordinates grow by more
     log_norms: np.ndarray = dataclasses.field(repr=False)  # (num_samples,)
-    # (num_samples,): ln of the mean square of a coordinate, without fixed changes of
-    # shape
+    # (num_samples,): ln of the mean square of a coordinate, as the verdict takes it
     judged: np.ndarray = dataclasses.field(repr=False)
+
+    @property
+    def num_samples(self) -> int:
+        """The number of initialisations."""
+        return len(self.log_norms)
+
+    @property
+    def mean(self) -> summaries.Estimate:
+        """The mean of the log-norms that are alive, with its standard error."""
+        return self.total.mean
+
+    @property
+    def variance(self) -> summaries.Estimate:
+        """The variance of the log-norms that are alive, with its standard error."""
+        return self.total.variance
+
+    @property
+    def dead_mass(self) -> summaries.Estimate:
+        """The share of dead log-norms, with its standard error."""
+        return self.total.dead_mass
 
     @property
     def verdict(self) -> str:
@@ -64,17 +91,20 @@ class Report:
         "vanishing, borderline exploding" and "exploding, borderline vanishing". More
         samples decide it.
         """
-        shares = {
-            "vanishing": self.vanishing_interval,
-            "exploding": self.exploding_interval,
-        }
-        sure = [name for name, (low, _) in shares.items() if low > LIMIT]
-        unsure = [name for name, (low, high) in shares.items() if low <= LIMIT < high]
-        words = [("erratic" if len(sure) == 2 else name) for name in sure[:1]]
-        words += [
-            f"borderline {'erratic' if len(unsure) == 2 else name}"
-            for name in unsure[:1]
-        ]
+        sure = []
+        unsure = []
+        for name in ("vanishing", "exploding"):
+            low, high = getattr(self, name).interval
+            if low > LIMIT:
+                sure.append(name)
+            elif high > LIMIT:
+                unsure.append(name)
+
+        words = []
+        if sure:
+            words.append(_one_word(sure))
+        if unsure:
+            words.append(f"borderline {_one_word(unsure)}")
         return ", ".join(words) or "stable"
 
     @property
@@ -88,129 +118,117 @@ class Report:
 
 
 def report(
-    increments: Any,
+    increments: ArrayLike,
     names: Sequence[str],
     growth: float = 0.0,
     factor: float = 10.0,
-    judged: Any = None,
+    judged: ArrayLike | None = None,
 ) -> Report:
-    """Return the report of sampled increments (num_samples, depth), −inf where dead.
+    """Return the report of sampled increments.
 
-    judged: (num_samples,), the log-norms that the verdict is about: those without fixed
-    changes of shape; default all. growth: ln of how many times as many coordinates come
-    out as go in, over the same layers. factor > 1. Raises ``ValueError`` for other
-    values, and increments that are NaN.
+    Args:
+        increments: (num_samples, depth), −inf where dead.
+        names: of the layers, one per layer.
+        growth: ln of how many times as many coordinates come out as go in, over the
+            layers that are judged.
+        factor: > 1, by how much the root mean square of a coordinate may change.
+        judged: (num_samples,), the log-norms that the verdict is about: those without
+            fixed changes of shape; default all.
+
+    Raises:
+        ValueError: for other values, and increments that are NaN.
+
+    >>> print(report(np.zeros((100, 1)), ["identity"]).verdict)
+    stable
     """
-    increments = np.asarray(increments, np.float64)
-    sampled = increments.ndim == 2 and len(increments) >= 1
-    checks.require(
-        sampled, "increments.shape", increments.shape, "(num_samples, depth)"
-    )
-    known = not np.any(np.isnan(increments) | (increments == np.inf))
-    checks.require(
-        known, "increments", increments, "finite numbers, or −inf where dead"
-    )
-    fits = isinstance(names, Sequence) and len(names) == increments.shape[1]
-    checks.require(
-        fits, "names", names, f"a sequence of {increments.shape[1]}, one a layer"
-    )
-    growth = float(checks.real("growth", growth, "a finite number"))
-    factor = above_one(factor)
-    # what is judged, and how often it changes by more than the factor
+    increments = _checked(increments, names)
+    growth = checks.number("growth", growth, "(-inf, inf)")
+    factor = checks.number("factor", factor, "(1, inf)")
     log_norms = increments.sum(1)
     judged = log_norms if judged is None else np.asarray(judged, np.float64)
-    checks.require(
-        judged.shape == log_norms.shape, "judged.shape", judged.shape, "(num_samples,)"
-    )
+    alike = judged.shape == log_norms.shape
+    checks.require(alike, "judged.shape", judged.shape, "(num_samples,)")
+
+    # what dies in a fixed change of shape is dead too
     judged = np.where(np.isneginf(log_norms), -np.inf, judged) - growth
-    vanishing = np.sum(judged < -2 * np.log(factor))
-    exploding = np.sum(judged > 2 * np.log(factor))
-    moments = _moments(increments)
+    limit = 2 * math.log(factor)
+    total = summaries.estimate(log_norms)
     low, high = summaries.variance_interval(log_norms[np.isfinite(log_norms)])
     return Report(
         names=tuple(names),
-        num_samples=len(increments),
-        **moments,
-        beta=moments["variance"] / 5,
-        beta_interval=(low / 5, high / 5),
+        total=total,
+        layers=summaries.estimate(increments),
+        beta=IntervalEstimate(
+            total.variance.value / RELU_VARIANCE,
+            (low / RELU_VARIANCE, high / RELU_VARIANCE),
+        ),
         factor=factor,
-        vanishing=float(vanishing / len(increments)),
-        vanishing_interval=_share_interval(vanishing, len(increments)),
-        exploding=float(exploding / len(increments)),
-        exploding_interval=_share_interval(exploding, len(increments)),
+        vanishing=_share(judged < -limit),
+        exploding=_share(judged > limit),
         log_norms=log_norms,
         judged=judged,
     )
 
 
-def above_one(factor: Any) -> float:
-    """Return the factor by which a coordinate may change; ``ValueError`` unless it is >
-    1.
-    """
-    allowed = "a number > 1"
-    factor = float(checks.real("factor", factor, allowed))
-    checks.require(factor > 1, "factor", factor, allowed)
-    return factor
+def _checked(increments: ArrayLike, names: Sequence[str]) -> np.ndarray:
+    """Return increments (num_samples, depth), with a name for each layer."""
+    values = np.asarray(increments, np.float64)
+    sampled = values.ndim == 2 and len(values) >= 1
+    shape = values.shape
+    checks.require(sampled, "increments.shape", shape, "(num_samples, depth)")
+
+    known = not np.any(np.isnan(values) | (values == np.inf))
+    allowed = "finite numbers, or −inf where dead"
+    checks.require(known, "increments", increments, allowed)
+
+    fits = isinstance(names, Sequence) and len(names) == shape[1]
+    allowed = f"a sequence of {shape[1]}, one per layer"
+    checks.require(fits, "names", names, allowed)
+    return values
 
 
-def _moments(increments: np.ndarray) -> dict[str, Any]:
-    """Return the fields of a report that are moments: of all, and of each layer."""
-    summary = summaries.summarise(summaries.moments(increments))
-    found = {}
-    for name, estimate in summary._asdict().items():
-        found |= {name: estimate.value, f"{name}_error": estimate.error}
-    of_layers = {f"layer_{name}": values[:-1] for name, values in found.items()}
-    del of_layers["layer_dead_mass_error"]
-    return {name: float(values[-1]) for name, values in found.items()} | of_layers
+def _share(counted: np.ndarray) -> IntervalEstimate:
+    """Return a share with its exact interval (Clopper and Pearson, 1934)."""
+    test = scipy.stats.binomtest(int(counted.sum()), len(counted))
+    interval = test.proportion_ci(0.95, "exact")
+    bounds = (float(interval.low), float(interval.high))
+    return IntervalEstimate(float(counted.mean()), bounds)
 
 
-def _share_interval(count: int, total: int) -> tuple[float, float]:
-    """Return the exact 95% interval of a probability (Clopper and Pearson, 1934)."""
-    interval = scipy.stats.binomtest(int(count), total).proportion_ci(0.95, "exact")
-    return float(interval.low), float(interval.high)
+def _one_word(verdicts: Sequence[str]) -> str:
+    """Return the word for one or both of vanishing and exploding."""
+    return "erratic" if len(verdicts) == 2 else verdicts[0]
 
 
-def _table(report: Report) -> list[str]:
-    """Return the lines of the table: each layer, and all."""
+def _table(report: Report) -> Iterable[str]:
+    """Yield the lines of the table: each layer, and all."""
     wide = max(len(name) for name in (*report.names, "layer", "all"))
-    rows = zip(
-        (*report.names, "all"),
-        (*report.layer_mean, report.mean),
-        (*report.layer_mean_error, report.mean_error),
-        (*report.layer_variance, report.variance),
-        (*report.layer_variance_error, report.variance_error),
-        (*report.layer_dead_mass, report.dead_mass),
-        strict=True,
-    )
-    lines = [f"{'layer':{wide}}  mean of ln R       variance of ln R   dead"]
-    for name, mean, mean_error, variance, variance_error, dead in rows:
-        lines.append(
-            f"{name:{wide}}  {mean:8.3f} ± {mean_error:<7.2g} "
-            f"{variance:8.3f} ± {variance_error:<7.2g} {dead:.3g}"
-        )
-    return lines
+    yield f"{'layer':{wide}}  mean of ln R       variance of ln R   dead"
+    for i, name in enumerate(report.names):
+        layer = jax.tree.map(operator.itemgetter(i), report.layers)
+        yield f"{name:{wide}}  {_row(layer)}"
+    yield f"{'all':{wide}}  {_row(report.total)}"
+
+
+def _row(summary: summaries.Summary) -> str:
+    """Return mean, variance and dead mass as a row of the table."""
+    cells = [f"{x.value:8.3f} ± {x.error:<7.2g}" for x in summary[:2]]
+    return f"{' '.join(cells)} {summary.dead_mass.value:.3g}"
 
 
 def _instability(report: Report) -> str:
-    if report.dead_mass == 1:
+    """Return the sentence about β."""
+    if report.dead_mass.value == 1:
         return "No sample got through: is the input zero, or a layer always off?"
-    low, high = report.beta_interval
-    return f"As unstable as a ReLU network of β = {report.beta:.3g} [{low:.3g}, {high:.3g}]."
+    return f"As unstable as a ReLU network of β = {report.beta:.3g}."
 
 
 def _judgement(report: Report) -> str:
-    shares = [
-        f"{share:.1%} [{low:.1%}, {high:.1%}] {verb}"
-        for verb, share, (low, high) in (
-            ("shrink", report.vanishing, report.vanishing_interval),
-            ("grow", report.exploding, report.exploding_interval),
-        )
-    ]
-    text = f"{report.verdict}: of {report.num_samples} samples {' and '.join(shares)} by more than "
-    text += f"a factor {report.factor:g} a coordinate"
-    return text + (", not counting what is (fixed)." if _leaves_out(report) else ".")
-
-
-def _leaves_out(report: Report) -> bool:
-    """Return whether some layers are named as fixed."""
-    return any("(fixed)" in name for name in report.names)
+    """Return the verdict and the shares that it follows from."""
+    fixed = any("(fixed)" in name for name in report.names)
+    ending = ", not counting what is (fixed)." if fixed else "."
+    return (
+        f"{report.verdict}: of {report.num_samples} samples "
+        f"{report.vanishing:.1%} shrink and {report.exploding:.1%} grow "
+        f"by more than a factor {report.factor:g} a coordinate{ending}"
+    )

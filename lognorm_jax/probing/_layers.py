@@ -1,0 +1,92 @@
+"""What a layer is: a callable x -> x with a name, alone or made of parts."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from lognorm_jax._tools import checks
+from lognorm_jax.probing import _frameworks
+
+Layer = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Callables applied in turn, as one: a layer whose parts are known."""
+
+    parts: tuple[Layer, ...]
+
+    @property
+    def __name__(self) -> str:
+        """The joint name of the parts."""
+        return ", ".join(map(name_of, self.parts))
+
+    def __call__(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def chain(layers: Sequence[Layer]) -> Layer:
+    """Return callables applied in turn, as one, of their joint name.
+
+    >>> chain([abs, chain([min, max])]).__name__
+    'abs, min, max'
+    """
+    if len(layers) == 1:
+        return layers[0]
+    return Chain(tuple(part for layer in layers for part in parts(layer)))
+
+
+def parts(layer: Layer) -> tuple[Layer, ...]:
+    """Return what a chain applies in turn; any other layer is one part."""
+    return layer.parts if isinstance(layer, Chain) else (layer,)
+
+
+def named(layer: Layer, name: str) -> Layer:
+    """Return the callable under another name."""
+
+    def apply(x):
+        return layer(x)
+
+    apply.__name__ = name
+    return apply
+
+
+def name_of(layer: object) -> str:
+    """Return the name of a function, or that of the class of an object."""
+    return getattr(layer, "__name__", type(layer).__name__)
+
+
+def label(place: int, layer: object) -> str:
+    """Return what errors call a layer: its place and, unless a lambda, its name."""
+    name = name_of(layer)
+    return f"layers[{place}]" + (f" ({name})" if name != "<lambda>" else "")
+
+
+def labels(layers: Sequence[object]) -> list[str]:
+    """Return what errors call each layer."""
+    return [label(place, layer) for place, layer in enumerate(layers)]
+
+
+@contextlib.contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Raise ``ValueError``, naming the layer, where it cannot be differentiated."""
+    try:
+        yield
+    except Exception as error:  # of any kind: it is the layer that raised it
+        raise ValueError(f"{label}: {error}") from error
+
+
+def listed(layers: Iterable[Layer]) -> list[Layer]:
+    """Return layers as a list; refuse what cannot be called, and PyTorch's."""
+    allowed = "a sequence of callables x -> x"
+    checks.require(isinstance(layers, Iterable), "layers", layers, allowed)
+    layers = list(layers)
+    for place, layer in enumerate(layers):
+        _frameworks.refuse_torch(f"layers[{place}]", layer)
+        checks.function(f"layers[{place}]", layer, "a callable x -> x")
+    return layers
