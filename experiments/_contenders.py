@@ -192,7 +192,7 @@ def bare_path(network, optimizer, batches):
         params, state = carry
         loss, gradient = jax.value_and_grad(objective)(params, *batch)
         updates, state = optimizer.update(gradient, state, params)
-        norm = jnp.linalg.norm(gradient[0]["weight"][0])
+        norm = jnp.linalg.norm(gradient.trained[0]["weight"][0])
         return (optax.apply_updates(params, updates), state), (loss, norm)
 
     def path(key):

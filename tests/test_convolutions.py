@@ -52,7 +52,8 @@ def test_oracle_layer_against_lax(key, rounding):
     params = network.init(key)
     x = jax.random.normal(key, (3, 6, 7))
     (layer,) = network.layers(params)
-    W, b = params[0]["weight"][0].reshape(4, 3, 3, 5), params[0]["bias"][0]
+    (trained,) = params.trained
+    W, b = trained["weight"][0].reshape(4, 3, 3, 5), trained["bias"][0]
     padded = jnp.pad(x, ((0, 0), (1, 1), (2, 2)), mode="wrap")[None]
     expected = jax.lax.conv(padded, W, (1, 1), "VALID", precision="highest")[0]
     assert np.allclose(

@@ -281,7 +281,7 @@ def test_statistical_dropout_at_initialisation_drops(key):
     wide = networks.mlp((3, 5_000), "tanh", keep_prob=0.6)
     params = wide.init(key)
     output = np.asarray(wide.apply(params, jnp.ones(3)))
-    fixed = np.asarray(params[0]["fixed"][0])
+    fixed = np.asarray(params.fixed[0][0])
     assert set(np.unique(fixed)) == {0.0, 1.0} and np.array_equal(
         output == 0, fixed == 0
     )

@@ -87,7 +87,7 @@ def test_oracle_path_equals_layers_of_init(widths, fan, key, rounding):
 
 def test_oracle_first_layer_by_hand(key, rounding):
     network = networks.relu_mlp((3, 4), 0.5)
-    (params,) = network.init(key)
+    (params,) = network.init(key).trained
     W, b = np.float64(params["weight"][0]), np.float64(params["bias"][0])
     x, u = np.array([1.0, -2.0, 0.5]), np.array([0.0, 1.0, 0.0])
     y = (W @ x + b > 0) * (W @ u)
@@ -99,7 +99,7 @@ def test_oracle_first_layer_by_hand(key, rounding):
 
 def test_statistical_scale_of_parameters(key):
     for fan, expected in (("out", 2 / 50), ("in", 2 / 80)):
-        (params,) = networks.relu_mlp((80, 50), 0.3, fan).init(key)
+        (params,) = networks.relu_mlp((80, 50), 0.3, fan).init(key).trained
         W, b = np.float64(params["weight"]).ravel(), np.float64(params["bias"]).ravel()
         statistical.assert_near(*statistical.variance_and_error(W), expected)
         statistical.assert_near(*statistical.variance_and_error(b), 0.09)
@@ -107,7 +107,7 @@ def test_statistical_scale_of_parameters(key):
 
 def test_invariance_layers_of_a_deeper_network_are_the_same_draws(key):
     shallow, deep = (
-        networks.relu_mlp((5,) * (d + 1), 0.1).init(key)[0] for d in (3, 8)
+        networks.relu_mlp((5,) * (d + 1), 0.1).init(key).trained[0] for d in (3, 8)
     )
     assert np.array_equal(shallow["weight"], deep["weight"][:3])
     assert np.array_equal(shallow["bias"], deep["bias"][:3])
@@ -204,8 +204,8 @@ def test_exact_parameters_of_another_network_are_refused(key):
         networks.mlp((4, 3, 3)).init(key),  # without dropout
         networks.mlp((4, 5, 3), keep_prob=0.5).init(key),
         networks.mlp((4, 3, 3, 3), keep_prob=0.5).init(key),
-        params[:1],
-        [{**params[0], "weight": None}, *params[1:]],
+        params._replace(trained=params.trained[:1]),
+        params._replace(trained=[{"weight": None}, *params.trained[1:]]),
         None,
     ):
         for call in (lambda p: network.apply(p, x), network.layers):

@@ -57,14 +57,14 @@ def plain_fit(network, optimizer, loss, key, batches):
     kinds, places = network.kinds, network.places()
     stacked = network.init(key)
     params = [None] * len(kinds)
-    for own, rows in zip(places, stacked, strict=True):
+    for own, rows in zip(places, stacked.by_kind(), strict=True):
         for row, i in enumerate(own):
             params[i] = jax.tree.map(lambda leaf, row=row: leaf[row], rows)
-    fixed = [p.pop("fixed", None) for p in params]
+    params, fixed = networks.Params.of_kinds(params)
 
     def forward(params, x):
         for kind, own, other in zip(kinds, params, fixed, strict=True):
-            x = kind.apply(own if other is None else {**own, "fixed": other}, x)
+            x = kind.apply(networks.Params(own, other), x)
         return x
 
     def objective(params, inputs, targets):
@@ -73,9 +73,7 @@ def plain_fit(network, optimizer, loss, key, batches):
 
     def increments(params, x):
         layers = [
-            functools.partial(
-                kind.apply, own if other is None else {**own, "fixed": other}
-            )
+            functools.partial(kind.apply, networks.Params(own, other))
             for kind, own, other in zip(kinds, params, fixed, strict=True)
         ]
         return probes.jvp_increments(layers, x, x)
@@ -115,7 +113,7 @@ def test_oracle_fit_is_the_plain_loop(name, key):
     assert history.finite.all()
     for got, wanted in zip(history[:-1], expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
-    for kind, places in zip(params, network.places(), strict=True):
+    for kind, places in zip(params.trained, network.places(), strict=True):
         for row, i in enumerate(places):
             for part, value in plain[i].items():
                 np.testing.assert_allclose(kind[part][row], value, rtol=1e-5, atol=1e-5)
@@ -169,9 +167,10 @@ def test_exact_signs_and_dropout_masks_are_not_trained(key):
     network = NETWORKS["tanh, biases, dropout"]
     fit = training.trainer(network, optax.adamw(0.1), losses.squared_error, STEPS)
     params, _ = jax.jit(fit)(key, batches_for(network))
-    for before, after in zip(network.init(key), params, strict=True):
-        if "fixed" in before:
-            np.testing.assert_array_equal(before["fixed"], after["fixed"])
+    drawn = network.init(key)
+    jax.tree.map(np.testing.assert_array_equal, drawn.fixed, params.fixed)
+    assert jax.tree.leaves(drawn.fixed)
+    for before, after in zip(drawn.trained, params.trained, strict=True):
         assert np.abs(before["weight"] - after["weight"]).max() > 0.01
 
 

@@ -12,12 +12,14 @@ from lognorm_jax.networks._law import limit_law
 from lognorm_jax.networks._layers import Layer, Matrix, layer
 from lognorm_jax.networks._mlp import mlp, relu_mlp
 from lognorm_jax.networks._network import Network
+from lognorm_jax.networks._params import Params
 from lognorm_jax.networks._residual import residual
 
 __all__ = [
     "Layer",
     "Matrix",
     "Network",
+    "Params",
     "conv",
     "layer",
     "limit_law",

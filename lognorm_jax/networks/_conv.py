@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lognorm_jax import activations, weights
 from lognorm_jax._tools import checks
-from lognorm_jax.networks import _layers, _network
+from lognorm_jax.networks import _layers, _network, _params
 from lognorm_jax.theory import convolutions
 
 
@@ -31,7 +31,7 @@ def conv(
     positions. Weights have variance gain/(k c_i), k all taps together, so that a ReLU
     keeps the squared norm in mean.
 
-    Parameters of one layer: {"weight": (c_i, c_{i−1}, k), "bias": (c_i,)}. No limit law
+    Trained parameters of one layer: {"weight": (c_i, c_{i−1}, k), "bias": (c_i,)}. No limit law
     is known; ``convolutions.predictable_variance`` gives that of a layer, given what
     reaches it.
     """
@@ -75,13 +75,14 @@ def _layer(
         key_weight, key_bias = jax.random.split(key)
         W = std * weight_law.sample(key_weight, (c_out, c_in * count), dtype)
         b = bias_scale * jax.random.normal(key_bias, (c_out,), dtype)
-        return {"weight": W.reshape(c_out, c_in, count), "bias": b}
+        trained = {"weight": W.reshape(c_out, c_in, count), "bias": b}
+        return _params.Params(trained, None)
 
     def apply(params, x):
-        W = params["weight"].reshape(c_out, -1)
+        W = params.trained["weight"].reshape(c_out, -1)
         z = (
             jnp.matmul(W, convolutions.patches(x, taps), precision="highest")
-            + params["bias"][:, None]
+            + params.trained["bias"][:, None]
         )
         return activation.apply(z).reshape(c_out, *x.shape[1:])
 

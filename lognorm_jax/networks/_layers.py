@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from lognorm_jax import masks, weights
 from lognorm_jax._tools import checks
+from lognorm_jax.networks import _params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,8 +23,9 @@ class Layer:
     itself.
     """
 
-    init: Callable[[jax.Array], Any]  # key -> params
-    apply: Callable[[Any, jax.Array], jax.Array]  # (params, x) -> x
+    init: Callable[[jax.Array], _params.Params]  # key -> params
+    # (params, x) -> x
+    apply: Callable[[_params.Params, jax.Array], jax.Array]
     # what is inside, where that is one matrix of weights
     matrix: "Matrix | None" = None
 
@@ -63,22 +65,22 @@ class Matrix:
 def layer(matrix: Matrix) -> Layer:
     """Return the layer with this inside.
 
-    Its parameters: {"weight": (n_out, n_in), "bias": (n_out,)}, and "fixed" where there
-    is more.
+    Its parameters: trained {"weight": (n_out, n_in), "bias": (n_out,)}, and fixed what
+    ``matrix.fixed`` draws.
     """
 
     def init(key):
         key_weight, key_bias, key_fixed = matrix.keys(key)
         W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
-        params = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
-        return params | ({"fixed": matrix.fixed(key_fixed)} if matrix.fixed else {})
+        trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
+        fixed = matrix.fixed(key_fixed) if matrix.fixed else None
+        return _params.Params(trained, fixed)
 
     def apply(params, x):
-        fixed = params.get("fixed")
-        product = jnp.dot(
-            params["weight"], matrix.before(fixed, x), precision="highest"
-        )
-        return matrix.after(fixed, x, product + params["bias"])
+        W, b = params.trained["weight"], params.trained["bias"]
+        before = matrix.before(params.fixed, x)
+        product = jnp.dot(W, before, precision="highest")
+        return matrix.after(params.fixed, x, product + b)
 
     return Layer(init, apply, matrix)
 

@@ -65,8 +65,8 @@ def mlp(
     divided by it. bias_scale and gain may be traced: a network made in the function
     that ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
 
-    Parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}, with dropout
-    "fixed" as well. ``ensemble`` is None for activations without a mask and where gain
+    Trained parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}; fixed is
+    its dropout mask. ``ensemble`` is None for activations without a mask and where gain
     is another.
     """
     activation = activations.named(activation)

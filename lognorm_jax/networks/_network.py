@@ -11,7 +11,7 @@ import numpy as np
 
 from lognorm_jax import ensembles, laws
 from lognorm_jax._tools import checks, scans
-from lognorm_jax.networks import _layers
+from lognorm_jax.networks import _layers, _params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +64,21 @@ class Network:
             outputs.append(reached)
         return outputs
 
-    def init(self, key: jax.Array) -> list[Any]:
-        """Draw all parameters: one pytree for each kind of layer, stacked over its
-        layers.
+    def init(self, key: jax.Array) -> _params.Params:
+        """Draw all parameters: for each kind of layer, stacked over its layers.
 
         Layer l draws from ``fold_in(key, l)``, whatever the depth.
         """
         checks.typed_key(key)
         fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return [
+        drawn = [
             jax.vmap(self.kinds[own[0]].init)(fold(key, jnp.array(own, jnp.uint32)))
             for own in self.places()
         ]
+        return _params.Params.of_kinds(drawn)
 
     @functools.cached_property
-    def _drawn(self) -> list[Any]:
+    def _drawn(self) -> _params.Params:
         """What ``init`` returns, as shapes and types."""
         return jax.eval_shape(self.init, jax.random.key(0))
 
@@ -86,39 +86,42 @@ class Network:
         """Raise ``ValueError`` for parameters that are not of the shapes that ``init``
         returns.
         """
-        count = len(self._drawn)
-        stacked = isinstance(params, list | tuple) and len(params) == count
-        checks.require(
-            stacked, "params", params, f"the list of {count} pytrees that init returns"
-        )
-        for kind, (own, drawn) in enumerate(zip(params, self._drawn, strict=True)):
+        count = len(self._drawn.trained)
+        allowed = f"the Params of {count} kinds of layers that init returns"
+        stacked = isinstance(params, _params.Params) and [count] * 2 == [
+            len(part) if isinstance(part, list | tuple) else None for part in params
+        ]
+        checks.require(stacked, "params", params, allowed)
+        pairs = zip(params.by_kind(), self._drawn.by_kind(), strict=True)
+        for kind, (own, drawn) in enumerate(pairs):
             given, allowed = (
                 {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
                 for leaves in map(jax.tree.leaves_with_path, (own, drawn))
             )
             instead = "Is it another network's? Take network.init(key)."
-            name = f"shapes of params[{kind}]"
+            name = f"shapes of params, kind {kind}"
             checks.require(
                 given == allowed, name, given, f"those of init, {allowed}", instead
             )
 
-    def layers(self, params: list[Any]) -> list[Callable[[jax.Array], jax.Array]]:
+    def layers(self, params: _params.Params) -> list[Callable[[jax.Array], jax.Array]]:
         """Return the layers as callables x -> x, in order; their composition is the
         network.
         """
         self.require_own(params)
         layers = {}
-        for own, stacked in zip(self.places(), params, strict=True):
+        for own, stacked in zip(self.places(), params.by_kind(), strict=True):
             for row, i in enumerate(own):
                 one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
                 layers[i] = functools.partial(self.kinds[i].apply, one)
         return [layers[i] for i in range(len(self.kinds))]
 
-    def rows(self, params: list[Any]) -> Callable[[np.ndarray], Any]:
+    def rows(self, params: _params.Params) -> Callable[[np.ndarray], Any]:
         """Return indices of layers of one kind -> their parameters: rows of
         ``scan_layers``.
         """
         places = self.places()
+        by_kind = params.by_kind()
         where = {
             i: (kind, row)
             for kind, own in enumerate(places)
@@ -130,12 +133,12 @@ class Network:
             own = np.array([where[i][1] for i in layers])
             step = own[1] - first if len(own) > 1 else 1
             return jax.tree.map(
-                lambda leaf: leaf[first : own[-1] + 1 : step], params[kind]
+                lambda leaf: leaf[first : own[-1] + 1 : step], by_kind[kind]
             )
 
         return rows_of
 
-    def apply(self, params: list[Any], x: jax.Array) -> jax.Array:
+    def apply(self, params: _params.Params, x: jax.Array) -> jax.Array:
         """Return the output for one input; stretches of equal layers are scanned.
 
         For a batch: ``jax.vmap(functools.partial(network.apply, params))(inputs)``.
@@ -154,7 +157,7 @@ class Network:
         return self._applied(params, x)
 
     @functools.cached_property
-    def _applied(self) -> Callable[[list[Any], jax.Array], jax.Array]:
+    def _applied(self) -> Callable[[_params.Params, jax.Array], jax.Array]:
         """(params, x) -> output, compiled once, however often it is called."""
 
         def step_of(kind):

@@ -173,22 +173,28 @@ def path(
 
 
 # (depth,)
-def layer_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:
-    """Return ln‖·‖² of the weights of each layer in a tree like the parameters of a
-    network.
+def layer_log_norms(network: networks.Network, tree: Any) -> jax.Array:
+    """Return ln‖·‖² of the weights of each layer.
+
+    tree: like the parameters of the network, or like those that are trained.
     """
     checks.instance("network", network, networks.Network)
     parts = optimizers.stacked(tree)
+    if isinstance(parts, networks.Params):
+        parts = parts.trained
     _check_parts("tree", parts, len(network.places()))
     return network.in_order([norms.log_squares(part["weight"]) for part in parts])
 
 
 def jacobian_increments(
-    network: networks.Network, params: list[Any], x: jax.Array, tangent: jax.Array
+    network: networks.Network,
+    params: networks.Params,
+    x: jax.Array,
+    tangent: jax.Array,
 ) -> jax.Array:  # (depth,)
     """Return ``probes.jvp_increments`` of a network at x, its equal layers scanned."""
     checks.instance("network", network, networks.Network)
-    _check_parts("params", params, len(network.places()))
+    network.require_own(params)
     x = checks.vector("x", x, network.shape, zero=True)
     x = jnp.asarray(x, checks.float_dtype(x))
     tangent = jnp.asarray(checks.vector("tangent", tangent, network.shape), x.dtype)
@@ -208,17 +214,18 @@ def jacobian_increments(
     )
 
 
-def split(params: list[Any]) -> tuple[list[Any], list[Any]]:
+def split(params: networks.Params) -> tuple[list[Any], list[Any]]:
     """Return what of the parameters of a network is trained, and what is fixed."""
-    _check_parts("params", params)
-    return _parts(params, "fixed", False), _parts(params, "fixed", True)
+    checks.instance("params", params, networks.Params)
+    return params.trained, params.fixed
 
 
-def join(params: list[Any], fixed: list[Any]) -> list[Any]:
+def join(trained: list[Any], fixed: list[Any]) -> networks.Params:
     """Undo ``split``."""
-    _check_parts("params", params)
-    _check_parts("fixed", fixed, len(params))
-    return [own | other for own, other in zip(params, fixed, strict=True)]
+    _check_parts("trained", trained)
+    fits = isinstance(fixed, list | tuple) and len(fixed) == len(trained)
+    checks.require(fits, "fixed", fixed, f"a list of {len(trained)}, one each kind")
+    return networks.Params(trained, fixed)
 
 
 def _check_parts(name: str, tree: Any, count: int | None = None) -> None:

@@ -92,7 +92,7 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     checks.instance("network", network, networks.Network)
     check(optimizer)
     drawn = jax.eval_shape(network.init, jax.random.key(0))
-    shapes = [{k: v for k, v in part.items() if k != "fixed"} for part in drawn]
+    shapes = drawn.trained
     rng = np.random.default_rng(0)
 
     # two layers of a kind are enough, if gradients differ in size
@@ -151,10 +151,12 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     checks.require(same, "optimizer's update", found, allowed, instead)
 
 
-def _apart(tree: list[Any] | Apart) -> Apart:
+def _apart(tree: networks.Params | list[Any] | Apart) -> Apart:
     """Return the layers of each kind, of what is stacked over them."""
     if isinstance(tree, Apart):
         return tree
+    if isinstance(tree, networks.Params):
+        tree = tree.by_kind()
     counts = [
         len(leaves[0]) if (leaves := jax.tree.leaves(part)) else 1 for part in tree
     ]
@@ -169,8 +171,10 @@ def _apart(tree: list[Any] | Apart) -> Apart:
     )
 
 
-def stacked(tree: list[Any] | Apart) -> list[Any]:
+def stacked(tree: Any) -> Any:
     """Return a tree as the parameters of a network are, its equal layers stacked."""
     if not isinstance(tree, Apart):
         return tree
-    return [jax.tree.map(lambda *rows: jnp.stack(rows), *own) for own in tree.kinds]
+    kinds = [jax.tree.map(lambda *rows: jnp.stack(rows), *own) for own in tree.kinds]
+    of_network = bool(kinds) and all(isinstance(x, networks.Params) for x in kinds)
+    return networks.Params.of_kinds(kinds) if of_network else kinds
