@@ -39,36 +39,18 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """With --x64, leave out what does not depend on the precision of JAX.
 
-    Of the statistical tests, keep those of the samplers, whose draws are others in
-    float64. What is done with the draws is held by the exact and the oracle tests, and
-    of training by that against a plain loop, which has everything in it.
+    Of the statistical tests only those of the samplers are kept, whose draws are others
+    in float64: what is done with the draws is held by exact and oracle tests.
     """
     if config.getoption("--x64"):
-        host = {
-            "README",
-            "test_bad_input",
-            "test_exact",
-            "test_experiments",
-            "test_laws",
-        }
-        host |= {"test_increments", "test_layering", "test_moments", "test_quadrature"}
-        host |= {
-            "test_readme",
-            "test_runs",
-            "test_statistical",
-            "test_training_experiments",
-        }
-        # other libraries choose their own
-        host |= {"test_models", "test_network_experiments"}
-        host |= {"DESCRIPTION", "test_namespace", "test_packaging", "test_records"}
-        samplers = {"test_weights", "test_masks", "test_transports"}
-        items[:] = [
-            item
-            for item in items
-            if item.path.stem not in host
-            and (item.path.stem != "test_training" or "plain_loop" in item.name)
-            and (item.path.stem in samplers or "test_statistical" not in item.name)
-        ]
+        items[:] = [item for item in items if runs_in_float64(item)]
+
+
+def runs_in_float64(item):
+    if item.get_closest_marker("float64"):
+        return True
+    marked = item.get_closest_marker("float32")
+    return not (marked or "test_statistical" in item.name or item.path.suffix == ".md")
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ from lognorm_jax import (
     weights,
 )
 
+pytestmark = pytest.mark.float32
+
 GOOD = ensembles.Ensemble((4, 3, 3), weights.normal(), masks.relu())
 SIGNS = ensembles.Ensemble((4, 3, 3), weights.rademacher(), masks.relu())
 NETWORK = networks.relu_mlp((4, 3, 3))

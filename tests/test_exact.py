@@ -22,6 +22,8 @@ from lognorm_jax import (
     weights,
 )
 
+pytestmark = pytest.mark.float32
+
 
 def gaussian(widths, mask, fan="out"):
     return ensembles.Ensemble(widths, weights.normal(), mask, fan)

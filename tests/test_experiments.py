@@ -37,6 +37,8 @@ from lognorm_jax import (
     weights,
 )
 
+pytestmark = pytest.mark.float32
+
 
 def computed(experiment, **options):
     with tqdm(disable=True) as bar:

@@ -7,6 +7,8 @@ from scipy.stats import binom
 
 from lognorm_jax import increments, masks
 
+pytestmark = pytest.mark.float32
+
 
 def chi_mixture(width, keep_prob, y):
     """Return ln of the density of ln R, R = χ²_B/(pn), B binomial: the sum over B."""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from lognorm_jax import ensembles, exact, laws, masks, tables, weights
 
+pytestmark = pytest.mark.float32
+
 
 def test_exact_ks_distance_of_normals():
     # equal variances: the supremum is midway, 2Φ(δ/2σ) − 1; equal means: at a root of

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.float32
+
 ROOT = Path(__file__).parent.parent
 # from the bottom up; what stands in one line does not import one another
 WINGS = [

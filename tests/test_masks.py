@@ -7,6 +7,8 @@ import scipy.stats
 
 from lognorm_jax import masks
 
+pytestmark = pytest.mark.float64
+
 
 def test_exact_zero_one_masks():
     for mask, p in (

@@ -9,6 +9,8 @@ import pytest
 
 from lognorm_jax import models, probes
 
+pytestmark = pytest.mark.float32
+
 SHAPES = ((6, 5), (5, 5), (5, 4))
 WEIGHTS = [
     np.random.default_rng(i).normal(size=s).astype(np.float32)

@@ -11,6 +11,8 @@ import statistical
 
 from lognorm_jax import ensembles, masks, moments, weights
 
+pytestmark = pytest.mark.float32
+
 REFERENCE = json.loads((Path(__file__).parent / "reference/moments.json").read_text())[
     "rows"
 ]

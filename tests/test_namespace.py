@@ -12,13 +12,15 @@ import pytest
 import lognorm_jax
 from lognorm_jax import networks, paths
 
+pytestmark = pytest.mark.float32
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lognorm_jax"
 # what had another place, or name, before the library had folders
 FORMER = """
-bits blocks checks convolutions datasets exact fingerprints grams increments layers losses
-martingales memory moments norms optimizers probes programs quadrature records reports residuals
-runs scans shapes summaries tables transports vanilla
+bits blocks checks convolutions datasets exact fingerprints grams increments layers
+losses martingales memory moments norms optimizers probes programs quadrature records
+reports residuals runs scans shapes summaries tables transports vanilla
 """
 
 

@@ -20,6 +20,8 @@ from experiments import (
 from lognorm_jax import exact, laws, residuals
 from lognorm_jax.activations import cosine_drift
 
+pytestmark = pytest.mark.float32
+
 SIZE = 20_000
 
 

@@ -12,6 +12,8 @@ import pytest
 
 import lognorm_jax
 
+pytestmark = pytest.mark.float32
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

@@ -5,6 +5,8 @@ from scipy.stats import binom
 
 from lognorm_jax import increments, masks, quadrature
 
+pytestmark = pytest.mark.float32
+
 
 def mellin(width, keep_prob, s):
     """Return E[R^s; R > 0] of the same mixture."""

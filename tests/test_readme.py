@@ -4,7 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from experiments import __main__ as runner
+
+pytestmark = pytest.mark.float32
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

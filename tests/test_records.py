@@ -17,6 +17,8 @@ from test_contracts import LAWS, MASKS, WEIGHTS
 
 from lognorm_jax import activations, ensembles, exact, laws, masks, weights
 
+pytestmark = pytest.mark.float32
+
 ROOT = Path(__file__).parent.parent
 ACTIVATIONS = {
     "relu": activations.relu,

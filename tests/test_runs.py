@@ -14,6 +14,8 @@ import pytest
 
 from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
 
+pytestmark = pytest.mark.float32
+
 PATH = paths.dense(ensembles.Ensemble((5, 4, 4), weights.normal(), masks.relu()))
 SPEC = {"path": "dense", "widths": [5, 4, 4]}
 KEY = jax.random.key(3)

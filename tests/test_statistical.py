@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import statistical
 
+pytestmark = pytest.mark.float32
+
 
 def test_exact_assert_near_passes_and_fails():
     statistical.assert_near(1.0, 0.1, 1.4)

@@ -13,6 +13,9 @@ from statistical import assert_near, mean_and_error, variance_and_error
 
 from lognorm_jax import exact, losses, networks, probes, sampling, training
 
+# its oracle, which has everything in it, runs in float64 too
+pytestmark = pytest.mark.float32
+
 STEPS, BATCH = 4, 5
 WIDTHS = (6, 8, 8, 8, 3)
 NETWORKS = {
@@ -103,6 +106,7 @@ def plain_fit(network, optimizer, loss, key, batches):
     return params, [np.stack(leaves) for leaves in zip(*history, strict=True)]
 
 
+@pytest.mark.float64
 @pytest.mark.parametrize("name", NETWORKS)
 def test_oracle_fit_is_the_plain_loop(name, key):
     network, optimizer = NETWORKS[name], optax.adam(1e-2)

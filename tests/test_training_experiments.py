@@ -26,6 +26,8 @@ from experiments import (
 )
 from lognorm_jax import exact
 
+pytestmark = pytest.mark.float32
+
 
 def test_exact_digits_are_divided_once_and_for_all():
     digits = _data.digits()

@@ -19,6 +19,8 @@ from lognorm_jax import (
     weights,
 )
 
+pytestmark = pytest.mark.float64
+
 LAYERS = {  # (width, mask): cells
     (100, masks.relu()): 1,
     (10**6, masks.bernoulli(0.3)): 1,

@@ -10,6 +10,8 @@ from scipy.special import gammaln
 
 from lognorm_jax import weights
 
+pytestmark = pytest.mark.float64
+
 
 @pytest.mark.parametrize(
     ("law", "moments"),
