@@ -195,15 +195,6 @@ def test_exact_sampling_again_does_not_compile_again():
     assert counts[0] == counts[-1] > 0
 
 
-def test_exact_network_paths_stay_in_cache():
-    assert (
-        networks.jacobian_path(
-            networks.relu_mlp((3, 50, 7)), np.ones(3), np.ones(3)
-        ).footprint
-        == 350
-    )
-
-
 def test_invariance_wide_first_layers_that_are_not_scanned(key):
     """On one device the compiler would sum what it knows of a constant start, in
     another order.

@@ -23,8 +23,9 @@ from jax.experimental import multihost_utils
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import _fingerprints, _memory, _programs, runs, summaries
 
-# raise it when any path, weight or mask draws other numbers from the same key
-DRAWS = 3
+# raise it when any path, weight or mask draws other numbers from the same key, were it
+# only in the last bits: batches of other sizes round otherwise
+DRAWS = 4
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 _OUTSIDE = (
     "Sampling runs on the host: call it outside of jit, vmap and grad; to transform what is "

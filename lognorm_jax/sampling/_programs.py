@@ -11,8 +11,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# what samples run together may keep alive: a core's cache, on CPUs
-LIVE_FLOATS = {"cpu": 1 << 20}
+from lognorm_jax.sampling import _footprints
+
+# what samples run together may keep alive: a core's cache, on CPUs; so that a vector
+# more does not halve the batch, a little above a power of two
+LIVE_FLOATS = {"cpu": 9 << 17}
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
@@ -26,12 +29,7 @@ def compiled(path, block_size, devices, reduce) -> Callable:
     unroll a loop over one block, and that block could differ from the others in its
     last bits.
     """
-    live = LIVE_FLOATS.get(devices[0].platform, MOST_LIVE_FLOATS)
-    fitting = max(1, live // getattr(path, "footprint", 1))
-    # a divisor, so that no remainder has to be compiled as well
-    batch = next(
-        b for b in range(min(fitting, block_size), 0, -1) if block_size % b == 0
-    )
+    batch = _batch(path, block_size, devices[0].platform)
 
     def run_block(block):
         keys, valid = block
@@ -88,6 +86,19 @@ def _block_keys(block_size, devices) -> Callable:
 
     mesh = Mesh(np.array(devices), ("block",))
     return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
+
+
+def _batch(path, block_size, platform) -> int:
+    """Return how many samples of a block are run together, so that they stay in cache.
+
+    A divisor of the block, so that no remainder has to be compiled as well.
+    """
+    key = jax.random.key(0, impl="threefry2x32")
+    footprint = _footprints.floats(jax.jit(path).trace(key).jaxpr)
+    live = LIVE_FLOATS.get(platform, MOST_LIVE_FLOATS)
+    fitting = max(1, live // max(footprint, 1))
+    divisors = (b for b in range(1, block_size + 1) if block_size % b == 0)
+    return max(b for b in divisors if b <= fitting)
 
 
 def several(devices) -> bool:

@@ -1,0 +1,51 @@
+"""How much a sample needs while it runs, read off the operations that JAX traced.
+
+The engine runs samples together in batches that fit the cache. Batches of another size
+change last bits, so the estimate depends on the jaxpr alone, which is a part of a run's
+identity, and on no machine.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+RARELY = 8  # by how much a branch that may hardly ever be taken counts less
+
+
+def floats(jaxpr: Any) -> int:
+    """Return about how many numbers one sample keeps alive at once.
+
+    The largest array that any operation makes, as the compiler fuses what is done to
+    it; inside of a loop also, twice, what the loop carries, before and after a step.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> floats(jax.make_jaxpr(lambda x: jnp.outer(x, x).sum())(jnp.ones(50)))
+    2500
+    """
+    return max(map(_live, jaxpr.eqns), default=0)
+
+
+def _live(equation: Any) -> int:
+    """Return what one operation needs, with all that is inside of it."""
+    sizes = [
+        math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars
+    ]
+    inside = [floats(body) for body in _bodies(list(equation.params.values()))]
+    name = equation.primitive.name
+    if name == "cond":
+        # a branch for the worst case needs room too, but not in the cache
+        inside = [min(inside), max(inside) // RARELY]
+    if name in ("scan", "while"):
+        carried = sum(sizes[: equation.params.get("num_carry")])
+        inside = [2 * carried + size for size in inside]
+    return max([*sizes, *inside], default=0)
+
+
+def _bodies(value: Any) -> Iterator[Any]:
+    """Yield the jaxprs, open or closed, among the parameters of an operation."""
+    if hasattr(value, "eqns"):
+        yield value
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            yield from _bodies(entry)
