@@ -37,7 +37,7 @@ class Activation:
     # φ' at initialisation, up to a factor that gain takes up
     mask: masks.Mask | None = None
     homogeneous: bool = False  # whether φ(c·z) = c·φ(z) for c > 0
-
+    rectifier: bool = False  # whether φ(z) = max(z, 0): some theory is of that alone
     # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -52,6 +52,7 @@ class Activation:
             usable, "mask", self.mask, "None or a Mask", "For a ReLU: masks.relu()."
         )
         checks.flag("homogeneous", self.homogeneous)
+        checks.flag("rectifier", self.rectifier)
 
     def __reduce_ex__(self, protocol):
         return self.made or super().__reduce_ex__(protocol)
@@ -177,7 +178,12 @@ def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activati
     return Activation(name, apply, 2 / (above**2 + below**2), mask, True)
 
 
-RELU = records.made_by(Activation("relu", jax.nn.relu, 2.0, masks.relu(), True), relu)
+RELU = records.made_by(
+    Activation(
+        "relu", jax.nn.relu, 2.0, masks.relu(), homogeneous=True, rectifier=True
+    ),
+    relu,
+)
 LINEAR = records.made_by(
     Activation("linear", lambda z: z, 1.0, masks.identity(), True), linear
 )

@@ -176,9 +176,7 @@ def beta(ensemble: Ensemble) -> float:
     0.109375
     """
     counts = layer_counts(ensemble).items()
-    return math.fsum(
-        count / n for (n, mask), count in counts if mask is not masks.identity()
-    )
+    return math.fsum(count / n for (n, mask), count in counts if mask.counts)
 
 
 def log_variance(ensemble: Ensemble, direction: Any = None) -> float:
@@ -327,9 +325,7 @@ def equal_beta(
     mask = masks.relu() if mask is None else mask
     instead = "A linear layer does not count in β; masks.bernoulli(1) is a linear layer that does."
     checks.instance("mask", mask, masks.Mask)
-    checks.require(
-        mask is not masks.identity(), "mask", mask.name, "a mask that counts", instead
-    )
+    checks.require(mask.counts, "mask", mask.name, "a mask that counts", instead)
     listed = isinstance(widths, Sequence) and len(widths) > 0
     checks.require(listed, "widths", widths, "a sequence of one or more integers ≥ 1")
     family = []

@@ -42,7 +42,8 @@ class Mask:
     support: tuple[tuple[float, float], ...] | None = (
         None  # (value, probability) pairs, non-zero ones
     )
-
+    # whether a layer with this mask counts in β
+    counts: bool = True
     # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -60,6 +61,7 @@ class Mask:
         checks.require(second > 0, name, second, allowed)
         if self.support is not None:
             object.__setattr__(self, "support", _support(self.support))
+        checks.flag("counts", self.counts)
         for k in (0, 1) if self.support is not None else ():
             sum_of_support = float(
                 sum(prob * value ** (2 * k) for value, prob in self.support)
@@ -127,7 +129,7 @@ def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     )
 
 
-def _from_support(call, name, sample, support) -> Mask:
+def _from_support(call, name, sample, support, **flags) -> Mask:
     """Return a discrete Mask that ``call``, a constructor and its arguments, makes.
 
     support: its non-zero values with their probabilities.
@@ -137,7 +139,7 @@ def _from_support(call, name, sample, support) -> Mask:
         checks.integer("k", k, 0)
         return sum((prob * value ** (2 * k) for value, prob in support), Fraction(0))
 
-    return records.made_by(Mask(name, sample, moment, support), *call)
+    return records.made_by(Mask(name, sample, moment, support, **flags), *call)
 
 
 @functools.cache
@@ -150,7 +152,8 @@ def identity() -> Mask:
         del key
         return jnp.ones(shape, dtype)
 
-    return _from_support((identity,), "identity", sample, ((Fraction(1), Fraction(1)),))
+    one = ((Fraction(1), Fraction(1)),)
+    return _from_support((identity,), "identity", sample, one, counts=False)
 
 
 def bernoulli(keep_prob: float) -> Mask:

@@ -38,6 +38,8 @@ class Weights:
     atoms: bool = False
     # whether −w has the law of w, as for every law of this module
     symmetric: bool = True
+    # whether w is normal: its vectors have no preferred direction, which theory needs
+    gaussian: bool = False
     # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -51,6 +53,7 @@ class Weights:
         checks.function("moment", self.moment, "a function k -> E w^{2k}")
         checks.flag("atoms", self.atoms)
         checks.flag("symmetric", self.symmetric)
+        checks.flag("gaussian", self.gaussian)
         name, instead = (
             f"moment(1) of {self.name}",
             "Divide the draws by their standard deviation.",
@@ -67,12 +70,12 @@ class Weights:
         return self.moment(2)
 
 
-def _weights(call, name, sample, moment, atoms=False) -> Weights:
+def _weights(call, name, sample, moment, **flags) -> Weights:
     """Return a Weights that ``call``, a constructor and its arguments, makes.
 
     Its ``moment`` refuses anything but an integer k ≥ 0.
     """
-    law = Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), atoms)
+    law = Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), **flags)
     return records.made_by(law, *call)
 
 
@@ -84,9 +87,11 @@ def normal() -> Weights:
     [1, 3, 15]
     """
     sample = functools.partial(draws.in_eights, jax.random.normal)
-    return _weights(
-        (normal,), "normal", sample, lambda k: Fraction(math.prod(range(1, 2 * k, 2)))
-    )
+
+    def moment(k):
+        return Fraction(math.prod(range(1, 2 * k, 2)))
+
+    return _weights((normal,), "normal", sample, moment, gaussian=True)
 
 
 @functools.cache
@@ -218,6 +223,11 @@ def _sparse(density, base) -> Weights:
     def moment(k):
         return density ** (1 - k) * base.moment(k) if k else Fraction(1)
 
-    atoms = base.atoms or density < 1
-    call = (sparse, density, base)
-    return _weights(call, f"sparse({density}, {base.name})", sample, moment, atoms)
+    return _weights(
+        (sparse, density, base),
+        f"sparse({density}, {base.name})",
+        sample,
+        moment,
+        atoms=base.atoms or density < 1,
+        symmetric=base.symmetric,
+    )
