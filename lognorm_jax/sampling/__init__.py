@@ -3,6 +3,7 @@ processes.
 """
 
 from lognorm_jax.sampling import runs, summaries
-from lognorm_jax.sampling._engine import DRAWS, sample, stream
+from lognorm_jax.sampling._blocks import DRAWS
+from lognorm_jax.sampling._engine import sample, stream
 
 __all__ = ["DRAWS", "runs", "sample", "stream", "summaries"]

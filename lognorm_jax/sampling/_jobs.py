@@ -1,0 +1,168 @@
+"""What a call of ``sampling.sample`` or ``stream`` asks for, checked at the door."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lognorm_jax._tools import checks
+from lognorm_jax.sampling import _memory, runs
+
+CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
+_OUTSIDE = (
+    "Sampling runs on the host: call it outside of jit, vmap and grad; to transform "
+    "what is sampled, transform the path, which is a pure function: "
+    "jax.vmap(path)(keys)."
+)
+_SMALLER = (
+    "Take fewer samples, or sampling.stream, which keeps only moments; or sample "
+    "parts, each with its own key."
+)
+
+
+class Reduction(NamedTuple):
+    """What is kept of a block, once it has run."""
+
+    name: str
+    # (trace of the block, how many of its samples count) -> what is kept
+    reduce: Callable[[Any, jax.Array], Any]
+    keeps_samples: bool  # of the block all, also those beyond the last that counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A call of ``sample`` or ``stream``, checked."""
+
+    path: Callable[[jax.Array], Any]
+    reduction: Reduction
+    key_data: np.ndarray
+    num_samples: int
+    block_size: int
+    blocks_per_call: int  # of each device
+    devices: tuple[jax.Device, ...]
+    progress: Callable[[int], object] | None
+    run: runs.Run | None
+    shapes: Any  # of path(key)
+    jaxpr: Any  # of path
+
+    @property
+    def num_blocks(self) -> int:
+        """Return how many blocks hold the samples."""
+        return -(-self.num_samples // self.block_size)
+
+    def report(self, start: int, stop: int) -> None:
+        """Tell how many new samples the blocks from start to stop hold."""
+        first = min(start * self.block_size, self.num_samples)
+        last = min(stop * self.block_size, self.num_samples)
+        if self.progress is not None and last > first:
+            self.progress(last - first)
+
+
+def checked(
+    path: Any,
+    reduction: Reduction,
+    key: Any,
+    num_samples: Any,
+    *,
+    block_size: Any,
+    blocks_per_call: Any,
+    devices: Any,
+    progress: Any,
+    run: Any,
+) -> Job:
+    """Return what was asked for, or raise ``ValueError`` naming what is wrong."""
+    usable = callable(path) and isinstance(path, Hashable)
+    checks.require(usable, "path", path, "a hashable function key -> Trace")
+    key_data = _key_data(key)
+    num_samples = checks.integer("num_samples", num_samples, 1)
+    block_size = checks.integer("block_size", block_size, 1)
+    devices = _devices(devices)
+    if progress is not None:
+        allowed = "None, or a function of the new samples"
+        checks.function("progress", progress, allowed)
+    if run is not None:
+        checks.instance("run", run, runs.Run)
+
+    # what depends on what the path returns
+    shapes, jaxpr = _traced(path, key)
+    increment = getattr(shapes, "increment", None)
+    usable = reduction.keeps_samples or getattr(increment, "ndim", 0) == 1
+    checks.require(usable, "path(key)", shapes, "a Trace", "sample takes any pytree.")
+    return Job(
+        path=path,
+        reduction=reduction,
+        key_data=key_data,
+        num_samples=num_samples,
+        block_size=block_size,
+        blocks_per_call=_blocks_per_call(blocks_per_call, block_size, shapes),
+        devices=devices,
+        progress=progress,
+        run=run,
+        shapes=shapes,
+        jaxpr=jaxpr,
+    )
+
+
+def require_room(job: Job) -> None:
+    """Raise ``ValueError`` for samples that the free memory does not hold."""
+    leaves = jax.tree.leaves(job.shapes)
+    needed = job.num_samples * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    free = _memory.free()
+    if free is not None and needed > free:
+        gigabytes = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        allowed = f"so small that the result fits in memory: it would take {gigabytes}"
+        checks.require(False, "num_samples", job.num_samples, allowed, _SMALLER)
+
+
+def _devices(given: Any) -> tuple[jax.Device, ...]:
+    """Return the devices, all if none are given."""
+    devices = jax.devices() if given is None else given
+    usable = (
+        isinstance(devices, Sequence)
+        and len(devices) >= 1
+        and all(isinstance(device, jax.Device) for device in devices)
+        and len(set(devices)) == len(devices)
+    )
+    allowed = "a sequence of at least one jax.Device, all different"
+    checks.require(usable, "devices", given, allowed)
+    return tuple(devices)
+
+
+def _blocks_per_call(given: Any, block_size: int, shapes: Any) -> int:
+    """Return how many blocks a device runs in one call, by default what keeps it
+    busy."""
+    if given is None:
+        floats = block_size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        blocks = min(CALL_FLOATS // floats, 16)
+    else:
+        blocks = checks.integer("blocks_per_call", given, 1)
+    # one block would be compiled in another way
+    return max(blocks, 2)
+
+
+def _key_data(key: Any) -> np.ndarray:
+    """Return the numbers of a key, where there are any: not if it is traced."""
+    data = checks.known(jax.random.key_data(checks.typed_key(key)))
+    if data is None:
+        allowed = "a key that is known, outside of jit"
+        checks.require(False, "key", key, allowed, _OUTSIDE)
+    return data
+
+
+def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:
+    """Return the shapes of path(key) and the jaxpr of the path, which JAX keeps."""
+    traced = jax.jit(path).trace(key)
+    shapes = traced.out_info
+    leaves = jax.tree.leaves(shapes)
+    keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves]
+    usable = not any(keys) and any(leaf.size for leaf in leaves)
+    allowed = "a pytree of arrays of numbers, not all empty"
+    checks.require(usable, "path(key)", shapes, allowed)
+
+    # what else is traced becomes another argument
+    alone = len(traced.jaxpr.in_avals) == 1
+    allowed = "a function of its key alone, of known numbers"
+    checks.require(alone, "path", path, allowed, _OUTSIDE)
+    return shapes, traced.jaxpr
