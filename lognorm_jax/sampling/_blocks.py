@@ -5,7 +5,7 @@ Every process of a cluster yields the same blocks; one of them writes the files.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -62,7 +62,7 @@ def _dealt(job: Job, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_order(job: Job, count: int, leaf: jax.Array) -> np.ndarray:
-    """Return what the devices made of the blocks dealt to them, in the blocks' order."""
+    """Return what the devices made of the blocks they were dealt, in order."""
     shape = len(job.devices), job.blocks_per_call, *leaf.shape[1:]
     by_device = np.asarray(leaf).reshape(shape)
     return by_device.swapaxes(0, 1).reshape(leaf.shape)[:count]
@@ -72,35 +72,68 @@ def _stored(job: Job, run: runs.Run) -> Iterator[tuple[int, Any]]:
     """Compute and write what is missing of the run, then yield it, file by file."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(_kept(job))
     named = {f"block{jax.tree_util.keystr(place)}": leaf for place, leaf in leaves}
-    several = _programs.several(job.devices)
     writes = jax.process_index() == min(device.process_index for device in job.devices)
-    count = -(-job.num_blocks // run.blocks_per_file)
-
-    # the files of this job, and which of them are missing
     run = run.bind(_spec(job, run, named), job.block_size, _stored_samples(job), writes)
-    missing = np.ones(count, bool)
-    if writes:
-        missing = np.isin(np.arange(count), run.missing(count))
-    if several:
-        missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
+    per_file = run.blocks_per_file
+    missing = _missing(job, run, writes)
     for number in np.flatnonzero(~missing).tolist():
-        first = number * run.blocks_per_file
-        job.report(first, first + run.blocks_per_file)
+        job.report(number * per_file, (number + 1) * per_file)
 
-    # compute those, and write them
-    def calls(start, stop):
-        for _, result in _computed(job, start, stop):
-            yield dict(zip(named, jax.tree.leaves(result), strict=True))
-
-    run.fill(np.flatnonzero(missing).tolist(), job.num_blocks, calls, writes)
-    if several:
+    # compute what is missing, and write it
+    for first, last in _stretches(np.flatnonzero(missing).tolist()):
+        for number, blocks in _computed_files(job, first, last, per_file):
+            if writes:
+                stacked = map(np.stack, zip(*blocks, strict=True))
+                run.write(number, dict(zip(named, stacked, strict=True)))
+    if _programs.several(job.devices):
         multihost_utils.sync_global_devices("the run is written")
 
     # read all; NumPy files do not know bfloat16, but keep its bits
-    for number in range(count):
+    for number in range(len(missing)):
         arrays = run.read(number)
         kept = [arrays[name].view(leaf.dtype) for name, leaf in named.items()]
-        yield number * run.blocks_per_file, jax.tree.unflatten(structure, kept)
+        yield number * per_file, jax.tree.unflatten(structure, kept)
+
+
+def _missing(job: Job, run: runs.Run, writes: bool) -> np.ndarray:
+    """Return which files of the run are missing, as the process that writes sees it."""
+    count = -(-job.num_blocks // run.blocks_per_file)
+    missing = np.ones(count, bool)
+    if writes:
+        missing = np.isin(np.arange(count), run.missing(count))
+    if _programs.several(job.devices):
+        missing = np.asarray(multihost_utils.broadcast_one_to_all(missing))
+    return missing
+
+
+def _computed_files(
+    job: Job, first: int, last: int, per_file: int
+) -> Iterator[tuple[int, list[tuple[np.ndarray, ...]]]]:
+    """Yield (file, its blocks, each as leaves) from first to last, once computed."""
+    stop = min(last * per_file, job.num_blocks)
+    blocks = (
+        block
+        for _, result in _computed(job, first * per_file, stop)
+        for block in zip(*jax.tree.leaves(result), strict=True)
+    )
+    for number in range(first, last):
+        count = min(per_file, job.num_blocks - number * per_file)
+        yield number, list(itertools.islice(blocks, count))
+
+
+def _stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the stretches (first, one past the last) of increasing numbers.
+
+    >>> _stretches([0, 1, 2, 5, 7, 8])
+    [(0, 3), (5, 6), (7, 9)]
+    """
+    stretches: list[tuple[int, int]] = []
+    for number in numbers:
+        if stretches and stretches[-1][1] == number:
+            stretches[-1] = (stretches[-1][0], number + 1)
+        else:
+            stretches.append((number, number + 1))
+    return stretches
 
 
 def _kept(job: Job) -> Any:

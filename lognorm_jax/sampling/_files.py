@@ -6,9 +6,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the power
-    fails.
-    """
+    """Write a file so that it is there whole or not at all."""
     unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
         with open(unfinished, "wb") as file:
@@ -23,12 +21,11 @@ def write(path: Path, content: bytes) -> None:
             os.close(folder)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: {path.name} could not be written, all files before it are kept. "
-            "Mend that, then start the same run again: it goes on from there",
-            str(path.parent),
-        ) from error
+        told = (
+            f"{error.strerror}: {path.name} could not be written, all files before it "
+            "are kept. Mend that, then start the same run again: it goes on from there"
+        )
+        raise OSError(error.errno, told, str(path.parent)) from error
 
 
 def make_way(path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Fingerprints of computations: tell whether two paths, made in two processes, are the
-same.
+"""Fingerprints of computations: whether two paths, of two processes, are the same.
 
 The fingerprint is of the jaxpr, the list of operations that JAX traced: of what is
 computed and of all numbers in it, however deep inside, but of no names, addresses or
@@ -20,11 +19,17 @@ _NAMES = {"name"}  # parameters of operations that only name a function
 
 
 def fingerprint(jaxpr: Any) -> dict[str, str]:
-    """Return the digests of a closed jaxpr: {"operations": …, "constants": …}.
+    """Return the digests of what a computation does, and of the numbers in it.
 
-    constants: arrays and scalars, each by its type, shape and bytes. Functions that JAX
-    keeps as such (callbacks to the host, rules of derivatives and batching that were
-    not applied) count by their name only.
+    Functions that JAX keeps as such (callbacks to the host, rules of derivatives and
+    batching that were not applied) count by their name only.
+
+    Args:
+        jaxpr: closed, as ``jax.make_jaxpr`` makes it.
+
+    Returns:
+        {"operations": …, "constants": …}; constants are arrays and scalars, each by its
+        type, shape and bytes.
 
     >>> def times(scale):
     ...     return fingerprint(jax.make_jaxpr(lambda x: scale * x)(1.0))
@@ -34,31 +39,36 @@ def fingerprint(jaxpr: Any) -> dict[str, str]:
     return dict(zip(PARTS, _closed(jaxpr, {}), strict=True))
 
 
-def difference(before: Any, now: Any) -> str:
+def difference(before: object, now: object) -> str:
     """Return in words how two fingerprints differ; "" if that is not what they are."""
-    if not all(
-        isinstance(each, Mapping) and set(each) == set(PARTS) for each in (before, now)
-    ):
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return ""
+    if not set(before) == set(now) == set(PARTS):
         return ""
     other = [part for part in PARTS if before[part] != now[part]]
     return f"another computation, of other {' and '.join(other)}"
 
 
-def _closed(closed: Any, seen: dict) -> tuple[str, str]:
+def _closed(closed: Any, known: dict) -> tuple[str, str]:
     """Return the digests of the operations and of the constants of a closed jaxpr."""
-    operations, constants = _open(closed.jaxpr, seen)
+    operations, constants = _open(closed.jaxpr, known)
     return operations, _digest([constants, *map(_number, closed.consts)])
 
 
-def _open(jaxpr: Any, seen: dict) -> tuple[str, str]:
+def _open(jaxpr: Any, known: dict) -> tuple[str, str]:
     """Return the digests of a jaxpr, but for the constants that it is called with.
 
-    seen: those of the jaxprs that were met already, by identity. Variables are numbered
-    as they come.
+    known: those of the jaxprs that were met already, by identity.
     """
-    if id(jaxpr) in seen:
-        return seen[id(jaxpr)]
-    numbers, places, lines = [], {}, []
+    if id(jaxpr) not in known:
+        known[id(jaxpr)] = _digests(jaxpr, known)
+    return known[id(jaxpr)]
+
+
+def _digests(jaxpr: Any, known: dict) -> tuple[str, str]:
+    """Return the digests of a jaxpr, its variables numbered as they come."""
+    numbers: list[str] = []
+    places: dict[Any, int] = {}
 
     def place(variable):
         if hasattr(variable, "val"):  # a literal, not a variable
@@ -66,31 +76,24 @@ def _open(jaxpr: Any, seen: dict) -> tuple[str, str]:
             return f"literal {variable.aval}"
         return f"{places.setdefault(variable, len(places))} {variable.aval}"
 
-    lines.append(str([place(each) for each in (*jaxpr.constvars, *jaxpr.invars)]))
+    lines = [str(list(map(place, (*jaxpr.constvars, *jaxpr.invars))))]
     for equation in jaxpr.eqns:
-        taken = [place(each) for each in equation.invars]
-        kept = {
-            name: equation.params[name]
-            for name in equation.params
-            if name not in _NAMES
-        }
-        told = _text(kept, numbers, seen)
-        made = [place(each) for each in equation.outvars]
-        lines.append(f"{equation.primitive} {taken} {told} {made}")
-    lines.append(str([place(each) for each in jaxpr.outvars]))
-    seen[id(jaxpr)] = _digest(lines), _digest(numbers)
-    return seen[id(jaxpr)]
+        taken = list(map(place, equation.invars))
+        params = equation.params.items()
+        telling = {name: value for name, value in params if name not in _NAMES}
+        text = _text(telling, numbers, known)
+        made = list(map(place, equation.outvars))
+        lines.append(f"{equation.primitive} {taken} {text} {made}")
+    lines.append(str(list(map(place, jaxpr.outvars))))
+    return _digest(lines), _digest(numbers)
 
 
-def _text(value: Any, numbers: list[str], seen: dict) -> str:
-    """Return what a parameter of an operation says; digests of constants go to
-    ``numbers``.
-    """
+def _text(value: Any, numbers: list[str], known: dict) -> str:
+    """Return what a parameter says; digests of constants go to ``numbers``."""
     # of a branch, a loop, a function: with its constants, or without
     if hasattr(value, "eqns"):
-        operations, constants = (_closed if hasattr(value, "consts") else _open)(
-            value, seen
-        )
+        digests = _closed if hasattr(value, "consts") else _open
+        operations, constants = digests(value, known)
         numbers.append(constants)
         return operations
     if isinstance(value, np.ndarray | jax.Array):
@@ -98,11 +101,11 @@ def _text(value: Any, numbers: list[str], seen: dict) -> str:
         return f"array {value.dtype} {value.shape}"
     if isinstance(value, Mapping):
         pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
-        return str([(str(name), _text(entry, numbers, seen)) for name, entry in pairs])
+        return str([(str(name), _text(entry, numbers, known)) for name, entry in pairs])
     if isinstance(value, tuple | list):
-        return str([_text(entry, numbers, seen) for entry in value])
+        return str([_text(entry, numbers, known) for entry in value])
     if isinstance(value, set | frozenset):
-        return str(sorted(_text(entry, numbers, seen) for entry in value))
+        return str(sorted(_text(entry, numbers, known) for entry in value))
     return _ADDRESS.sub("", repr(value))
 
 

@@ -61,16 +61,16 @@ class Job:
 
 
 def checked(
-    path: Any,
+    path: Callable[[jax.Array], Any],
     reduction: Reduction,
-    key: Any,
-    num_samples: Any,
+    key: jax.Array,
+    num_samples: int,
     *,
-    block_size: Any,
-    blocks_per_call: Any,
-    devices: Any,
-    progress: Any,
-    run: Any,
+    block_size: int,
+    blocks_per_call: int | None,
+    devices: Sequence[jax.Device] | None,
+    progress: Callable[[int], object] | None,
+    run: runs.Run | None,
 ) -> Job:
     """Return what was asked for, or raise ``ValueError`` naming what is wrong."""
     usable = callable(path) and isinstance(path, Hashable)
@@ -78,7 +78,6 @@ def checked(
     key_data = _key_data(key)
     num_samples = checks.integer("num_samples", num_samples, 1)
     block_size = checks.integer("block_size", block_size, 1)
-    devices = _devices(devices)
     if progress is not None:
         allowed = "None, or a function of the new samples"
         checks.function("progress", progress, allowed)
@@ -97,7 +96,7 @@ def checked(
         num_samples=num_samples,
         block_size=block_size,
         blocks_per_call=_blocks_per_call(blocks_per_call, block_size, shapes),
-        devices=devices,
+        devices=_devices(devices),
         progress=progress,
         run=run,
         shapes=shapes,
@@ -116,7 +115,7 @@ def require_room(job: Job) -> None:
         checks.require(False, "num_samples", job.num_samples, allowed, _SMALLER)
 
 
-def _devices(given: Any) -> tuple[jax.Device, ...]:
+def _devices(given: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
     """Return the devices, all if none are given."""
     devices = jax.devices() if given is None else given
     usable = (
@@ -130,9 +129,8 @@ def _devices(given: Any) -> tuple[jax.Device, ...]:
     return tuple(devices)
 
 
-def _blocks_per_call(given: Any, block_size: int, shapes: Any) -> int:
-    """Return how many blocks a device runs in one call, by default what keeps it
-    busy."""
+def _blocks_per_call(given: int | None, block_size: int, shapes: Any) -> int:
+    """Return how many blocks a device runs in a call, by default what keeps it busy."""
     if given is None:
         floats = block_size * sum(leaf.size for leaf in jax.tree.leaves(shapes))
         blocks = min(CALL_FLOATS // floats, 16)
@@ -142,13 +140,15 @@ def _blocks_per_call(given: Any, block_size: int, shapes: Any) -> int:
     return max(blocks, 2)
 
 
-def _key_data(key: Any) -> np.ndarray:
+def _key_data(key: jax.Array) -> np.ndarray:
     """Return the numbers of a key, where there are any: not if it is traced."""
-    data = checks.known(jax.random.key_data(checks.typed_key(key)))
-    if data is None:
+    checks.typed_key(key)
+    try:
+        return np.asarray(jax.random.key_data(key))
+    except jax.errors.TracerArrayConversionError:
         allowed = "a key that is known, outside of jit"
         checks.require(False, "key", key, allowed, _OUTSIDE)
-    return data
+        raise
 
 
 def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:

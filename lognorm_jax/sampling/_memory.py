@@ -5,9 +5,7 @@ from pathlib import Path
 
 
 def free() -> int | None:
-    """Return the bytes of memory that new arrays can take without swapping; None if
-    unknown.
-    """
+    """Return the bytes that new arrays can take without swapping; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         known = dict(line.split(":") for line in lines)

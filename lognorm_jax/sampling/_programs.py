@@ -1,9 +1,7 @@
-"""The compiled programs of the engine: what each device does with the blocks it is
-dealt.
-"""
+"""The compiled programs: what each device does with the blocks it is dealt."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,76 +18,84 @@ MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(path, block_size, devices, reduce) -> Callable:
-    """Return the call (key data, blocks, valid) -> reduced blocks, zeros where no
-    sample is valid.
+def compiled(
+    path: Callable,
+    block_size: int,
+    devices: tuple[jax.Device, ...],
+    reduce: Callable,
+) -> Callable:
+    """Return the call (key data, blocks, valid) -> what is kept of each block.
 
-    Cached, so that sampling the same path again does not compile again. The number of
-    blocks that a device runs is an argument, unknown to the compiler: else it would
-    unroll a loop over one block, and that block could differ from the others in its
-    last bits.
+    Zeros where no sample is valid. Cached, so that sampling the same path again does
+    not compile again.
     """
-    batch = _batch(path, block_size, devices[0].platform)
-
-    def run_block(block):
-        keys, valid = block
-        one_batch = batch == block_size
-        trace = (
-            jax.vmap(path)(keys) if one_batch else lax.map(path, keys, batch_size=batch)
-        )
-        return reduce(trace, valid)
-
-    def run_blocks(keys, valid):
-        shapes = jax.eval_shape(run_block, (keys[0], valid[0]))
-        empty = jax.tree.map(
-            lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes
-        )
-
-        def put(whole, part, i):
-            return lax.dynamic_update_index_in_dim(whole, part, i, 0)
-
-        def block_step(i, results):
-            result = lax.optimization_barrier(run_block((keys[i], valid[i])))
-            return jax.tree.map(
-                lambda whole, part: put(whole, part, i), results, result
-            )
-
-        return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
-
-    mesh, split = Mesh(np.array(devices), ("block",)), PartitionSpec("block")
+    run_block = _run_block(path, block_size, devices[0].platform, reduce)
+    mesh = Mesh(np.array(devices), ("block",))
+    split = PartitionSpec("block")
     sharded = jax.shard_map(
-        run_blocks, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+        functools.partial(_run_blocks, run_block),
+        mesh=mesh,
+        in_specs=split,
+        out_specs=split,
+        check_vma=False,
     )
     # to read what other processes computed, each process needs all of it
     spread = NamedSharding(mesh, PartitionSpec() if several(devices) else split)
-    run, block_keys = (
-        jax.jit(sharded, out_shardings=spread),
-        _block_keys(block_size, devices),
-    )
+    run = jax.jit(sharded, out_shardings=spread)
+    block_keys = _block_keys(block_size, devices)
     return lambda key, blocks, valid: run(*block_keys(key, blocks, valid))
+
+
+def _run_block(path, block_size, platform, reduce) -> Callable:
+    """Return the function (keys, valid) -> what is kept of one block."""
+    batch = _batch(path, block_size, platform)
+
+    def run_block(keys, valid):
+        if batch == block_size:
+            return reduce(jax.vmap(path)(keys), valid)
+        return reduce(lax.map(path, keys, batch_size=batch), valid)
+
+    return run_block
+
+
+def _run_blocks(run_block, keys, valid):
+    """Run the blocks that have valid samples, one after another.
+
+    Their number is an argument, unknown to the compiler: else it would unroll a loop
+    over one block, and that block could differ from the others in its last bits.
+    """
+    shapes = jax.eval_shape(run_block, keys[0], valid[0])
+    empty = jax.tree.map(
+        lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes
+    )
+
+    def block_step(i, results):
+        result = lax.optimization_barrier(run_block(keys[i], valid[i]))
+        put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return jax.tree.map(put, results, result)
+
+    return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
 
 
 @functools.lru_cache(maxsize=64)
 def _block_keys(block_size, devices) -> Callable:
-    """Return the jitted call (key data, blocks, valid) -> keys (blocks, block_size),
-    valid.
+    """Return the jitted call (key data, blocks, valid) -> keys of all samples, valid.
 
     Apart from any path: all paths share it, which leaves less to compile for each.
     """
 
     def keys(key, blocks, valid):
         key = jax.random.wrap_key_data(key, impl="threefry2x32")
-        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return jax.vmap(functools.partial(jax.random.split, num=block_size))(
-            fold(key, blocks)
-        ), valid
+        block_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, blocks)
+        split = functools.partial(jax.random.split, num=block_size)
+        return jax.vmap(split)(block_keys), valid
 
     mesh = Mesh(np.array(devices), ("block",))
     return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
 
 
 def _batch(path, block_size, platform) -> int:
-    """Return how many samples of a block are run together, so that they stay in cache.
+    """Return how many samples of a block run together, so that they stay in cache.
 
     A divisor of the block, so that no remainder has to be compiled as well.
     """
@@ -101,6 +107,6 @@ def _batch(path, block_size, platform) -> int:
     return max(b for b in divisors if b <= fitting)
 
 
-def several(devices) -> bool:
+def several(devices: Sequence[jax.Device]) -> bool:
     """Return whether the devices are those of several processes."""
     return len({device.process_index for device in devices}) > 1

@@ -7,28 +7,20 @@ run.
 """
 
 import dataclasses
-import hashlib
-import io
 import os
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lognorm_jax._tools import checks
-from lognorm_jax.sampling import _files, _specs
-
-_NAME = re.compile(r"blocks-(\d{8})-(\d+)-([0-9a-f]{32})\.npz")
+from lognorm_jax.sampling import _block_files, _files, _specs
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The folder of one run of ``sampling.sample`` or ``sampling.stream``; see
-    ``open_run``.
-    """
+    """The folder of one run of ``sampling.sample`` or ``stream``; see ``open_run``."""
 
     directory: Path
     blocks_per_file: int
@@ -39,16 +31,21 @@ class Run:
 
     def bind(
         self,
-        spec: Mapping[str, Any],
+        spec: Mapping[str, object],
         block_size: int,
         num_samples: int,
         writes: bool = True,
     ) -> "Run":
-        """Return the run sealed with ``spec``, the engine's own, as well, and of so
-        many samples.
+        """Return the run sealed with what the engine says it is as well.
 
-        The spec is written beside the caller's, unless another process does that, or
-        refused if there is another one. The number of samples is no part of it.
+        Args:
+            spec: the engine's own, written beside the caller's.
+            block_size: how many samples a block has.
+            num_samples: how many are asked for; no part of the seal.
+            writes: False where another process writes the spec.
+
+        Raises:
+            ValueError: for a folder with another such spec.
         """
         if writes:
             _specs.claim(self.directory / "sampling.json", spec)
@@ -68,18 +65,18 @@ class Run:
         for path in self.directory.glob(".unfinished-*"):
             if not path.is_dir():
                 path.unlink(missing_ok=True)
-        there = {}
-        for path in self._files():
-            there.setdefault(_number(path), []).append(path)
+        paths: dict[int, list[Path]] = {}
+        for path in _block_files.listed(self.directory):
+            paths.setdefault(_block_files.number_of(path), []).append(path)
+
         missing = []
         for number in range(count):
-            content, problems = self._find(number, there.get(number, []))
-            outcome = (
-                "It is computed again" if content is None else "Another file is whole"
-            )
+            content, problems = self._find(number, paths.get(number, []))
+            whole = content is not None
+            outcome = "Another file is whole" if whole else "It is computed again"
             for problem in problems:
                 warnings.warn(f"{problem}. {outcome}.", stacklevel=2)
-            if content is None:
+            if not whole:
                 missing.append(number)
         return missing
 
@@ -87,77 +84,44 @@ class Run:
         """Write the arrays of one file, whole or not at all.
 
         Damaged and shorter files of that number are removed then; the whole one of a
-        longer run is left. Raises ``OSError``, on a full disk say; the files already
-        written are not touched.
+        longer run is left.
+
+        Args:
+            number: of the file, from 0 on.
+            arrays: its blocks, stacked: {name: (blocks, block_size, …)}.
+
+        Raises:
+            OSError: on a full disk, say; the files already written are not touched.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        content = buffer.getvalue()
+        content = _block_files.packed(arrays)
         samples = self._needed(number)
-        checksum = self._checksum(number, samples, content)
-        target = self.directory / f"blocks-{number:08d}-{samples}-{checksum}.npz"
+        name = _block_files.name(number, samples, self.seal, content)
+        target = self.directory / name
         if target.is_dir():
             _files.make_way(target)
         _files.write(target, content)
-        for path in self._files(number):
+        for path in _block_files.listed(self.directory, number):
             if path != target and not self._longer(path, samples):
                 _files.make_way(path)
 
-    def fill(
-        self, missing: Sequence[int], num_blocks: int, calls: Callable, writes: bool
-    ) -> None:
-        """Compute the missing files of a run of ``num_blocks``, and write those that
-        are complete.
-
-        calls: (first block, one past the last) -> iterator of {name: stacked blocks},
-        in order.
-        """
-        for first, last in _stretches(missing):
-            kept = {}
-            number = first
-            end = min(last * self.blocks_per_file, num_blocks)
-            for blocks in calls(first * self.blocks_per_file, end):
-                for name, values in blocks.items():
-                    kept.setdefault(name, []).extend(values)
-                while number < last:
-                    room = min(
-                        self.blocks_per_file, num_blocks - number * self.blocks_per_file
-                    )
-                    if any(len(values) < room for values in kept.values()):
-                        break
-                    if writes:
-                        self.write(
-                            number, {n: np.stack(v[:room]) for n, v in kept.items()}
-                        )
-                    kept = {n: v[room:] for n, v in kept.items()}
-                    number += 1
-
     def read(self, number: int) -> dict[str, np.ndarray]:
-        """Return the arrays of one file: of the blocks that the run has, though it was
-        longer once.
+        """Return the arrays of one file: its blocks of this run, if it has more.
 
-        Raises ``OSError`` if it is not there, whole.
+        Raises:
+            OSError: if it is not there, whole.
         """
-        content, problems = self._find(number, self._files(number))
+        paths = _block_files.listed(self.directory, number)
+        content, problems = self._find(number, paths)
         if content is None and problems:
             again = "Start the run again: it is computed again."
             raise OSError(f"{'; '.join(problems)}. {again}")
         if content is None:
             raise OSError(
-                f"{self.directory}: file {number} is missing. Several processes must share the "
-                "folder; if it was removed, start the run again."
+                f"{self.directory}: file {number} is missing. Several processes must "
+                "share the folder; if it was removed, start the run again."
             )
         blocks = -(-self._needed(number) // self.block_size)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: values[:blocks] for name, values in arrays.items()}
-
-    def _files(self, number: int | None = None) -> list[Path]:
-        """Return the files of blocks, all or of one number, in order; no other
-        files.
-        """
-        start = "blocks-" if number is None else f"blocks-{number:08d}-"
-        found = self.directory.glob(f"{start}*.npz")
-        return sorted(path for path in found if _NAME.fullmatch(path.name))
+        return _block_files.unpacked(content, blocks)
 
     def _needed(self, number: int) -> int:
         """Return how many samples the run has in one file."""
@@ -169,75 +133,63 @@ class Run:
     def _find(
         self, number: int, paths: Sequence[Path]
     ) -> tuple[bytes | None, list[str]]:
-        """Return what the first whole file holds that has the samples, and what ails
-        the others.
+        """Return what the first file that serves holds, and what ails the others.
 
-        The last block of a longer run has them only if it has no more: it may be summed
-        up.
+        The last block of a longer run serves only if this run has all of it: it may be
+        summed up.
         """
         needed = self._needed(number)
-        found = None
+        first = None
         problems = []
         for path in paths:
-            samples = _samples(path)
             try:
-                content = self._content(path)
+                content = _block_files.read(path, self.seal)
             except OSError as error:
                 problems.append(f"{path}: {error}")
                 continue
-            serves = samples > needed and needed % self.block_size == 0
-            if found is None and (serves or samples == needed):
-                found = content
-        return found, problems
-
-    def _content(self, path: Path) -> bytes:
-        """Return what a file of blocks holds. Raises ``OSError`` if it is not whole."""
-        if not path.is_file():  # a pipe, say, would be waited for
-            raise OSError("not a file")
-        content = path.read_bytes()
-        if path.stem.split("-")[-1] != self._checksum(
-            _number(path), _samples(path), content
-        ):
-            found = f"{len(content)} bytes that do not fit its name"
-            raise OSError(f"damaged, or of another run: {found}")
-        return content
+            samples = _block_files.samples_of(path)
+            longer = samples > needed and needed % self.block_size == 0
+            if first is None and (longer or samples == needed):
+                first = content
+        return first, problems
 
     def _longer(self, path: Path, samples: int) -> bool:
         """Return whether a file is whole and has more samples."""
         try:
-            self._content(path)
+            _block_files.read(path, self.seal)
         except OSError:
             return False
-        return _samples(path) > samples
-
-    def _checksum(self, number: int, samples: int, content: bytes) -> str:
-        """Return a checksum of a file that another run, or another number, does not
-        share.
-        """
-        head = f"{self.seal} {number} {samples} ".encode()
-        return hashlib.sha256(head + content).hexdigest()[:32]
+        return _block_files.samples_of(path) > samples
 
 
 def open_run(
-    directory: Any, spec: Mapping[str, Any], *, blocks_per_file: int = 16
+    directory: str | os.PathLike[str],
+    spec: Mapping[str, object],
+    *,
+    blocks_per_file: int = 16,
 ) -> Run:
-    """Return the run in ``directory``, made if it is not there, for
-    ``sampling.sample(run=…)``.
+    """Return the run in a folder, made if it is not there, to go on from.
 
-    spec: what the run is, a dictionary that JSON can hold: say the ensemble, by
-    ``ensembles.describe``, the kind of path, and whatever else a result depends on; the
-    engine adds the key, the size of a block, the fingerprint of what the path computes,
-    the platform and the version of JAX. blocks_per_file: ≥ 1; so much is lost when a
-    run is stopped.
+    Given to ``sampling.sample(run=…)`` with the same arguments, it goes on where it
+    stopped, and gives bit for bit what an uninterrupted run gives, on any number of
+    devices. With more samples it goes on after those it has; with fewer it gives the
+    first of them, and the longer run stays.
 
-    Starting it again with the same arguments goes on where it stopped, and gives bit
-    for bit what an uninterrupted run gives, on any number of devices. With more samples
-    it goes on after those it has; with fewer it gives the first of them, and the longer
-    run stays.
+    Args:
+        directory: the folder.
+        spec: what the run is, a dictionary that JSON can hold: say the ensemble, by
+            ``ensembles.describe``, the kind of path, and whatever else a result depends
+            on. The engine adds the key, the size of a block, the fingerprint of what
+            the path computes, the platform and the version of JAX.
+        blocks_per_file: ≥ 1; so much is lost when a run is stopped.
 
-    Raises ``ValueError`` for a folder that holds the run of another spec, naming what
-    differs, and for a spec that JSON cannot hold; ``OSError`` where the folder cannot
-    be written.
+    Returns:
+        The ``Run``, for ``sampling.sample`` and ``sampling.stream``.
+
+    Raises:
+        ValueError: for a folder that holds the run of another spec, naming what
+            differs, and for a spec that JSON cannot hold.
+        OSError: where the folder cannot be written.
 
     >>> import tempfile
     >>> run = open_run(tempfile.mkdtemp(), {"path": "dense", "widths": [4, 8, 8]})
@@ -249,32 +201,10 @@ def open_run(
     checks.require(usable, "directory", directory, "a path")
     blocks_per_file = checks.integer("blocks_per_file", blocks_per_file, 1)
     checks.require(isinstance(spec, Mapping), "spec", spec, "a dictionary")
-    directory = Path(directory)
-    # it also refuses a spec that JSON cannot hold, before any folder
+
+    # it also refuses a spec that JSON cannot hold, before any folder is made
     seal = _specs.digest(spec)
-    directory.mkdir(parents=True, exist_ok=True)
-    _specs.claim(directory / "spec.json", spec)
-    return Run(directory, blocks_per_file, seal)
-
-
-def _number(path: Path) -> int:
-    return int(path.name.split("-")[1])
-
-
-def _samples(path: Path) -> int:
-    return int(path.name.split("-")[2])
-
-
-def _stretches(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the stretches (first, one past the last) of increasing numbers.
-
-    >>> _stretches([0, 1, 2, 5, 7, 8])
-    [(0, 3), (5, 6), (7, 9)]
-    """
-    found = []
-    for number in numbers:
-        if found and found[-1][1] == number:
-            found[-1] = (found[-1][0], number + 1)
-        else:
-            found.append((number, number + 1))
-    return found
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    _specs.claim(folder / "spec.json", spec)
+    return Run(folder, blocks_per_file, seal)
