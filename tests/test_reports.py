@@ -35,18 +35,14 @@ def report_of(shrunk, grown, total=1000):
 def test_exact_a_share_near_the_limit_is_borderline(shrunk, grown, verdict):
     report = report_of(shrunk, grown)
     assert report.verdict == verdict and f"\n{verdict}: of 1000 samples" in str(report)
-    assert (
-        report.vanishing.value == shrunk / 1000
-        and report.exploding.value == grown / 1000
-    )
+    assert report.vanishing.value == shrunk / 1000
+    assert report.exploding.value == grown / 1000
     low, high = report.vanishing.interval
     assert f"{shrunk / 1000:.1%} [{low:.1%}, {high:.1%}] shrink" in str(report)
 
 
 def test_oracle_share_intervals_are_exact():
-    """At the ends of the interval, what was seen or more extreme has probability
-    2.5%.
-    """
+    """At the ends of the interval, what was seen or more has probability 2.5%."""
     for seen in (1, 7, 50):
         low, high = report_of(seen, 0, 100).vanishing.interval
         assert scipy.stats.binom.sf(seen - 1, 100, low) == pytest.approx(
@@ -107,3 +103,21 @@ def test_exact_reports_of_bad_input():
     ):
         with pytest.raises(ValueError, match=rf"^{name} = "):
             reports.report(*arguments)
+
+
+def test_exact_numbers_come_with_their_errors():
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    x[:4, 1] = -np.inf
+    report = reports.report(x, ["a", "b"])
+    assert report.num_samples == 100
+    for name in ("mean", "variance", "dead_mass"):
+        total = getattr(summaries.estimate(x.sum(1)), name)
+        assert getattr(report, name) == total and isinstance(total.value, float)
+        of_layers = getattr(report.layers, name)
+        for i in range(2):
+            value, error = getattr(summaries.estimate(x[:, i]), name)
+            assert of_layers.value[i] == pytest.approx(value, rel=1e-12)
+            assert of_layers.error[i] == pytest.approx(error, rel=1e-12)
+    table = str(report).splitlines()
+    assert len(table) == 6 and table[2].endswith(" 0.04")
+    assert f"β = {report.beta:.3g}." in table[4]

@@ -5,7 +5,7 @@ time and renormalised after each, so that products of any depth neither overflow
 vanish.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks, norms, tangents
 from lognorm_jax.probing import _initialisations, _layers
-from lognorm_jax.probing._layers import Layer
+from lognorm_jax.probing._layers import Labelled, Layer
 
 
 def jvp_increments(
@@ -44,8 +44,8 @@ def jvp_increments(
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
-    layers, x, _ = _start(layers, x)
-    return jvp(layers, _layers.labels(layers), x, unit("tangent", tangent, x))
+    labelled, start, _ = _start(layers, x)
+    return jvp(labelled, start, unit("tangent", tangent, start))
 
 
 def vjp_increments(
@@ -68,8 +68,8 @@ def vjp_increments(
     Raises:
         ValueError: as ``jvp_increments``.
     """
-    layers, x, output = _start(layers, x)
-    return vjp(layers, _layers.labels(layers), x, unit("cotangent", cotangent, output))
+    labelled, start, output = _start(layers, x)
+    return vjp(labelled, start, unit("cotangent", cotangent, output))
 
 
 def activation_increments(
@@ -87,20 +87,20 @@ def activation_increments(
     Raises:
         ValueError: as ``jvp_increments``.
     """
-    layers, x, _ = _start(layers, x)
-    return activations(layers, _layers.labels(layers), checks.vector("x", x, None))
+    labelled, start, _ = _start(layers, x)
+    return activations(labelled, checks.vector("x", start, None))
 
 
 def _start(
     layers: Iterable[Layer], x: ArrayLike
-) -> tuple[list[Layer], jax.Array, jax.ShapeDtypeStruct]:
-    """Return the layers as a list, x as an array, and the shape that it reaches."""
+) -> tuple[Labelled, jax.Array, jax.ShapeDtypeStruct]:
+    """Return the layers labelled, x as an array, and the shape that it reaches."""
     checked = checks.vector("x", x, None, zero=True)
     # also finite in the type that it is computed with
     start = jnp.asarray(checked, checks.float_dtype(checked))
     checks.vector("x", start, None, zero=True)
-    layers, output = _initialisations.followed(layers, start)
-    return layers, start, output
+    followed, output = _initialisations.followed(layers, start)
+    return _layers.labelled(followed), start, output
 
 
 def unit(
@@ -111,25 +111,21 @@ def unit(
     return jnp.asarray(norms.unit(vector)).astype(like.dtype)
 
 
-def jvp(
-    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array, tangent: jax.Array
-) -> jax.Array:
+def jvp(layers: Labelled, x: jax.Array, tangent: jax.Array) -> jax.Array:
     """Return the increments of a unit tangent; errors name the layer by its label."""
     increments = []
-    for layer, label in zip(layers, labels, strict=True):
+    for label, layer in layers:
         with _layers.naming(label):
             x, tangent, increment = tangents.jvp_step(layer, x, tangent)
         increments.append(increment)
     return norms.lasting(jnp.stack(increments))
 
 
-def vjp(
-    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array, cotangent: jax.Array
-) -> jax.Array:
+def vjp(layers: Labelled, x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Return the increments of a unit cotangent; errors name the layer by its label."""
     # forward, keeping how to come back
     pulls = []
-    for layer, label in zip(layers, labels, strict=True):
+    for label, layer in layers:
         with _layers.naming(label):
             x, pull = jax.vjp(layer, x)
         pulls.append((pull, x, label))
@@ -144,12 +140,10 @@ def vjp(
     return jnp.stack(increments[::-1])
 
 
-def activations(
-    layers: Sequence[Layer], labels: Sequence[str], x: jax.Array
-) -> jax.Array:
+def activations(layers: Labelled, x: jax.Array) -> jax.Array:
     """Return the increments of the activations; errors name the layer by its label."""
     sizes = [norms.normalise(x)[0]]
-    for layer, label in zip(layers, labels, strict=True):
+    for label, layer in layers:
         with _layers.naming(label):
             x = layer(x)
         sizes.append(norms.normalise(x)[0])

@@ -57,7 +57,8 @@ def first(
     try:
         drawn = layers(key)
         others = layers(jax.random.fold_in(key, 1))
-    except Exception as error:  # of any kind: it is the function that raised it
+    except Exception as error:
+        # of any kind: it is the function that raised it
         text = f"layers(key): {error}\nlayers must be {allowed}. {WHOLE}"
         raise ValueError(text) from error
     _frameworks.refuse_torch("layers(key)", drawn)

@@ -11,6 +11,8 @@ from lognorm_jax._tools import checks
 from lognorm_jax.probing import _frameworks
 
 Layer = Callable[[jax.Array], jax.Array]
+# layers, each with what errors call it
+Labelled = Sequence[tuple[str, Layer]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +69,9 @@ def label(place: int, layer: object) -> str:
     return f"layers[{place}]" + (f" ({name})" if name != "<lambda>" else "")
 
 
-def labels(layers: Sequence[object]) -> list[str]:
-    """Return what errors call each layer."""
-    return [label(place, layer) for place, layer in enumerate(layers)]
+def labelled(layers: Sequence[Layer]) -> Labelled:
+    """Return each layer with what errors call it."""
+    return [(label(place, layer), layer) for place, layer in enumerate(layers)]
 
 
 @contextlib.contextmanager
@@ -77,7 +79,8 @@ def naming(label: str) -> Iterator[None]:
     """Raise ``ValueError``, naming the layer, where it cannot be differentiated."""
     try:
         yield
-    except Exception as error:  # of any kind: it is the layer that raised it
+    except Exception as error:
+        # of any kind: it is the layer that raised it
         raise ValueError(f"{label}: {error}") from error
 
 

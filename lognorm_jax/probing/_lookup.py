@@ -109,7 +109,8 @@ def _made(model: Any, variables: Any, example: Any) -> dict[str, Any]:
     options = {"capture_intermediates": note, "mutable": ["intermediates"]}
     try:
         model.apply(variables, example, **options)
-    except Exception as error:  # of any kind: it is the model that raised it
+    except Exception as error:
+        # of any kind: it is the model that raised it
         text = f"example of shape {np.shape(example)}: {error}"
         text = f"{text} {_frameworks.way_out(error)}".rstrip()
         raise ValueError(text) from error

@@ -63,5 +63,6 @@ def names(layers: Sequence[Layer], pieces: Sequence[Piece]) -> list[str]:
 def whole(increments: np.ndarray, pieces: Sequence[Piece]) -> np.ndarray:
     """Return the increments (…, depth) of the layers, from those of their pieces."""
     starts = [i for i, piece in enumerate(pieces) if piece.start == 0]
-    with np.errstate(invalid="ignore"):  # −inf and NaN of one layer are told of later
+    # −inf and NaN of one layer are told of later
+    with np.errstate(invalid="ignore"):
         return np.add.reduceat(increments, starts, axis=-1)

@@ -36,7 +36,8 @@ def follow(layers: Sequence[Layer], x: jax.Array) -> jax.ShapeDtypeStruct:
         before = f"{label} for an input of shape {reached.shape}"
         try:
             after = jax.eval_shape(layer, reached)
-        except Exception as error:  # of any kind: it is the layer that raised it
+        except Exception as error:
+            # of any kind: it is the layer that raised it
             text = str(error).rstrip(". \n")
             instead = _way_out(error, layer, reached)
             raise ValueError(f"{before}: {text}. {instead}") from error
@@ -131,7 +132,7 @@ def _treats_all_alike(layer: Layer, before: jax.ShapeDtypeStruct) -> bool:
     """Return whether a layer does the same to values of any size and sign."""
     f = jax.jit(lambda x: layer(x))
     uniform = np.random.default_rng(0).uniform(0.5, 1.5, before.shape)
-    x = jnp.asarray(uniform, before.dtype)
+    x = uniform.astype(before.dtype)
     points = (0 * x, x, x + 1, 8 * x, -x, 1 - x)
     values = [np.asarray(f(point)).astype(np.float64) for point in points]
     at_zero, at_x, above, at_8x, at_minus_x, above_minus_x = values
@@ -139,7 +140,8 @@ def _treats_all_alike(layer: Layer, before: jax.ShapeDtypeStruct) -> bool:
     # half of the digits, as sums over many coordinates lose some
     largest = max(np.abs(at_x).max(), np.abs(above).max())
     rounding = math.sqrt(jnp.finfo(before.dtype).eps) * largest
-    with np.errstate(invalid="ignore"):  # where it is not finite it does not
+    # where it is not finite it does not
+    with np.errstate(invalid="ignore"):
         shift = np.abs((above - at_x) - (above_minus_x - at_minus_x)).max()
         scale = np.abs((at_8x - at_zero) - 8 * (at_x - at_zero)).max()
     return bool(shift <= rounding and scale <= 8 * rounding)

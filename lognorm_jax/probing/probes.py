@@ -91,8 +91,8 @@ def probe(
     names = _pieces.names(first, pieces)
     draw = _initialisations.drawing(layers if callable(layers) else first, inputs)
     start = _starting(kind, direction, x, output)
-    labels = _layers.labels(first)
-    path = _path(draw, kind, start, pieces, [labels[piece.place] for piece in pieces])
+    labels = [_layers.label(piece.place, first[piece.place]) for piece in pieces]
+    path = _path(draw, kind, start, pieces, labels)
 
     samples = sampling.sample(path, key, num_samples, **options)
     measured = np.asarray(samples, np.float64)
@@ -144,13 +144,13 @@ def _path(
 
     def path(key):
         layers, x, key_direction = draw(key)
-        cut = _pieces.cut(layers, pieces)
+        cut = list(zip(labels, _pieces.cut(layers, pieces), strict=True))
         direction = start(key_direction)
         if kind == "activations":
-            return _autodiff.activations(cut, labels, x)
+            return _autodiff.activations(cut, x)
         if kind == "jvp":
-            return _autodiff.jvp(cut, labels, x, direction)
-        return _autodiff.vjp(cut, labels, x, direction)
+            return _autodiff.jvp(cut, x, direction)
+        return _autodiff.vjp(cut, x, direction)
 
     return path
 
