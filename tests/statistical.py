@@ -4,6 +4,8 @@ should.
 
 import numpy as np
 
+from lognorm_jax import summaries
+
 
 def assert_near(estimate, error, truth, sigmas=5, *, allowance=0.0):
     """Fail unless |estimate − truth| < sigmas · standard error, everywhere.
@@ -20,11 +22,15 @@ def assert_near(estimate, error, truth, sigmas=5, *, allowance=0.0):
 
 def mean_and_error(x):
     """Return the mean over the first axis and its standard error."""
-    return x.mean(0), x.std(0, ddof=1) / np.sqrt(len(x))
+    return _of_all(x).mean
 
 
 def variance_and_error(x):
     """Return the variance over the first axis and its standard error."""
-    variance = x.var(0, ddof=1)
-    fourth = np.mean((x - x.mean(0)) ** 4, axis=0)
-    return variance, np.sqrt(np.maximum(fourth - variance**2, 0) / len(x))
+    return _of_all(x).variance
+
+
+def _of_all(x):
+    """Return the summary of samples that are all finite."""
+    assert np.all(np.isfinite(x))
+    return summaries.estimate(x)

@@ -1,4 +1,4 @@
-"""Moments of log-norms, layer by layer, in constant memory, with their standard errors.
+"""Moments of log-norms, layer by layer, in constant memory, with standard errors.
 
 All statistics are of the paths that are alive, and come with the number of those that
 are not.
@@ -11,19 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks
 
 
 class Moments(NamedTuple):
-    """Moments of the increments of each layer and, last, of log_norm: every leaf (depth
-    + 1,).
+    """Moments of the increments of each layer and, last, of log_norm.
 
     Over the paths alive after that layer; sums of powers of deviations from the mean,
-    in float64.
+    in float64. Every leaf is (depth + 1,).
     """
 
-    count: np.ndarray  # alive
+    # tuples have a method of that name
+    count: np.ndarray  # type: ignore[assignment]  # alive
     dead: np.ndarray  # −inf
     mean: np.ndarray  # −inf where count is 0
     m2: np.ndarray  # Σ (x − mean)²
@@ -43,20 +44,27 @@ class Summary(NamedTuple):
 
     mean: Estimate  # of those alive; −inf where none is
     variance: Estimate  # of those alive
-    dead_mass: (
-        Estimate  # its error is never 0: that none died does not show that none can
-    )
+    # its error is never 0: that none died does not show that none can
+    dead_mass: Estimate
 
 
-def block_sums(trace, valid) -> tuple[jax.Array, ...]:
-    """Return count, dead, pivot and Σ(x − pivot)^k, k = 1…4, of one block: leaves
-    (depth + 1,).
+def block_sums(trace: Any, valid: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the sums over one block that ``central`` takes.
 
     The pivot is the mean up to rounding, so float32 loses nothing that matters.
+
+    Args:
+        trace: of the block, with increments (block_size, depth).
+        valid: how many of its samples count, the first.
+
+    Returns:
+        count, dead, pivot and Σ(x − pivot)^k, k = 1…4: leaves (depth + 1,).
     """
     x = _increment(trace)
     x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
     x = jnp.concatenate([x, x.sum(-1, keepdims=True)], axis=-1)
+
+    # the mean of those alive, to rounding, and powers about it
     counted = jnp.arange(x.shape[0], dtype=valid.dtype)[:, None] < valid
     alive = counted & (x != -jnp.inf)
     count = alive.sum(0)
@@ -66,29 +74,37 @@ def block_sums(trace, valid) -> tuple[jax.Array, ...]:
     return count, counted.sum(0) - count, pivot, *sums
 
 
-def central(count, dead, pivot, s1, s2, s3, s4) -> Moments:
+def central(
+    count: np.ndarray, dead: np.ndarray, pivot: np.ndarray, *sums: np.ndarray
+) -> Moments:
     """Return the moments of one block from its sums about the pivot."""
     checks.vector("count", count, None, zero=True)
     n = np.maximum(count, 1)
-    s1, s2, s3, s4 = (np.asarray(s, np.float64) for s in (s1, s2, s3, s4))
+    s1, s2, s3, s4 = (np.asarray(power_sum, np.float64) for power_sum in sums)
     shift = s1 / n
     m2 = s2 - n * shift**2
     m3 = s3 - 3 * shift * s2 + 2 * n * shift**3
     m4 = s4 - 4 * shift * s3 + 6 * shift**2 * s2 - 3 * n * shift**4
     return Moments(
-        count.astype(np.int64), dead.astype(np.int64), pivot + shift, m2, m3, m4
+        count=count.astype(np.int64),
+        dead=dead.astype(np.int64),
+        mean=pivot + shift,
+        m2=m2,
+        m3=m3,
+        m4=m4,
     )
 
 
 def moments(trace: Any) -> Moments:
-    """Return the moments of a sampled Trace, or of its increments (num_samples, depth).
+    """Return the moments of sampled paths, as ``sampling.stream`` does.
 
-    They are what ``stream`` returns.
+    Args:
+        trace: a Trace, as ``sampling.sample`` returns it, or its increments
+            (num_samples, depth).
     """
     x = np.asarray(_increment(trace), dtype=np.float64)
-    checks.require(
-        x.ndim == 2, "trace.increment.shape", x.shape, "(num_samples, depth)"
-    )
+    allowed = "(num_samples, depth)"
+    checks.require(x.ndim == 2, "trace.increment.shape", x.shape, allowed)
     return _moments(np.concatenate([x, x.sum(-1, keepdims=True)], axis=-1))
 
 
@@ -98,11 +114,17 @@ def _moments(x: np.ndarray) -> Moments:
     count = alive.sum(0)
     mean = np.where(alive, x, 0.0).sum(0) / np.maximum(count, 1)
     deviation = np.where(alive, x, mean) - mean
-    powers = [(deviation**k).sum(0) for k in (2, 3, 4)]
-    return Moments(count, len(x) - count, np.where(count > 0, mean, -np.inf), *powers)
+    return Moments(
+        count=count,
+        dead=len(x) - count,
+        mean=np.where(count > 0, mean, -np.inf),
+        m2=(deviation**2).sum(0),
+        m3=(deviation**3).sum(0),
+        m4=(deviation**4).sum(0),
+    )
 
 
-def estimate(samples: Any) -> Summary:
+def estimate(samples: ArrayLike) -> Summary:
     """Return mean, variance and dead mass of samples, with their standard errors.
 
     Args:
@@ -111,6 +133,9 @@ def estimate(samples: Any) -> Summary:
     Returns:
         A ``Summary`` of estimates (…), over the first axis.
 
+    Raises:
+        ValueError: for what is no array of real numbers, or has no samples.
+
     >>> summary = estimate([1.0, 2.0, 3.0, -np.inf])
     >>> summary.mean.value, round(summary.mean.error, 4), summary.dead_mass.value
     (2.0, 0.5774, 0.25)
@@ -118,73 +143,97 @@ def estimate(samples: Any) -> Summary:
     x = np.asarray(checks.array("samples", samples), dtype=np.float64)
     shaped = x.ndim >= 1 and len(x) >= 1
     checks.require(shaped, "samples.shape", x.shape, "(num_samples ≥ 1, …)")
-    found = summarise(_moments(x))
-    if x.ndim > 1:
-        return found
-    return Summary(*(Estimate(float(e.value), float(e.error)) for e in found))
+    summary = summarise(_moments(x))
+    return jax.tree.map(float, summary) if x.ndim == 1 else summary
 
 
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of two sets of paths together.
 
-    Source: Pébay, "Formulas for robust, one-pass parallel computation of covariances
-    and arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
+    Source:
+        Pébay, "Formulas for robust, one-pass parallel computation of covariances and
+        arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
     """
     checks.instance("a", a, Moments)
     checks.instance("b", b, Moments)
-    na, nb = a.count.astype(np.float64), b.count.astype(np.float64)
+    na = a.count.astype(np.float64)
+    nb = b.count.astype(np.float64)
     n = np.maximum(na + nb, 1.0)
-    mean_a, mean_b = np.where(na > 0, a.mean, 0.0), np.where(nb > 0, b.mean, 0.0)
+
+    # where one set has no path alive, its mean is −inf, and does not count
+    mean_a = np.where(na > 0, a.mean, 0.0)
+    mean_b = np.where(nb > 0, b.mean, 0.0)
     delta = np.where((na > 0) & (nb > 0), mean_b - mean_a, 0.0)
     mean = np.where(na > 0, mean_a + delta * nb / n, mean_b)
+    mean = np.where(na + nb > 0, mean, -np.inf)
+
     m2 = a.m2 + b.m2 + delta**2 * na * nb / n
     m3 = a.m3 + b.m3 + delta**3 * na * nb * (na - nb) / n**2
     m3 += 3 * delta * (na * b.m2 - nb * a.m2) / n
     m4 = a.m4 + b.m4 + delta**4 * na * nb * (na**2 - na * nb + nb**2) / n**3
     m4 += 6 * delta**2 * (na**2 * b.m2 + nb**2 * a.m2) / n**2
     m4 += 4 * delta * (na * b.m3 - nb * a.m3) / n
-    mean = np.where(a.count + b.count > 0, mean, -np.inf)
-    return Moments(a.count + b.count, a.dead + b.dead, mean, m2, m3, m4)
+    return Moments(
+        count=a.count + b.count, dead=a.dead + b.dead, mean=mean, m2=m2, m3=m3, m4=m4
+    )
 
 
 def summarise(moments: Moments) -> Summary:
     """Return mean, variance and dead mass with their standard errors.
 
     Var of the sample variance is (μ4 − σ⁴)/n to leading order. With no path alive the
-    mean is −inf; with fewer than two the errors are inf. That of the dead mass is √(p(1
-    − p)/n) with p = (dead + 1/2)/(n + 1), the mean of Jeffreys' posterior, as the share
-    seen would claim that nothing unseen ever happens.
+    mean is −inf; with fewer than two the errors are inf. The error of the dead mass is
+    √(p(1 − p)/n) with p = (dead + 1/2)/(n + 1), the mean of Jeffreys' posterior, as the
+    observed share would claim that nothing unobserved ever happens.
+
+    Args:
+        moments: from ``sampling.stream``, ``moments`` or ``merge``.
+
+    Returns:
+        A ``Summary`` of estimates, each as the leaves of the moments.
     """
     checks.instance("moments", moments, Moments)
     n = np.maximum(moments.count, 1)
     enough = moments.count > 1
     variance = np.where(enough, moments.m2 / np.maximum(n - 1, 1), 0.0)
     spread = np.maximum(moments.m4 / n - (moments.m2 / n) ** 2, 0.0)
+
     # the paths that died, of all
     total = np.maximum(moments.count + moments.dead, 1)
     likely = (moments.dead + 0.5) / (total + 1)
-    mean_error = np.where(enough, np.sqrt(variance / n), np.inf)
-    variance_error = np.where(enough, np.sqrt(spread / n), np.inf)
-    dead_error = np.sqrt(likely * (1 - likely) / total)
     return Summary(
-        Estimate(moments.mean, mean_error),
-        Estimate(variance, variance_error),
-        Estimate(moments.dead / total, dead_error),
+        mean=Estimate(
+            moments.mean, error=np.where(enough, np.sqrt(variance / n), np.inf)
+        ),
+        variance=Estimate(
+            variance, error=np.where(enough, np.sqrt(spread / n), np.inf)
+        ),
+        dead_mass=Estimate(
+            moments.dead / total, error=np.sqrt(likely * (1 - likely) / total)
+        ),
     )
 
 
-def variance_interval(samples: Any) -> tuple[float, float]:
-    """Return the 95% confidence interval of the variance of samples (n,), of any smooth
-    law.
+def variance_interval(samples: ArrayLike) -> tuple[float, float]:
+    """Return a 95% confidence interval of the variance, for any smooth law.
 
-    samples: finite; with fewer than five the interval is (0, inf). That of the normal
-    law covers too little where tails are heavy, and so does the sample's own fourth
-    moment, which is low whenever the variance is: here that is taken about a trimmed
-    mean, on the scale of ln σ², with corrections for small n. It covers 94% to 95% for
-    log-norms of ReLU networks from n = 100 on.
+    The interval of the normal law covers too little where tails are heavy, and so does
+    the sample's own fourth moment, which is low whenever the variance is: here that is
+    taken about a trimmed mean, on the scale of ln σ², with corrections for small n. It
+    covers 94% to 95% for log-norms of ReLU networks from n = 100 on.
 
-    Source: Bonett, "Approximate confidence interval for standard deviation of nonnormal
-    distributions", Computational Statistics & Data Analysis 50 (2006) 775–782.
+    Args:
+        samples: (n,), finite.
+
+    Returns:
+        The ends (low, high); (0, inf) for fewer than five samples.
+
+    Raises:
+        ValueError: for what is no such vector.
+
+    Source:
+        Bonett, "Approximate confidence interval for standard deviation of nonnormal
+        distributions", Computational Statistics & Data Analysis 50 (2006) 775–782.
 
     >>> low, high = variance_interval(np.sin(np.arange(100.0) ** 2))  # 1/2
     >>> round(low, 3), round(high, 3)
@@ -199,6 +248,7 @@ def variance_interval(samples: Any) -> tuple[float, float]:
     if squares == 0:
         return 0.0, 0.0
     z = scipy.stats.norm.ppf(0.975)
+    # Bonett's kurtosis, about a trimmed mean
     middle = scipy.stats.trim_mean(x, 1 / (2 * math.sqrt(n - 4)))
     kurtosis = n * float(np.sum((x - middle) ** 4)) / squares**2
     # ln of (n/(n − z)) s² is nearly normal about ln σ²
