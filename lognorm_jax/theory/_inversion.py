@@ -28,6 +28,7 @@ _AGREE = 1e-7  # relative probability by which two windows may differ where they
 _LEFT_OUT = 1e-10  # relative probability that a window may leave out
 # ln of a probability: a window that leaves something out must reach below it
 _SHALLOW = -25.0
+_SETTLED = 1e-8  # relative noise of a slope: nearer to its limit, it is the limit
 
 # distinct layers, and how often each appears
 Layers = list[tuple[_density.Increment, int]]
@@ -242,6 +243,19 @@ def _join(found: list[Window], low: float, high: float) -> laws.Curve:
     return laws.Curve(*np.concatenate(pieces, axis=1))
 
 
+def _settled(lower: laws.Curve, edge: float) -> laws.Curve:
+    """Return a lower tail that goes on with its asymptotic exponent, once it is there.
+
+    P(X ≤ x) falls as e^{edge x} at last. The rounding noise of the slope of one node,
+    1e-9, would grow with the distance from the table.
+    """
+    if abs(lower.slope[0] / edge - 1) > _SETTLED:
+        return lower
+    slope = lower.slope.copy()
+    slope[0] = edge
+    return lower._replace(slope=slope)
+
+
 def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.Curve]:
     """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive)
     above it.
@@ -250,7 +264,8 @@ def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.
     meet; what they are short of 1, rounding over many layers, is divided out.
     """
     left, right = (_outwards(layers, first) for first in _inner(layers, mean, sigma))
-    lower = _join(left[::-1], -math.inf, mean)
+    edge = min(layer.edge for layer, _ in layers)
+    lower = _settled(_join(left[::-1], -math.inf, mean), edge)
     upper = _join(right, mean - sigma / 2, math.inf)
     above = float(laws.interpolate(upper)(lower.x[-1])[0])
     total = math.exp(lower.value[-1]) + math.exp(above)
