@@ -213,7 +213,7 @@ def test_exact_verdicts_count_coordinates(key):
 
 
 def grow(x):
-    return jax.nn.relu(1e30 * x)
+    return jax.nn.relu(float(jnp.finfo(x.dtype).max) ** 0.75 * x)
 
 
 def lose(x):
@@ -223,11 +223,11 @@ def lose(x):
 def test_exact_overflow_is_not_taken_for_dead():
     """A ReLU has derivative 0 at NaN: what is not finite must not look dead."""
     x = np.ones(3)
-    layers = [lambda x: x.astype(jnp.float32), grow, grow, grow]
+    layers = [grow, grow, grow]
     increments = in_one_program(probes.jvp_increments, layers, x, x)
-    assert np.isfinite(increments[:2]).all() and np.isnan(increments[2:]).all()
+    assert np.isfinite(increments[0]) and np.isnan(increments[1:]).all()
     increments = in_one_program(probes.vjp_increments, layers, x, x)
-    assert np.isnan(increments[2:]).all()
+    assert np.isnan(increments[1:]).all()
     for layers in ([lose, jax.nn.relu], [jnp.sin, lose]):
         for increments in (probes.jvp_increments, probes.vjp_increments):
             assert np.isnan(in_one_program(increments, layers, x, x)).any()
