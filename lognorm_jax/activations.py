@@ -1,5 +1,4 @@
-"""Activations, with what theory knows of them: the mask that their derivative is equal
-to in law.
+"""Activations, with the masks that their derivatives are equal to in law.
 
 For symmetric weights a piecewise linear activation without offset multiplies the
 gradient by iid slopes, independent of everything before (Hanin & Nica 2020): a mask.
@@ -9,11 +8,11 @@ Others have none.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from lognorm_jax import masks
 from lognorm_jax._tools import arccosine, checks, records
@@ -23,17 +22,18 @@ from lognorm_jax._tools import arccosine, checks, records
 class Activation:
     """A function applied to each coordinate, ``φ``.
 
-    gain: the variance of a weight is gain/n unless a network is told otherwise; 1/E D²
-    where there is a mask, so that norms are kept in mean.
-
     Those of this module are pickled as the call that makes them, and come back as the
-    same object; one's own, if the function is that of a module. Raises ``ValueError``
-    if a field is not of its kind.
+    same object; one's own, if the function is that of a module.
+
+    Raises:
+        ValueError: if a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
     apply: Callable[[jax.Array], jax.Array]  # coordinate by coordinate, differentiable
-    gain: float = 1.0
+    # the variance of a weight is gain/n unless a network is told otherwise; 1/E D²
+    # where there is a mask, so that norms are kept in mean
+    gain: float | jax.Array = 1.0
     # φ' at initialisation, up to a factor that gain takes up
     mask: masks.Mask | None = None
     homogeneous: bool = False  # whether φ(c·z) = c·φ(z) for c > 0
@@ -48,17 +48,15 @@ class Activation:
         checks.function("apply", self.apply, "a function of an array")
         gain(self.gain)
         usable = self.mask is None or isinstance(self.mask, masks.Mask)
-        checks.require(
-            usable, "mask", self.mask, "None or a Mask", "For a ReLU: masks.relu()."
-        )
+        instead = "For a ReLU: masks.relu()."
+        checks.require(usable, "mask", self.mask, "None or a Mask", instead)
         checks.flag("homogeneous", self.homogeneous)
         checks.flag("rectifier", self.rectifier)
 
-    def __reduce_ex__(self, protocol):
-        return self.made or super().__reduce_ex__(protocol)
+    __reduce_ex__ = records.as_call
 
 
-def gain(value: Any) -> Any:
+def gain(value: object) -> float | jax.Array:
     """Return a gain, a number in [1e-30, 1e30]; or one that is traced."""
     return checks.scale("gain", value, 1e-30, 1e30)
 
@@ -73,10 +71,24 @@ def linear() -> Activation:
     return LINEAR
 
 
+def tanh() -> Activation:
+    """Return tanh z, gain 1: there a small signal is neither lost nor blown up."""
+    return TANH
+
+
+def gelu() -> Activation:
+    """Return z·Φ(z), exactly, gain 2: that of its asymptote, the ReLU."""
+    return GELU
+
+
 def leaky_relu(slope: float) -> Activation:
     """Return z for z > 0 and slope·z below; gain 2/(1 + slope²).
 
-    slope: 0, or of size in [1e-30, 1e15], of any sign.
+    Args:
+        slope: 0, or of size in [1e-30, 1e15], of any sign.
+
+    Raises:
+        ValueError: for anything else.
     """
     mask = masks.leaky_relu(slope)
     checks.require(abs(slope) <= 1e15, "slope", slope, "of size at most 1e15")
@@ -93,16 +105,24 @@ def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     """Return the shaped ReLU, of slopes 1 + c_±/√width above and below 0.
 
     As width and depth grow with depth/width → T, log_norm tends to N(−T, 2T), and the
-    cosine of two inputs follows a diffusion: ``cosine_drift``. c_plus, c_minus: finite
-    numbers; the slope above 0 must not vanish. Source: Li, Nica & Roy, "The neural
-    covariance SDE" (2022).
+    cosine of two inputs follows a diffusion: ``cosine_drift``.
+
+    Args:
+        c_plus: finite; the slope above 0 must not vanish.
+        c_minus: finite.
+        width: of the layers, ≥ 1.
+
+    Raises:
+        ValueError: for anything else.
+
+    Source: Li, Nica & Roy, "The neural covariance SDE" (2022).
 
     >>> round(shaped_relu(0, -1, 100).gain, 4)  # 2/(1 + 0.9²)
     1.105
     """
     width = checks.integer("width", width, 1)
-    for name, c in (("c_plus", c_plus), ("c_minus", c_minus)):
-        checks.real(name, c, "a finite number")
+    checks.real("c_plus", c_plus, "a finite number")
+    checks.real("c_minus", c_minus, "a finite number")
     return _shaped_relu(c_plus, c_minus, width)
 
 
@@ -110,72 +130,81 @@ def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
 def _shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     above = 1 + float(c_plus) / width**0.5
     below = 1 + float(c_minus) / width**0.5
-    checks.require(
-        abs(above) >= 1e-6, "c_plus", c_plus, f"such that 1 + c_plus/√{width} ≠ 0"
-    )
+    allowed = f"such that 1 + c_plus/√{width} ≠ 0"
+    checks.require(abs(above) >= 1e-6, "c_plus", c_plus, allowed)
     name = f"shaped_relu({c_plus}, {c_minus}, {width})"
     phi = _slopes(name, above, below, masks.leaky_relu(below / above))
     return records.made_by(phi, shaped_relu, c_plus, c_minus, width)
 
 
-def cosine_drift(cosine: Any, c_plus: float, c_minus: float) -> Any:
-    """Return the drift of the cosine ρ of two inputs of a shaped ReLU network, per unit
-    of d/n.
+def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activation:
+    """Return the activation of two slopes, above and below 0."""
 
-    dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ
-    acos ρ). cosine: numbers in [−1, 1], any shape. c_plus, c_minus: numbers. At width n
-    it is off by a few 1/n, relative (4/n in simulations of slopes ±1), or by −(c_+ +
-    c_−)/√n where these do not cancel. Raises ``ValueError`` for anything else, as far
-    as it is known under a transformation. Source: Li, Nica & Roy, "The neural
-    covariance SDE" (2022); checked in tests.
+    def apply(z):
+        up = jnp.asarray(above, z.dtype)
+        down = jnp.asarray(below, z.dtype)
+        return jnp.where(z > 0, up, down) * z
+
+    gain = 2 / (above**2 + below**2)
+    return Activation(name, apply, gain, mask, homogeneous=True)
+
+
+def cosine_drift(cosine: ArrayLike, c_plus: float, c_minus: float) -> jax.Array:
+    """Return the drift, per unit of d/n, of the cosine ρ of two inputs.
+
+    In a shaped ReLU network dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, with
+    ν = ((c_+ − c_−)²/2π)(√(1 − ρ²) − ρ acos ρ). At width n it is off by a few 1/n,
+    relative (4/n in simulations of slopes ±1), or by −(c_+ + c_−)/√n where these do
+    not cancel.
+
+    Args:
+        cosine: ρ, numbers in [−1, 1], any shape.
+        c_plus: a finite number, as in ``shaped_relu``.
+        c_minus: a finite number.
+
+    Returns:
+        An array of the shape of ``cosine``.
+
+    Raises:
+        ValueError: for anything else, as far as it is known under a transformation.
+
+    Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
     """
-    cosine = checks.vector("cosine", cosine, None, zero=True)
-    values = checks.known(cosine)
+    given = checks.vector("cosine", cosine, None, zero=True)
+    values = checks.known(given)
     # up to rounding in any dtype
     inside = values is None or bool(np.all(np.abs(values) <= 1.01))
     checks.require(inside, "cosine", cosine, "numbers in [−1, 1]")
-    cosine = jnp.clip(jnp.asarray(cosine, checks.float_dtype(cosine)), -1, 1)
-    c_plus, c_minus = (
-        jnp.asarray(checks.vector(name, value, (), zero=True), cosine.dtype)
-        for name, value in (("c_plus", c_plus), ("c_minus", c_minus))
-    )
 
-    nu = (c_plus - c_minus) ** 2 * arccosine.kink(cosine)
-    return nu - cosine * (1 - cosine**2) / 2
+    rho = jnp.clip(jnp.asarray(given, checks.float_dtype(given)), -1, 1)
+    plus = checks.vector("c_plus", c_plus, (), zero=True)
+    minus = checks.vector("c_minus", c_minus, (), zero=True)
+    bend = jnp.asarray(plus, rho.dtype) - jnp.asarray(minus, rho.dtype)
+    nu = bend**2 * jnp.asarray(arccosine.kink(rho))
+    return nu - rho * (1 - rho**2) / 2
 
 
-def tanh() -> Activation:
-    """Return tanh z, gain 1: that at which a small signal is neither lost nor blown
-    up.
+def named(activation: object) -> Activation:
+    """Return an Activation as it is, or the one of a name.
+
+    Args:
+        activation: an Activation, or "relu", "linear", "tanh" or "gelu".
+
+    Raises:
+        ValueError: for anything else.
     """
-    return TANH
-
-
-def gelu() -> Activation:
-    """Return z·Φ(z), exactly, gain 2: that of its asymptote, the ReLU."""
-    return GELU
-
-
-def named(activation: Any) -> Activation:
-    """Return an Activation as it is, or the one of a name: relu, linear, tanh, gelu."""
     if isinstance(activation, Activation):
         return activation
-    known = {each.name: each for each in (RELU, LINEAR, TANH, GELU)}
+    known = {phi.name: phi for phi in (RELU, LINEAR, TANH, GELU)}
+    if isinstance(activation, str) and activation in known:
+        return known[activation]
     allowed = f"an Activation, or one of {', '.join(known)}"
     instead = "Make your own: activations.Activation('mine', function, gain)."
-    usable = isinstance(activation, str) and activation in known
-    checks.require(usable, "activation", activation, allowed, instead)
-    return known[activation]
+    checks.refuse("activation", activation, allowed, instead)
 
 
-def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activation:
-    def apply(z):
-        return (
-            jnp.where(z > 0, jnp.asarray(above, z.dtype), jnp.asarray(below, z.dtype))
-            * z
-        )
-
-    return Activation(name, apply, 2 / (above**2 + below**2), mask, True)
+def _identity(z):
+    return z
 
 
 RELU = records.made_by(
@@ -185,9 +214,10 @@ RELU = records.made_by(
     relu,
 )
 LINEAR = records.made_by(
-    Activation("linear", lambda z: z, 1.0, masks.identity(), True), linear
+    Activation("linear", _identity, 1.0, masks.identity(), homogeneous=True),
+    linear,
 )
 TANH = records.made_by(Activation("tanh", jnp.tanh), tanh)
 GELU = records.made_by(
-    Activation("gelu", lambda z: jax.nn.gelu(z, approximate=False), 2.0), gelu
+    Activation("gelu", functools.partial(jax.nn.gelu, approximate=False), 2.0), gelu
 )

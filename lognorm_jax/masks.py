@@ -8,14 +8,23 @@ predictable variance.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from lognorm_jax._tools import checks, draws, records
+
+# (key, shape, dtype) -> iid draws
+Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
+# (value, probability) pairs
+Support = tuple[tuple[Fraction | float, Fraction | float], ...]
+
+_HALF = Fraction(1, 2)
+_ONE = Fraction(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +38,17 @@ class Mask:
     pickled as that call, and come back as the same object; one's own, if its functions
     are those of a module.
 
-    Raises ``ValueError`` if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not
-    positive, a support does not have these two, or a field is not of its kind.
+    Raises:
+        ValueError: if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, a
+            support does not have these two, or a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
-    sample: Callable[
-        [jax.Array, tuple[int, ...], Any], jax.Array
-    ]  # (key, shape, dtype) -> iid draws
+    sample: Sampler
     # k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0)
-    moment: Callable[[int], Fraction]
-    support: tuple[tuple[float, float], ...] | None = (
-        None  # (value, probability) pairs, non-zero ones
-    )
+    moment: Callable[[int], Fraction | float]
+    # of the non-zero values
+    support: Support | None = None
     # whether a layer with this mask counts in β
     counts: bool = True
     # the call that pickle repeats, of a constructor of this module
@@ -51,62 +58,61 @@ class Mask:
 
     def __post_init__(self):
         checks.text("name", self.name)
-        checks.function(
-            "sample", self.sample, "a function (key, shape, dtype) -> iid draws"
-        )
+        kind = "a function (key, shape, dtype) -> iid draws"
+        checks.function("sample", self.sample, kind)
         checks.function("moment", self.moment, "a function k -> E D^{2k}")
-        checks.probability(f"moment(0) of {self.name}", self.moment(0))
-        name, allowed = f"moment(1) of {self.name}", "a finite number > 0"
-        second = checks.real(name, self.moment(1), allowed)
-        checks.require(second > 0, name, second, allowed)
-        if self.support is not None:
-            object.__setattr__(self, "support", _support(self.support))
         checks.flag("counts", self.counts)
-        for k in (0, 1) if self.support is not None else ():
-            sum_of_support = float(
-                sum(prob * value ** (2 * k) for value, prob in self.support)
-            )
-            agrees = math.isclose(sum_of_support, self.moment(k), rel_tol=1e-9)
-            allowed = f"that of its support, {sum_of_support}"
-            checks.require(
-                agrees, f"moment({k}) of {self.name}", self.moment(k), allowed
-            )
 
-    def __reduce_ex__(self, protocol):
-        return self.made or super().__reduce_ex__(protocol)
+        checks.probability(f"moment(0) of {self.name}", self.moment(0))
+        checks.number(f"moment(1) of {self.name}", self.moment(1), "(0, inf)")
+        if self.support is not None:
+            support = _support(self.support)
+            object.__setattr__(self, "support", support)
+            self._require_moments_of(support)
+
+    def _require_moments_of(self, support: Support) -> None:
+        for k in (0, 1):
+            total = math.fsum(p * value ** (2 * k) for value, p in support)
+            moment = self.moment(k)
+            agrees = math.isclose(total, moment, rel_tol=1e-9)
+            allowed = f"that of its support, {total}"
+            checks.require(agrees, f"moment({k}) of {self.name}", moment, allowed)
+
+    __reduce_ex__ = records.as_call
 
     @property
-    def keep_prob(self) -> Fraction:
+    def keep_prob(self) -> Fraction | float:
         """p = P(D ≠ 0)."""
         return self.moment(0)
 
     @property
-    def kurtosis(self) -> Fraction:
+    def kurtosis(self) -> Fraction | float:
         """m4/m2² = E D⁴/(E D²)², raw: 1/p for a {0, 1} mask."""
         return self.moment(2) / self.moment(1) ** 2
 
 
-def _support(support: Any) -> tuple[tuple[float, float], ...]:
+def _support(support: Any) -> Support:
     """Return a support as pairs of a value, not zero, and its probability."""
     allowed = "(value ≠ 0, probability) pairs"
-    listed = isinstance(support, Sequence) and not isinstance(support, str)
-    pairs = listed and all(
-        isinstance(pair, Sequence) and len(pair) == 2 for pair in support
-    )
+    pairs = checks.is_sequence(support)
+    pairs = pairs and all(checks.is_sequence(x) and len(x) == 2 for x in support)
     checks.require(pairs, "support", support, allowed)
     for value, prob in support:
-        checks.require(
-            checks.real("support", value, allowed) != 0, "support", support, allowed
-        )
+        nonzero = checks.real("support", value, allowed) != 0
+        checks.require(nonzero, "support", support, allowed)
         checks.probability("support", prob)
-    return tuple(tuple(pair) for pair in support)
+    return tuple((value, prob) for value, prob in support)
 
 
 def log_alive(mask: Mask, width: int) -> float:
-    """Return ln P(some of width entries is not zero) = ln(1 − P(D = 0)^width), to
-    rounding.
+    """Return ln P(some entry is not zero) = ln(1 − P(D = 0)^width), to rounding.
 
-    width: ≥ 1. Raises ``ValueError`` for anything else.
+    Args:
+        mask: the law of an entry.
+        width: how many entries, ≥ 1.
+
+    Raises:
+        ValueError: for anything else.
     """
     checks.instance("mask", mask, Mask)
     width = checks.integer("width", width, 1)
@@ -119,18 +125,15 @@ def log_alive(mask: Mask, width: int) -> float:
 
 
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
-    """Draw True with probability ``prob``, also where it is below the grain of one
-    float32.
-    """
-    if prob == Fraction(1, 2):
+    """Draw True with probability ``prob``, also below the grain of one float32."""
+    if prob == _HALF:
         return draws.packed(key, shape, 1) == 1
-    return jax.random.bernoulli(
-        key, float(prob), shape, mode="low" if prob > 1e-3 else "high"
-    )
+    mode = "low" if prob > 1e-3 else "high"
+    return jax.random.bernoulli(key, float(prob), shape, mode=mode)
 
 
-def _from_support(call, name, sample, support, **flags) -> Mask:
-    """Return a discrete Mask that ``call``, a constructor and its arguments, makes.
+def _from_support(call, *, support, **fields) -> Mask:
+    """Return the discrete Mask that ``call``, a constructor and its arguments, makes.
 
     support: its non-zero values with their probabilities.
     """
@@ -139,21 +142,24 @@ def _from_support(call, name, sample, support, **flags) -> Mask:
         checks.integer("k", k, 0)
         return sum((prob * value ** (2 * k) for value, prob in support), Fraction(0))
 
-    return records.made_by(Mask(name, sample, moment, support, **flags), *call)
+    return records.made_by(Mask(moment=moment, support=support, **fields), *call)
 
 
 @functools.cache
 def identity() -> Mask:
-    """Return no mask at all: D = 1, a linear layer. Such a layer does not count in
-    β.
-    """
+    """Return no mask at all: D = 1, a linear layer. It does not count in β."""
 
     def sample(key, shape, dtype):
         del key
         return jnp.ones(shape, dtype)
 
-    one = ((Fraction(1), Fraction(1)),)
-    return _from_support((identity,), "identity", sample, one, counts=False)
+    return _from_support(
+        (identity,),
+        name="identity",
+        sample=sample,
+        support=((_ONE, _ONE),),
+        counts=False,
+    )
 
 
 def bernoulli(keep_prob: float) -> Mask:
@@ -177,60 +183,75 @@ def _coins(call, name, keep_prob) -> Mask:
     def sample(key, shape, dtype):
         return coin(key, keep_prob, shape).astype(dtype)
 
-    return _from_support(call, name, sample, ((Fraction(1), keep_prob),))
+    return _from_support(call, name=name, sample=sample, support=((_ONE, keep_prob),))
 
 
 @functools.cache
 def relu() -> Mask:
-    """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds (Hanin &
-    Nica).
+    """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds.
+
+    Source: Hanin & Nica (2020).
     """
-    return _coins((relu,), "relu", Fraction(1, 2))
+    return _coins((relu,), "relu", _HALF)
 
 
 def leaky_relu(slope: float) -> Mask:
     """Return the mask of a leaky ReLU: D = 1 or ``slope`` with equal odds.
 
-    slope: 0, or of size in [1e-30, 1e30], of any sign.
+    Args:
+        slope: 0, or of size in [1e-30, 1e30], of any sign.
+
+    Raises:
+        ValueError: for anything else.
 
     >>> leaky_relu(0).kurtosis == relu().kurtosis
     True
     """
     allowed = "0, or a finite number of size in [1e-30, 1e30]"
-    slope = checks.real("slope", slope, allowed, "For a plain ReLU take masks.relu().")
-    checks.require(slope == 0 or 1e-30 <= abs(slope) <= 1e30, "slope", slope, allowed)
-    return _leaky_relu(slope)
+    instead = "For a plain ReLU take masks.relu()."
+    checked = checks.real("slope", slope, allowed, instead)
+    in_range = checked == 0 or 1e-30 <= abs(float(checked)) <= 1e30
+    checks.require(in_range, "slope", slope, allowed)
+    return _leaky_relu(checked)
 
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _leaky_relu(slope) -> Mask:
     def sample(key, shape, dtype):
         positive = coin(key, 0.5, shape)
-        return jnp.where(
-            positive, jnp.ones((), dtype), jnp.asarray(float(slope), dtype)
-        )
+        below = jnp.asarray(float(slope), dtype)
+        return jnp.where(positive, jnp.ones((), dtype), below)
 
-    half = Fraction(1, 2)
-    support = ((Fraction(1), half), (slope, half)) if slope else ((Fraction(1), half),)
-    return _from_support((leaky_relu, slope), f"leaky_relu({slope})", sample, support)
+    support = ((_ONE, _HALF), (slope, _HALF)) if slope else ((_ONE, _HALF),)
+    return _from_support(
+        (leaky_relu, slope),
+        name=f"leaky_relu({slope})",
+        sample=sample,
+        support=support,
+    )
 
 
 def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
-    """Return ``base`` (default relu) with each entry kept with probability
-    ``keep_prob`` in (0, 1].
+    """Return a mask each of whose entries is kept with some probability, else zero.
 
     The usual rescaling by 1/keep_prob is left out: a layer's scale divides by E D²
     anyhow.
 
+    Args:
+        keep_prob: the probability, in (0, 1].
+        base: the mask; default relu.
+
+    Raises:
+        ValueError: for anything else.
+
     >>> str(dropout(0.5).keep_prob)
     '0.25'
     """
-    keep_prob = checks.probability(
-        "keep_prob", keep_prob, "For no dropout take the base mask."
-    )
+    instead = "For no dropout take the base mask."
+    checked = checks.probability("keep_prob", keep_prob, instead)
     base = relu() if base is None else base
     checks.instance("base", base, Mask)
-    return _dropout(keep_prob, base)
+    return _dropout(checked, base)
 
 
 @functools.lru_cache(maxsize=None, typed=True)
@@ -238,13 +259,16 @@ def _dropout(keep_prob, base) -> Mask:
     def sample(key, shape, dtype):
         key_keep, key_base = jax.random.split(key)
         keep = coin(key_keep, keep_prob, shape)
-        return jnp.where(
-            keep, base.sample(key_base, shape, dtype), jnp.zeros((), dtype)
-        )
+        value = base.sample(key_base, shape, dtype)
+        return jnp.where(keep, value, jnp.zeros((), dtype))
 
-    support = base.support and tuple(
-        (value, keep_prob * prob) for value, prob in base.support
+    support = base.support
+    if support is not None:
+        support = tuple((value, keep_prob * prob) for value, prob in support)
+    mask = Mask(
+        name=f"dropout({keep_prob}, {base.name})",
+        sample=sample,
+        moment=lambda k: keep_prob * base.moment(k),
+        support=support,
     )
-    name = f"dropout({keep_prob}, {base.name})"
-    mask = Mask(name, sample, lambda k: keep_prob * base.moment(k), support)
     return records.made_by(mask, dropout, keep_prob, base)

@@ -10,12 +10,15 @@ import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from lognorm_jax._tools import checks, draws, records
+
+# (key, shape, dtype) -> iid draws
+Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +29,14 @@ class Weights:
     argument of jit. Those of this module are pickled as that call, and come back as the
     same object; one's own, if its functions are those of a module.
 
-    Raises ``ValueError`` if ``moment(1)`` is not 1, or a field is not of its kind.
+    Raises:
+        ValueError: if ``moment(1)`` is not 1, or a field is not of its kind.
     """
 
     name: str  # shown in tables and legends
-    sample: Callable[
-        [jax.Array, tuple[int, ...], Any], jax.Array
-    ]  # (key, shape, dtype) -> iid draws
-    moment: Callable[[int], Fraction]  # k -> E w^{2k}; ValueError where it is infinite
+    sample: Sampler
+    # k -> E w^{2k}; ValueError where it is infinite
+    moment: Callable[[int], Fraction | float]
     # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
     atoms: bool = False
     # whether −w has the law of w, as for every law of this module
@@ -47,36 +50,35 @@ class Weights:
 
     def __post_init__(self):
         checks.text("name", self.name)
-        checks.function(
-            "sample", self.sample, "a function (key, shape, dtype) -> iid draws"
-        )
+        kind = "a function (key, shape, dtype) -> iid draws"
+        checks.function("sample", self.sample, kind)
         checks.function("moment", self.moment, "a function k -> E w^{2k}")
-        checks.flag("atoms", self.atoms)
-        checks.flag("symmetric", self.symmetric)
-        checks.flag("gaussian", self.gaussian)
-        name, instead = (
-            f"moment(1) of {self.name}",
-            "Divide the draws by their standard deviation.",
-        )
-        second = checks.real(name, self.moment(1), "1", instead)
+        for flag in ("atoms", "symmetric", "gaussian"):
+            checks.flag(flag, getattr(self, flag))
+
+        name = f"moment(1) of {self.name}"
+        instead = "Divide the draws by their standard deviation."
+        second = float(checks.real(name, self.moment(1), "1", instead))
         checks.require(abs(second - 1) < 1e-12, name, second, "1", instead)
 
-    def __reduce_ex__(self, protocol):
-        return self.made or super().__reduce_ex__(protocol)
+    __reduce_ex__ = records.as_call
 
     @property
-    def kurtosis(self) -> Fraction:
+    def kurtosis(self) -> Fraction | float:
         """μ4 = E w⁴, raw: 3 for the normal law."""
         return self.moment(2)
 
 
-def _weights(call, name, sample, moment, **flags) -> Weights:
-    """Return a Weights that ``call``, a constructor and its arguments, makes.
+def _weights(call, *, moment, **fields) -> Weights:
+    """Return the Weights that ``call``, a constructor and its arguments, makes.
 
     Its ``moment`` refuses anything but an integer k ≥ 0.
     """
-    law = Weights(name, sample, lambda k: moment(checks.integer("k", k, 0)), **flags)
-    return records.made_by(law, *call)
+
+    def checked(k):
+        return moment(checks.integer("k", k, 0))
+
+    return records.made_by(Weights(moment=checked, **fields), *call)
 
 
 @functools.cache
@@ -86,18 +88,20 @@ def normal() -> Weights:
     >>> [int(normal().moment(k)) for k in (1, 2, 3)]
     [1, 3, 15]
     """
-    sample = functools.partial(draws.in_eights, jax.random.normal)
-
-    def moment(k):
-        return Fraction(math.prod(range(1, 2 * k, 2)))
-
-    return _weights((normal,), "normal", sample, moment, gaussian=True)
+    return _weights(
+        (normal,),
+        name="normal",
+        sample=functools.partial(draws.in_eights, jax.random.normal),
+        moment=lambda k: Fraction(math.prod(range(1, 2 * k, 2))),
+        gaussian=True,
+    )
 
 
 @functools.cache
 def rademacher() -> Weights:
-    """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1. One random bit
-    each.
+    """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1.
+
+    A sign takes one random bit.
     """
 
     def sample(key, shape, dtype):
@@ -105,7 +109,11 @@ def rademacher() -> Weights:
         return jnp.where(draws.packed(key, shape, 1) == 1, one, -one)
 
     return _weights(
-        (rademacher,), "rademacher", sample, lambda k: Fraction(1), atoms=True
+        (rademacher,),
+        name="rademacher",
+        sample=sample,
+        moment=lambda k: Fraction(1),
+        atoms=True,
     )
 
 
@@ -126,7 +134,12 @@ def uniform() -> Weights:
         halves = draws.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
         return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
-    return _weights((uniform,), "uniform", sample, lambda k: Fraction(3**k, 2 * k + 1))
+    return _weights(
+        (uniform,),
+        name="uniform",
+        sample=sample,
+        moment=lambda k: Fraction(3**k, 2 * k + 1),
+    )
 
 
 @functools.cache
@@ -134,78 +147,97 @@ def laplace() -> Weights:
     """Return the Laplace law of scale 1/√2: E w^{2k} = (2k)! / 2^k."""
 
     def sample(key, shape, dtype):
-        return jax.random.laplace(key, shape, dtype) * jnp.asarray(
-            math.sqrt(0.5), dtype
-        )
+        scale = jnp.asarray(math.sqrt(0.5), dtype)
+        return jax.random.laplace(key, shape, dtype) * scale
 
     return _weights(
-        (laplace,), "laplace", sample, lambda k: Fraction(math.factorial(2 * k), 2**k)
+        (laplace,),
+        name="laplace",
+        sample=sample,
+        moment=lambda k: Fraction(math.factorial(2 * k), 2**k),
     )
 
 
 def student_t(dof: float) -> Weights:
-    """Return Student's t law with 4 < ``dof`` ≤ 1e6 degrees of freedom, scaled to
-    variance 1.
+    """Return Student's t law, scaled to variance 1.
 
-    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν; asking for a higher
-    moment, which is infinite, raises ``ValueError``. So does dof ≤ 4: without a fourth
-    moment no product of such matrices has a predictable variance. Source of the
-    sampler: Bailey, "Polar generation of random variates with the t-distribution",
-    Math. Comp. 62 (1994).
+    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν = dof; asking for a
+    higher moment, which is infinite, raises ``ValueError``.
+
+    Args:
+        dof: degrees of freedom, 4 < dof ≤ 1e6.
+
+    Raises:
+        ValueError: for other dof. Without a fourth moment no product of such matrices
+            has a predictable variance.
+
+    Source: of the sampler, Bailey, "Polar generation of random variates with the
+    t-distribution", Math. Comp. 62 (1994).
 
     >>> float(student_t(6).kurtosis)
     6.0
     """
     allowed = "a number > 4, so that the fourth moment is finite, and ≤ 1e6"
     instead = "For heavy tails with all moments take weights.sparse or weights.laplace."
-    dof = checks.real("dof", dof, allowed, instead)
-    checks.require(4 < dof <= 1e6, "dof", dof, allowed, instead)
-    return _student_t(dof)
+    checked = checks.real("dof", dof, allowed, instead)
+    checks.require(4 < checked <= 1e6, "dof", dof, allowed, instead)
+    return _student_t(checked)
 
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _student_t(dof) -> Weights:
     def moment(k):
-        checks.require(
-            2 * k < dof, "k", k, f"< dof/2 = {dof}/2: higher moments are infinite"
-        )
+        allowed = f"< dof/2 = {dof}/2: higher moments are infinite"
+        checks.require(2 * k < dof, "k", k, allowed)
         factors = ((2 * i - 1) * (dof - 2) / (dof - 2 * i) for i in range(1, k + 1))
         return math.prod(factors, start=Fraction(1))
 
-    def sample(key, shape, dtype):
-        # w ∝ √(U^{−2/ν} − 1)·cos 2πV. The tail of w is the smallest U, so U gets the
-        # bits of two draws: with the 23 of one float32 the fourth moment of dof = 5
-        # would be 2% too small.
-        key_radius, key_fine, key_angle = jax.random.split(key, 3)
-        wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
-        grain = float(jnp.finfo(wide).eps)
-        u = jax.random.uniform(key_radius, shape, wide)
-        u = u + grain * jax.random.uniform(key_fine, shape, wide, minval=grain)
-        radius = jnp.sqrt(
-            float(dof - 2) * jnp.expm1(jnp.log(jnp.minimum(u, 1)) * (-2 / float(dof)))
-        )
-        angle = 2 * math.pi * jax.random.uniform(key_angle, shape, wide)
-        return (radius * jnp.cos(angle)).astype(dtype)
+    return _weights(
+        (student_t, dof),
+        name=f"student_t({dof})",
+        sample=functools.partial(_polar_t, dof),
+        moment=moment,
+    )
 
-    return _weights((student_t, dof), f"student_t({dof})", sample, moment)
+
+def _polar_t(dof, key, shape, dtype):
+    """Draw w ∝ √(U^{−2/ν} − 1)·cos 2πV, of variance 1."""
+    key_radius, key_fine, key_angle = jax.random.split(key, 3)
+    wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+    # The tail of w is the smallest U, so U gets the bits of two draws: with the 23 of
+    # one float32 the fourth moment of dof = 5 would be 2% too small.
+    grain = float(jnp.finfo(wide).eps)
+    u = jax.random.uniform(key_radius, shape, wide)
+    u = u + grain * jax.random.uniform(key_fine, shape, wide, minval=grain)
+
+    tail = jnp.expm1(jnp.log(jnp.minimum(u, 1)) * (-2 / float(dof)))
+    radius = jnp.sqrt(float(dof - 2) * tail)
+    angle = 2 * math.pi * jax.random.uniform(key_angle, shape, wide)
+    return (radius * jnp.cos(angle)).astype(dtype)
 
 
 def sparse(density: float, base: Weights | None = None) -> Weights:
-    """Return ``base`` (default normal) kept with probability ``density`` in (0, 1],
-    else zero.
+    """Return a law whose draws are kept with some probability, else zero.
 
     Scaled to variance 1: w = b·w_base/√density, so E w^{2k} = density^{1−k} E
     w_base^{2k}.
 
+    Args:
+        density: the probability, in (0, 1].
+        base: the law; default normal.
+
+    Raises:
+        ValueError: for anything else.
+
     >>> int(sparse(0.5).kurtosis)
     6
     """
-    density = checks.probability(
-        "density", density, "For no sparsity take the base law itself."
-    )
+    instead = "For no sparsity take the base law itself."
+    checked = checks.probability("density", density, instead)
     base = normal() if base is None else base
     checks.instance("base", base, Weights)
-    return _sparse(density, base)
+    return _sparse(checked, base)
 
 
 @functools.lru_cache(maxsize=None, typed=True)
@@ -215,9 +247,8 @@ def _sparse(density, base) -> Weights:
         # where the grain of one float32 would show
         mode = "low" if density > 1e-3 else "high"
         keep = jax.random.bernoulli(key_keep, float(density), shape, mode=mode)
-        value = base.sample(key_value, shape, dtype) * jnp.asarray(
-            float(density) ** -0.5, dtype
-        )
+        scale = jnp.asarray(float(density) ** -0.5, dtype)
+        value = base.sample(key_value, shape, dtype) * scale
         return jnp.where(keep, value, jnp.zeros((), dtype))
 
     def moment(k):
@@ -225,9 +256,9 @@ def _sparse(density, base) -> Weights:
 
     return _weights(
         (sparse, density, base),
-        f"sparse({density}, {base.name})",
-        sample,
-        moment,
+        name=f"sparse({density}, {base.name})",
+        sample=sample,
+        moment=moment,
         atoms=base.atoms or density < 1,
         symmetric=base.symmetric,
     )

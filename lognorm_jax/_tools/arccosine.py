@@ -1,4 +1,4 @@
-"""Means over pairs of normal numbers that a ReLU makes, as functions of their correlation.
+"""Means of a ReLU over pairs of normal numbers, as functions of their correlation.
 
 For standard normal a, b of correlation ρ and φ the ReLU, these arc-cosine functions say
 how layers, positions and inputs that share their weights depend on one another.
@@ -19,7 +19,10 @@ Array = jax.Array | np.ndarray
 def squares(rho: Array) -> Array:
     """Return S(ρ) = (2/π)[(1 + 2ρ²) asin ρ + 3ρ√(1 − ρ²)], odd, S(1) = 3.
 
-    4 Cov(φ(a)², φ(b)²) = S(ρ) + 2ρ². rho: in [−1, 1], any shape.
+    4 Cov(φ(a)², φ(b)²) = S(ρ) + 2ρ².
+
+    Args:
+        rho: ρ, in [−1, 1], any shape.
     """
     xp = _namespace(rho)
     root = xp.sqrt(1 - rho**2)
@@ -29,7 +32,8 @@ def squares(rho: Array) -> Array:
 def signs(rho: Array) -> Array:
     """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)] = 4 Cov(φ(a)², φ'(b)), odd, K(1) = 1.
 
-    rho: in [−1, 1], any shape.
+    Args:
+        rho: ρ, in [−1, 1], any shape.
     """
     xp = _namespace(rho)
     return 2 / xp.pi * (xp.arcsin(rho) + rho * xp.sqrt(1 - rho**2))
@@ -39,7 +43,10 @@ def kink(rho: Array) -> Array:
     """Return [√(1 − ρ²) − ρ acos ρ]/2π = E φ(a)φ(b) − ρ/2: 0 at ρ = 1.
 
     (c_+ − c_−)² times it is ν, what the kink of a shaped ReLU of slopes 1 + c_±/√n adds
-    to the drift of a cosine. rho: in [−1, 1], any shape.
+    to the drift of a cosine.
+
+    Args:
+        rho: ρ, in [−1, 1], any shape.
     """
     xp = _namespace(rho)
     return (xp.sqrt(1 - rho**2) - rho * xp.arccos(rho)) / (2 * xp.pi)

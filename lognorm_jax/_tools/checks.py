@@ -1,72 +1,87 @@
-"""Refuse bad input before any compute, in words: what was given, what is allowed, what
-to do.
+"""Refuse bad input at the door, in words: what was given, what is allowed, what to do.
+
+Each check raises ``ValueError``, and returns what it was given in the type that the
+library computes with.
 """
 
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+
+# larger numbers have squares and sums that float64 does not hold
+_HUGE = 1e300
 
 
-def require(ok: bool, name: str, value: Any, allowed: str, instead: str = "") -> None:
-    """Raise a ValueError that names the argument, its value, the allowed set and the
-    way out.
+def require(
+    ok: bool, name: str, value: object, allowed: str, instead: str = ""
+) -> None:
+    """Raise a ValueError unless a condition holds.
+
+    Args:
+        ok: the condition.
+        name: the argument that is refused.
+        value: what was given; long ones are cut.
+        allowed: what the argument must be.
+        instead: the way out, a sentence.
     """
     if not ok:
-        text = repr(value)
-        shown = text if len(text) <= 200 else text[:200] + "…"
-        raise ValueError(
-            f"{name} = {shown}: must be {allowed}." + (f" {instead}" if instead else "")
-        )
+        refuse(name, value, allowed, instead)
 
 
-def instance(name: str, value: Any, kind: type) -> None:
+def refuse(name: str, value: object, allowed: str, instead: str = "") -> NoReturn:
+    """Raise the ValueError of ``require``."""
+    shown = repr(value)
+    if len(shown) > 200:
+        shown = shown[:200] + "…"
+    raise ValueError(f"{name} = {shown}: must be {allowed}. {instead}".rstrip())
+
+
+def instance(name: str, value: object, kind: type) -> None:
     """Require an instance of a class of this library."""
     article = "an" if kind.__name__[0] in "AEIO" else "a"
     require(isinstance(value, kind), name, value, f"{article} {kind.__name__}")
 
 
-def function(name: str, value: Any, allowed: str = "a function") -> None:
+def function(name: str, value: object, allowed: str = "a function") -> None:
     """Require something that can be called."""
     require(callable(value), name, value, allowed)
 
 
-def text(name: str, value: Any) -> None:
+def text(name: str, value: object) -> None:
     """Require a string."""
     require(isinstance(value, str), name, value, "a string")
 
 
-def flag(name: str, value: Any) -> None:
+def flag(name: str, value: object) -> None:
     """Require True or False."""
     require(isinstance(value, bool | np.bool_), name, value, "True or False")
 
 
 def integer(name: str, value: Any, minimum: int) -> int:
-    """Return ``value`` as an int ≥ ``minimum``; floats and booleans are refused, not
-    rounded.
-    """
+    """Return an integer ≥ ``minimum`` as an int; floats and booleans are refused."""
     allowed = f"an integer ≥ {minimum}, below 2³¹"
     require(not isinstance(value, bool | np.bool_), name, value, allowed)
     try:
-        value = operator.index(value)
+        whole = operator.index(value)
     except TypeError:
-        require(False, name, value, allowed)
-    require(minimum <= value < 1 << 31, name, value, allowed)
-    return value
+        refuse(name, value, allowed)
+    require(minimum <= whole < 1 << 31, name, value, allowed)
+    return whole
 
 
 def real(name: str, value: Any, allowed: str, instead: str = "") -> Fraction | float:
-    """Return a finite real number: integers and fractions as Fraction, anything else as
-    float.
-    """
-    require(isinstance(value, numbers.Real), name, value, allowed, instead)
-    require(not isinstance(value, bool), name, value, allowed, instead)
-    require(abs(value) < 1e300, name, value, allowed, instead)  # also False for NaN
+    """Return a finite real number: a Fraction if it is rational, else a float."""
+    usable = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    require(usable, name, value, allowed, instead)
+    # also False for NaN
+    require(abs(value) < _HUGE, name, value, allowed, instead)
     if isinstance(value, numbers.Rational):
         return Fraction(int(value.numerator), int(value.denominator))
     return float(value)
@@ -87,14 +102,13 @@ def number(name: str, value: object, interval: str, instead: str = "") -> float:
     >>> number("confidence", 0.95, "[0.5, 1)")
     0.95
     """
-    ends = interval[1:-1].split(",")
-    low, high = map(float, ends)
+    low, high = map(float, interval[1:-1].split(","))
     allowed = f"a number in {interval.replace('inf', '∞')}"
-    found = float(real(name, value, allowed, instead))
-    above = found > low or (found == low and interval[0] == "[")
-    below = found < high or (found == high and interval[-1] == "]")
+    checked = float(real(name, value, allowed, instead))
+    above = checked > low or (checked == low and interval[0] == "[")
+    below = checked < high or (checked == high and interval[-1] == "]")
     require(above and below, name, value, allowed, instead)
-    return found
+    return checked
 
 
 def one_of(name: str, value: object, choices: Iterable[str], instead: str = "") -> str:
@@ -113,129 +127,131 @@ def one_of(name: str, value: object, choices: Iterable[str], instead: str = "") 
     return str(value)
 
 
+def listed(name: str, value: object, allowed: str) -> None:
+    """Require a sequence, not a string, or a vector of NumPy."""
+    vector = isinstance(value, np.ndarray) and value.ndim == 1
+    require(vector or is_sequence(value), name, value, allowed)
+
+
 def scale(name: str, value: Any, low: float, high: float) -> Any:
-    """Return a number in [low, high] as a float; or one that JAX traces as it is,
-    unchecked.
+    """Return a number in [low, high] as a float; one that JAX traces, unchecked.
 
     A traced one is a scalar array of JAX's default type, which no Python ``if`` may
     look at: ``traced`` tells.
     """
-    allowed = f"a number in [{low:g}, {high:g}]"
+    interval = f"[{low:g}, {high:g}]"
     if isinstance(value, jax.Array):
-        numeric = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(
-            value.dtype, jnp.integer
-        )
-        require(value.shape == () and numeric, name, value, f"{allowed}, a scalar")
-        try:
-            value = float(value)
-        except jax.errors.ConcretizationTypeError:
+        scalar = value.shape == () and _is_real(value.dtype)
+        require(scalar, name, value, f"a number in {interval}, a scalar")
+        if traced(value):
             return value.astype(jnp.result_type(float))
-    value = float(real(name, value, allowed))
-    require(low <= value <= high, name, value, allowed)
-    return value
+        value = float(value)
+    return number(name, value, interval)
 
 
-def probability(name: str, value: Any, instead: str = "") -> Fraction | float:
-    """Return a number in (0, 1], not below 1e-30, so that its powers do not
-    underflow.
-    """
+def probability(name: str, value: object, instead: str = "") -> Fraction | float:
+    """Return a number in (0, 1], not below 1e-30: its powers must not underflow."""
     allowed = "a number in (0, 1], ≥ 1e-30"
-    value = real(name, value, allowed, instead)
-    require(1e-30 <= value <= 1, name, value, allowed, instead)
-    return value
+    checked = real(name, value, allowed, instead)
+    require(1e-30 <= checked <= 1, name, value, allowed, instead)
+    return checked
 
 
 def known(value: Any) -> np.ndarray | None:
-    """Return the values of an array, or None under a JAX transformation: there they are
-    unknown.
-    """
+    """Return the values of an array, or None where JAX traces it: there are none."""
     try:
         return np.asarray(value)
     except jax.errors.TracerArrayConversionError:
         return None
 
 
-def traced(value: Any) -> bool:
+def traced(value: object) -> bool:
     """Return whether a value is not known yet: under jit, grad or vmap."""
     return known(value) is None
 
 
-def require_known(name: str, value: Any) -> None:
-    """Raise ``ValueError`` for a value that is traced: laws are computed on the host,
-    in NumPy.
-    """
-    instead = "Laws are computed on the host, in float64: ask for them outside jit, grad and vmap; "
-    instead += "for a derivative take that of a mean over samples of a path, or finite differences."
+def require_known(name: str, value: object) -> None:
+    """Require a value that is not traced: laws are computed on the host, in NumPy."""
+    instead = (
+        "Laws are computed on the host, in float64: ask for them outside jit, grad "
+        "and vmap; for a derivative take that of a mean over samples of a path, or "
+        "finite differences."
+    )
     require(not traced(value), name, value, "known, not traced by JAX", instead)
 
 
 def array(name: str, value: Any, allowed: str = "an array of real numbers") -> Any:
-    """Return what has a real type as it is, and anything else as an array of real
-    numbers.
-    """
+    """Return what has a real type as it is, anything else as a NumPy array."""
     if not hasattr(value, "dtype"):
         try:
             value = np.asarray(value)
         except ValueError:
-            require(False, name, value, allowed)
-    if value.dtype == object and all(
-        isinstance(x, numbers.Real) for x in np.ravel(value)
-    ):
-        # fractions, or integers that no type of an array holds
-        require(all(abs(x) < 1e300 for x in np.ravel(value)), name, value, allowed)
-        value = np.asarray(value, dtype=np.float64)
-    real_type = any(
-        jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, bool)
-    )
+            refuse(name, value, allowed)
+    if value.dtype == object:
+        value = _from_objects(name, value, allowed)
+    real_type = _is_real(value.dtype) or jnp.issubdtype(value.dtype, bool)
     require(real_type, f"{name}.dtype", value.dtype, allowed)
     return value
 
 
-def on_host(name: str, value: Any) -> np.ndarray:
+def _from_objects(name: str, value: np.ndarray, allowed: str) -> np.ndarray:
+    """Return fractions, or integers that no type of an array holds, as float64."""
+    entries = np.ravel(value)
+    if not all(isinstance(x, numbers.Real) for x in entries):
+        return value
+    require(all(abs(x) < _HUGE for x in entries), name, value, allowed)
+    return np.asarray(value, dtype=np.float64)
+
+
+def on_host(name: str, value: object) -> np.ndarray:
     """Return real numbers of any shape, NaN and ±inf among them, as float64."""
     values = known(array(name, value))
-    allowed = "numbers that are known: laws are functions of the host"
-    instead = "Call it outside of jit, or with jax.pure_callback."
-    require(values is not None, name, value, allowed, instead)
-    return values.astype(np.float64)
+    if values is None:
+        allowed = "numbers that are known: laws are functions of the host"
+        instead = "Call it outside of jit, or with jax.pure_callback."
+        refuse(name, value, allowed, instead)
+    return np.asarray(values, np.float64)
 
 
 def vector(
     name: str,
-    value: Any,
+    value: object,
     shape: tuple[int, ...] | None,
     *,
     zero: bool = False,
-    dtype: Any = np.float64,
+    dtype: DTypeLike = np.float64,
 ) -> Any:
-    """Return ``value`` of the given shape, if any: finite, also in a type that it will
-    be computed with, and not all zero unless ``zero``.
+    """Return finite real numbers of a given shape.
 
     What is not an array becomes one. Under a JAX transformation the values are not
     known; then only the shape is checked.
+
+    Args:
+        name: the argument, for the error.
+        value: what was given.
+        shape: the only one that is allowed, or None for any.
+        zero: whether all of them may be zero.
+        dtype: the type that they will be computed with; they must be finite in it.
     """
-    allowed = "an array" + (f" of shape {shape}" if shape is not None else "")
+    allowed = "an array" if shape is None else f"an array of shape {shape}"
     allowed += " of finite real numbers" + ("" if zero else ", not all zero")
-    value = array(name, value, allowed)
+    given = array(name, value, allowed)
     if shape is not None:
-        require(np.shape(value) == shape, f"{name}.shape", np.shape(value), allowed)
-    values = known(value)
+        require(np.shape(given) == shape, f"{name}.shape", np.shape(given), allowed)
+
+    values = known(given)
     if values is None:
-        return value
+        return given
     wide = values.astype(np.float64)
-    finite = np.abs(wide) <= float(jnp.finfo(dtype).max)
-    require(
-        bool(np.all(finite)),
-        name,
-        value,
-        f"{allowed}, finite in {jnp.dtype(dtype).name}",
-    )
-    require(zero or bool(np.any(wide)), name, value, allowed)
-    return value
+    finite = bool(np.all(np.abs(wide) <= float(jnp.finfo(dtype).max)))
+    in_type = f"{allowed}, finite in {jnp.dtype(dtype).name}"
+    require(finite, name, given, in_type)
+    require(zero or bool(np.any(wide)), name, given, allowed)
+    return given
 
 
 def float_dtype(value: Any) -> Any:
-    """Return the dtype of a floating array, and JAX's default one for anything else."""
+    """Return the dtype of a floating array, JAX's default one for anything else."""
     floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
     return jnp.asarray(value).dtype if floating else jnp.result_type(float)
 
@@ -246,35 +262,45 @@ def floating(name: str, dtype: Any) -> Any:
     try:
         dtype = jnp.dtype(dtype)
     except TypeError:
-        require(False, name, dtype, allowed)
-    known = jnp.issubdtype(dtype, jnp.floating)
-    require(
-        known and (dtype != jnp.float64 or jax.config.jax_enable_x64),
-        name,
-        dtype,
-        allowed,
-    )
+        refuse(name, dtype, allowed)
+    # the stubs of JAX do not know its own setting
+    wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    usable = jnp.issubdtype(dtype, jnp.floating) and (dtype != jnp.float64 or wide)
+    require(usable, name, dtype, allowed)
     return dtype
 
 
-def typed_key(key: Any) -> jax.Array:
-    """Return ``key`` if it is one typed threefry key, as made by
-    ``jax.random.key(seed)``.
-    """
+def typed_key(key: object) -> jax.Array:
+    """Return one typed threefry key, as made by ``jax.random.key(seed)``."""
     allowed = "one typed key"
     instead = (
         "Make it with jax.random.key(seed); to run a batch of keys, vmap over them."
     )
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(
-        key.dtype, jax.dtypes.prng_key
-    )
-    require(typed, "key", key, allowed, instead)
-    require(key.shape == (), "key.shape", key.shape, "(), " + allowed, instead)
-    require(
-        str(jax.random.key_impl(key)) == "threefry2x32",
-        "jax.random.key_impl(key)",
-        jax.random.key_impl(key),
-        "'threefry2x32', whose draws do not depend on batch or device",
-        "Make it with jax.random.key(seed, impl='threefry2x32').",
-    )
+    if not _is_key(key):
+        refuse("key", key, allowed, instead)
+    require(key.shape == (), "key.shape", key.shape, f"(), {allowed}", instead)
+
+    # of one implementation only
+    kind = jax.random.key_impl(key)
+    allowed = "'threefry2x32', whose draws do not depend on batch or device"
+    instead = "Make it with jax.random.key(seed, impl='threefry2x32')."
+    same = str(kind) == "threefry2x32"
+    require(same, "jax.random.key_impl(key)", kind, allowed, instead)
     return key
+
+
+def _is_key(value: object) -> TypeGuard[jax.Array]:
+    """Return whether a value is an array of typed keys."""
+    if not isinstance(value, jax.Array):
+        return False
+    return jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence]:
+    """Return whether a value is a sequence, not a string."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_real(dtype: Any) -> bool:
+    """Return whether a dtype is one of floats or integers."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))

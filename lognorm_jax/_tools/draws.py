@@ -1,17 +1,16 @@
-"""Random bits, no more of them than are needed, in the shapes that are quick to
-draw.
-"""
+"""Random bits, no more of them than are needed, in shapes that are quick to draw."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 
 from lognorm_jax._tools import checks
 
 
-def keys(key: jax.Array, layer: Any, count: int) -> jax.Array:
+def keys(key: jax.Array, layer: ArrayLike, count: int) -> jax.Array:
     """Return the keys of what a layer draws: (count,), such as weights, mask, biases.
 
     Those of a layer do not depend on the depth, nor the first of them on how many
@@ -21,23 +20,30 @@ def keys(key: jax.Array, layer: Any, count: int) -> jax.Array:
 
 
 def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
-    """Return iid integers of ``bits_each`` bits, a divisor of 16, as many as fit to a
-    random word.
+    """Return iid integers of ``bits_each`` bits, as many as fit to a random word.
 
     Random words are what a weight costs most; a sign needs a thirty-second of one.
+
+    Args:
+        key: of the draw.
+        shape: of the result.
+        bits_each: a divisor of 16.
     """
-    checks.require(
-        bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, "1, 2, 4, 8 or 16"
-    )
-    size, per_word = math.prod(shape), 32 // bits_each
-    words = jax.random.bits(key, (-(-size // per_word), 1), jnp.uint32)
+    allowed = "1, 2, 4, 8 or 16"
+    checks.require(bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, allowed)
+    size = math.prod(shape)
+    num_words = -(-size // (32 // bits_each))
+    words = jax.random.bits(key, (num_words, 1), jnp.uint32)
     places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]
     parts = (words >> places) & jnp.uint32((1 << bits_each) - 1)
     return parts.reshape(-1)[:size].reshape(shape)
 
 
 def in_eights(
-    draw: Any, key: jax.Array, shape: tuple[int, ...], dtype: Any
+    draw: Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array],
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
 ) -> jax.Array:
     """Return ``draw(key, shape, dtype)`` from a vector of 8m numbers.
 
@@ -47,7 +53,7 @@ def in_eights(
     return draw(key, (8 * -(-size // 8),), dtype)[:size].reshape(shape)
 
 
-def exponential(key: jax.Array, dtype: Any) -> jax.Array:
+def exponential(key: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Return −ln(1 − U), with relative precision down to 2⁻⁶⁵: hazards may be tiny."""
     high, low = jax.random.bits(key, (2,), jnp.uint32).astype(dtype)
     return -jnp.log1p(-(high + (low + 0.5) * 2.0**-32) * 2.0**-32)

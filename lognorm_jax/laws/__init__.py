@@ -1,9 +1,8 @@
-"""Laws of a log-norm on the host, in float64: predictions, samples, and the distance
-between them.
+"""Laws of a log-norm on the host: predictions, samples, and distances between them.
 
 A Law is a record of pure functions. Its cdf is that of the whole law: it starts at
 ``atom``, the probability of −inf (a dead path); mean and variance are conditional on
-survival.
+survival. All is float64.
 """
 
 from lognorm_jax.laws._compare import Comparison, compare, ks_distance

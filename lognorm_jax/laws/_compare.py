@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import scipy.optimize
 import scipy.stats
+from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks
 from lognorm_jax.laws import _law
@@ -36,27 +36,25 @@ def ks_distance(a: _law.Law, b: _law.Law) -> float:
     >>> round(ks_distance(_law.normal(0, 1), _law.normal(1, 1)), 6)
     0.382925
     """
-    for name, law in (("a", a), ("b", b)):
-        checks.require(
-            isinstance(law, _law.Law),
-            name,
-            law,
-            "a Law",
-            "For samples take laws.empirical.",
-        )
+    _require_law("a", a)
+    _require_law("b", b)
     return _kolmogorov(a, b)
 
 
+def _require_law(name: str, law: object) -> None:
+    instead = "For samples take laws.empirical."
+    checks.require(isinstance(law, _law.Law), name, law, "a Law", instead)
+
+
 def compare(
-    log_norms: Any,
+    log_norms: ArrayLike,
     law: _law.Law,
     tolerance: float = 0.0,
     *,
     confidence: float = 0.9999,
     resolution: float = 0.05,
 ) -> Comparison:
-    """Test whether samples (num_samples,) follow a law, up to a KS distance of
-    ``tolerance``.
+    """Test whether samples follow a law, up to a KS distance of ``tolerance``.
 
     * fail: the interval for the true distance lies above the tolerance;
     * underpowered: it does not, but its half-width exceeds the resolution, so a
@@ -69,9 +67,16 @@ def compare(
     with M samples, N·M/(N + M) takes the place of N, which is right for large samples,
     and ``needed`` is the size of either.
 
-    tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality in
-    law. confidence: in [0.5, 1). resolution: in [1e-6, 1). Raises ``ValueError`` for
-    anything else.
+    Args:
+        log_norms: (num_samples,).
+        law: what they should follow.
+        tolerance: in [0, 1), what theory allows an approximate law; 0 asks for equality
+            in law.
+        confidence: in [0.5, 1 − 1e-12].
+        resolution: in [1e-6, 1).
+
+    Raises:
+        ValueError: for anything else.
 
     >>> rng = np.random.default_rng(0)
     >>> compare(rng.normal(size=10_000), _law.normal(0, 1)).verdict
@@ -81,73 +86,80 @@ def compare(
     >>> compare(rng.normal(size=100), _law.normal(0, 1)).verdict
     'underpowered'
     """
-    allowed = "a number in [0, 1)"
-    tolerance = float(checks.real("tolerance", tolerance, allowed))
-    checks.require(0 <= tolerance < 1, "tolerance", tolerance, allowed)
-    allowed = "a number in [0.5, 1 − 1e-12]"
-    confidence = float(checks.real("confidence", confidence, allowed))
-    checks.require(0.5 <= confidence <= 1 - 1e-12, "confidence", confidence, allowed)
-    allowed = "a number in [1e-6, 1)"
-    resolution = float(checks.real("resolution", resolution, allowed))
-    checks.require(1e-6 <= resolution < 1, "resolution", resolution, allowed)
-    checks.require(
-        isinstance(law, _law.Law),
-        "law",
-        law,
-        "a Law",
-        "For samples take laws.empirical.",
-    )
-    seen = _law.empirical(log_norms)
-    distance = ks_distance(seen, law)
-    samples = 1 if law.samples is None else 2
-    size = len(seen.samples)
-    if samples == 2:
-        size = max(1, size * len(law.samples) // (size + len(law.samples)))
+    tolerance = checks.number("tolerance", tolerance, "[0, 1)")
+    confidence = checks.number("confidence", confidence, "[0.5, 0.999999999999]")
+    resolution = checks.number("resolution", resolution, "[1e-6, 1)")
+    _require_law("law", law)
+    sample = _law.empirical(log_norms)
+    distance = _kolmogorov(sample, law)
+
+    # a second sample is as good as a smaller first one
+    num_samples = 1 if law.samples is None else 2
+    size = _count(sample)
+    if law.samples is not None:
+        size = max(1, size * _count(law) // (size + _count(law)))
     half_width = float(scipy.stats.kstwo.isf(1 - confidence, size))
     p_value = float(scipy.stats.kstwo.sf(max(distance - tolerance, 0.0), size))
+    needed = math.ceil(math.log(2 / (1 - confidence)) / (2 * resolution**2))
+
     if p_value < 1 - confidence:
         verdict = "fail"
     elif half_width > resolution:
         verdict = "underpowered"
     else:
         verdict = "pass"
-    interval = (max(distance - half_width, 0.0), min(distance + half_width, 1.0))
-    needed = samples * math.ceil(math.log(2 / (1 - confidence)) / (2 * resolution**2))
-    return Comparison(distance, p_value, interval, needed, verdict)
+    return Comparison(
+        distance=distance,
+        p_value=p_value,
+        interval=(max(distance - half_width, 0.0), min(distance + half_width, 1.0)),
+        needed=num_samples * needed,
+        verdict=verdict,
+    )
 
 
-def _kolmogorov(a: Any, b: Any) -> float:
-    """Return sup_x |F_a(x) − F_b(x)| over [−inf, inf); see ``laws.ks_distance``."""
+def _count(law: _law.Law) -> int:
+    """Return the number of samples of an empirical law."""
+    return 0 if law.samples is None else len(law.samples)
+
+
+def _kolmogorov(a: _law.Law, b: _law.Law) -> float:
     steps = [law.samples for law in (a, b) if law.samples is not None]
-    if steps:
-        x = np.unique(np.concatenate([*steps, [-np.inf]]))
-        x = np.concatenate([x, np.nextafter(x[np.isfinite(x)], -np.inf)])
-        return float(np.max(np.abs(a.cdf(x) - b.cdf(x))))
-    return _smooth(a, b)
+    if not steps:
+        return _smooth(a, b)
+    x = np.unique(np.concatenate([*steps, [-np.inf]]))
+    # and just before each step
+    x = np.concatenate([x, np.nextafter(x[np.isfinite(x)], -np.inf)])
+    return float(np.max(np.abs(a.cdf(x) - b.cdf(x))))
 
 
-def _smooth(a: Any, b: Any) -> float:
+def _smooth(a: _law.Law, b: _law.Law) -> float:
     # the largest differences at quantiles of either law
     uniform = (np.arange(_POINTS) + 0.5) / _POINTS
     tails = np.geomspace(1e-12, 0.5 / _POINTS, 64)
     q = np.concatenate([tails, uniform, 1 - tails])
     x = np.concatenate([law.quantile(law.atom + (1 - law.atom) * q) for law in (a, b)])
     x = np.unique(x[np.isfinite(x)])
+    best = abs(a.atom - b.atom)
     if len(x) == 0:  # both laws are dead, to rounding
-        return abs(a.atom - b.atom)
+        return best
     gap = np.abs(a.cdf(x) - b.cdf(x))
 
     # and what they grow to between them
-    best = max(abs(a.atom - b.atom), float(gap.max()))
+    best = max(best, float(gap.max()))
     for i in np.argsort(gap)[-4:]:
         low = x[max(i - 1, 0)]
         high = x[min(i + 1, len(x) - 1)]
         if high > low:
-            peak = scipy.optimize.minimize_scalar(
-                lambda t: -abs(float(a.cdf(t)) - float(b.cdf(t))),
-                bounds=(low, high),
-                method="bounded",
-                options={"xatol": 1e-10 * (high - low)},
-            )
-            best = max(best, -float(peak.fun))
+            best = max(best, _peak(a, b, low, high))
     return best
+
+
+def _peak(a: _law.Law, b: _law.Law, low: float, high: float) -> float:
+    """Return the largest difference of two smooth cdfs between two numbers."""
+    peak = scipy.optimize.minimize_scalar(
+        lambda x: -abs(float(a.cdf(x)) - float(b.cdf(x))),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-10 * (high - low)},
+    )
+    return -float(peak.fun)

@@ -1,36 +1,38 @@
-"""Laws of a log-norm on the host, in float64: predictions, samples, and the distance
-between them.
-
-A Law is a record of pure functions. Its cdf is that of the whole law: it starts at
-``atom``, the probability of −inf (a dead path); mean and variance are conditional on
-survival.
-"""
+"""The record of a law, and the laws that are made of numbers, samples or tables."""
 
 import dataclasses
 import functools
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.stats
+from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks, records
 from lognorm_jax.laws import _table
 
+# numbers of any shape -> numbers of that shape
+Function = Callable[[Any], np.ndarray]
 
-def no_density(x: Any) -> np.ndarray:
-    """Stand for the pdf of a law that has none, or whose is not known: raise
-    ``ValueError``.
-    """
+
+def no_density(x: object) -> NoReturn:
+    """Stand for the pdf of a law whose density is not known: raise ``ValueError``."""
     del x
-    allowed = "the density of a smooth law, where this law is one of samples, or was given without"
-    instead = "Take law.cdf, a histogram of law.samples, or laws.normal(law.mean, law.variance)."
-    checks.require(False, "law.pdf", None, allowed, instead)
+    allowed = (
+        "the density of a smooth law, where this law is one of samples, or was given "
+        "without"
+    )
+    instead = (
+        "Take law.cdf, a histogram of law.samples, or "
+        "laws.normal(law.mean, law.variance)."
+    )
+    checks.refuse("law.pdf", None, allowed, instead)
 
 
-def _survival(cdf: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
+def _survival(cdf: Function, x: Any) -> np.ndarray:
     return 1 - cdf(x)
 
 
@@ -42,30 +44,27 @@ class Law:
     come back with the same functions, bit for bit; one's own, if its functions are
     those of a module.
 
-    Raises ``ValueError`` for a mean that is NaN or +inf, a variance that is negative or
-    NaN, an atom that is not in [0, 1], and for fields that are not of their kind.
+    Raises:
+        ValueError: for a mean that is NaN or +inf, a variance that is negative or NaN,
+            an atom that is not in [0, 1], and for fields that are not of their kind.
     """
 
     name: str  # shown in tables and legends
     # x -> P(X ≤ x), any shape; cdf(−inf) = atom
-    cdf: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
+    cdf: Function = dataclasses.field(repr=False)
     # q in [0, 1] -> smallest x with cdf(x) ≥ q
-    quantile: Callable[[Any], np.ndarray] = dataclasses.field(repr=False)
+    quantile: Function = dataclasses.field(repr=False)
     mean: float  # conditional on survival; −inf if nothing survives
     variance: float  # conditional on survival
     atom: float = 0.0  # P(X = −inf)
     # density of the part on the line, mass 1 − atom; where left out, no_density
-    pdf: Callable[[Any], np.ndarray] | None = dataclasses.field(
-        default=None, repr=False, compare=False
-    )
+    pdf: Function = dataclasses.field(default=no_density, repr=False, compare=False)
     # sorted; only for an empirical law, whose cdf steps there
     samples: np.ndarray | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
     # P(X > x), to full relative accuracy; where left out, 1 − cdf
-    sf: Callable[[Any], np.ndarray] | None = dataclasses.field(
-        default=None, repr=False, compare=False
-    )
+    sf: Function | None = dataclasses.field(default=None, repr=False, compare=False)
     # the call that pickle repeats, of a constructor of this library
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -75,15 +74,15 @@ class Law:
         checks.text("name", self.name)
         checks.function("cdf", self.cdf, "a function x -> P(X ≤ x)")
         checks.function("quantile", self.quantile, "a function q -> x")
-        _number(
-            "mean", self.mean, "a number in [−inf, inf)", -math.inf, np.finfo(float).max
-        )
-        _number("variance", self.variance, "a number ≥ 0", 0, math.inf)
-        _number("atom", self.atom, "a number in [0, 1]", 0, 1)
+        largest = np.finfo(float).max
+        _in_range("mean", self.mean, "a number in [−inf, inf)", -math.inf, largest)
+        _in_range("variance", self.variance, "a number ≥ 0", 0, math.inf)
+        _in_range("atom", self.atom, "a number in [0, 1]", 0, 1)
         if self.samples is not None:
             in_order = isinstance(self.samples, np.ndarray)
             in_order &= np.array_equal(self.samples, _samples("samples", self.samples))
             checks.require(in_order, "samples", self.samples, "a sorted NumPy array")
+
         # what was left out
         if self.pdf is None:
             object.__setattr__(self, "pdf", no_density)
@@ -92,40 +91,48 @@ class Law:
         checks.function("pdf", self.pdf, "None, or a function x -> density")
         checks.function("sf", self.sf, "None, or a function x -> P(X > x)")
 
-    def __reduce_ex__(self, protocol):
-        return self.made or super().__reduce_ex__(protocol)
+    __reduce_ex__ = records.as_call
 
 
-def _number(name: str, value: Any, allowed: str, low: float, high: float) -> None:
+def _in_range(name: str, value: Any, allowed: str, low: float, high: float) -> None:
     """Require a number in [low, high], which may be infinite."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     checks.require(number and low <= value <= high, name, value, allowed)
 
 
 def normal(mean: float, variance: float) -> Law:
-    """Return N(mean, variance); mean finite, variance finite and > 0, else
-    ``ValueError``.
+    """Return the normal law N(mean, variance).
+
+    Args:
+        mean: finite.
+        variance: finite and > 0.
+
+    Raises:
+        ValueError: for anything else.
 
     >>> float(normal(-2.5, 5.0).cdf(-2.5))
     0.5
     """
-    mean = float(checks.real("mean", mean, "a finite number"))
-    variance = float(checks.real("variance", variance, "a finite number > 0"))
-    checks.require(variance > 0, "variance", variance, "a finite number > 0")
+    mean = checks.number("mean", mean, "(-inf, inf)")
+    variance = checks.number("variance", variance, "(0, inf)")
     frozen = scipy.stats.norm(mean, math.sqrt(variance))
-    name = f"N({mean:.4g}, {variance:.4g})"
 
     def quantile(q):
         return frozen.ppf(_table.levels(q))
 
-    cdf, pdf, sf = (
-        _of_numbers(function) for function in (frozen.cdf, frozen.pdf, frozen.sf)
+    law = Law(
+        name=f"N({mean:.4g}, {variance:.4g})",
+        cdf=_of_numbers(frozen.cdf),
+        quantile=quantile,
+        mean=mean,
+        variance=variance,
+        pdf=_of_numbers(frozen.pdf),
+        sf=_of_numbers(frozen.sf),
     )
-    law = Law(name, cdf, quantile, mean, variance, 0.0, pdf, None, sf)
     return records.made_by(law, normal, mean, variance)
 
 
-def _of_numbers(function: Callable) -> Callable:
+def _of_numbers(function: Callable) -> Function:
     return lambda x: function(checks.on_host("x", x))
 
 
@@ -138,25 +145,41 @@ def tabulated(
     atom: float = 0.0,
     alive: float | None = None,
 ) -> Law:
-    """Return a smooth law from its table; alive: P(X > −inf), default 1 − atom. See
-    ``tables``.
+    """Return a smooth law from a table of the logarithms of both tails.
+
+    Args:
+        name: of the law.
+        lower: ln P(X ≤ x | alive), up to a split point within ``upper``.
+        upper: ln P(X > x | alive).
+        mean: given survival.
+        variance: given survival.
+        atom: P(X = −inf).
+        alive: P(X > −inf), default 1 − atom.
+
+    Raises:
+        ValueError: where an argument is not of its kind.
     """
     checks.instance("lower", lower, _table.Curve)
     checks.instance("upper", upper, _table.Curve)
     alive = 1 - atom if alive is None else alive
-    cdf, quantile, pdf, sf = _table.functions(lower, upper, atom, alive)
-    law = Law(name, cdf, quantile, mean, variance, atom, pdf, None, sf)
+    functions = _table.functions(lower, upper, atom, alive)
+    law = Law(name=name, mean=mean, variance=variance, atom=atom, **functions._asdict())
     return records.made_by(
         law, tabulated, name, lower, upper, mean, variance, atom, alive
     )
 
 
-def empirical(log_norms: Any) -> Law:
-    """Return the law of a sample (num_samples,); −inf is a value, NaN and +inf are
-    refused.
+def empirical(log_norms: ArrayLike) -> Law:
+    """Return the law of a sample; −inf is a value, NaN and +inf are refused.
 
     Mean and variance (divisor N − 1) are those of the finite values; with no finite
     value the mean is −inf, and with fewer than two the variance is 0.
+
+    Args:
+        log_norms: (num_samples,).
+
+    Raises:
+        ValueError: for NaN, +inf, another shape, and no sample at all.
 
     >>> law = empirical([0.0, 1.0, 3.0, float("-inf")])
     >>> law.atom, law.mean, float(law.cdf(0.5)), float(law.quantile(0.75))
@@ -165,26 +188,30 @@ def empirical(log_norms: Any) -> Law:
     samples = _samples("log_norms", log_norms)
     count = len(samples)
     alive = samples[np.isfinite(samples)]
-    mean = float(alive.mean()) if len(alive) else -math.inf
-    variance = float(alive.var(ddof=1)) if len(alive) > 1 else 0.0
 
     def cdf(x):
         x = checks.on_host("x", x)
-        return np.where(
-            np.isnan(x), np.nan, np.searchsorted(samples, x, side="right") / count
-        )[()]
+        below = np.searchsorted(samples, x, side="right")
+        return np.where(np.isnan(x), np.nan, below / count)[()]
 
     def quantile(q):
         q = _table.levels(q)
         rank = np.ceil(q * count - 1e-9).astype(int)
         return np.where(q > 0, samples[np.clip(rank, 1, count) - 1], -np.inf)[()]
 
-    atom = (count - len(alive)) / count
-    law = Law(f"{count} samples", cdf, quantile, mean, variance, atom, None, samples)
+    law = Law(
+        name=f"{count} samples",
+        cdf=cdf,
+        quantile=quantile,
+        mean=float(alive.mean()) if len(alive) else -math.inf,
+        variance=float(alive.var(ddof=1)) if len(alive) > 1 else 0.0,
+        atom=(count - len(alive)) / count,
+        samples=samples,
+    )
     return records.made_by(law, empirical, samples)
 
 
-def _samples(name: str, values: Any) -> np.ndarray:
+def _samples(name: str, values: object) -> np.ndarray:
     """Return sorted float64 samples in [−inf, inf)."""
     samples = checks.on_host(name, values)
     checks.require(samples.ndim == 1, f"{name}.shape", samples.shape, "(num_samples,)")

@@ -23,25 +23,13 @@ class Curve(NamedTuple):
     bend: np.ndarray
 
 
-def interpolate(curve: Curve):
-    """Return x -> (value, slope): quintic between the nodes, straight lines beyond
-    them.
-    """
-    h = np.diff(curve.x)
-    (y0, y1), (s0, s1), (b0, b1) = ((f[:-1], f[1:]) for f in curve[1:])
-    rise, s0, s1, b0, b1 = y1 - y0, s0 * h, s1 * h, b0 * h**2, b1 * h**2
-    coefficients = [
-        6 * rise - 3 * (s0 + s1) + (b1 - b0) / 2,
-        -15 * rise + 8 * s0 + 7 * s1 + 1.5 * b0 - b1,
-        10 * rise - 6 * s0 - 4 * s1 - 1.5 * b0 + b1 / 2,
-        b0 / 2,
-        s0,
-        y0,
-    ]
-    powers = [h**k for k in range(5, -1, -1)]
-    poly = PPoly(
-        np.array([c / p for c, p in zip(coefficients, powers, strict=True)]), curve.x
-    )
+# x -> (value, slope)
+Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def interpolate(curve: Curve) -> Evaluate:
+    """Return x -> (value, slope): quintic between the nodes, straight lines beyond."""
+    poly = _quintics(curve)
     derivative = poly.derivative()
 
     def evaluate(x):
@@ -54,31 +42,58 @@ def interpolate(curve: Curve):
     return evaluate
 
 
-def _inverse(curve: Curve, evaluate, target):
-    """Return x with value(x) = target, by Newton's method within the interval that
-    holds it.
-    """
+def _quintics(curve: Curve) -> PPoly:
+    """Return the polynomials that have the values and derivatives of both nodes."""
+    h = np.diff(curve.x)
+    rise = curve.value[1:] - curve.value[:-1]
+    slope_left = curve.slope[:-1] * h
+    slope_right = curve.slope[1:] * h
+    bend_left = curve.bend[:-1] * h**2
+    bend_right = curve.bend[1:] * h**2
+
+    # of powers of (x − x_left)/h, from the fifth down
+    coefficients = [
+        6 * rise - 3 * (slope_left + slope_right) + (bend_right - bend_left) / 2,
+        -15 * rise + 8 * slope_left + 7 * slope_right + 1.5 * bend_left - bend_right,
+        10 * rise - 6 * slope_left - 4 * slope_right - 1.5 * bend_left + bend_right / 2,
+        bend_left / 2,
+        slope_left,
+        curve.value[:-1],
+    ]
+    scaled = [c / h ** (5 - k) for k, c in enumerate(coefficients)]
+    return PPoly(np.array(scaled), curve.x)
+
+
+def _inverse(curve: Curve, evaluate: Evaluate, target: np.ndarray) -> np.ndarray:
+    """Return x with value(x) = target, by Newton's method between two nodes."""
+    x_at, value_at = curve.x, curve.value
     sign = np.sign(curve.slope[0])
-    right = np.searchsorted(sign * curve.value, sign * target).clip(1, len(curve.x) - 1)
-    (low, y0), (high, y1) = ((curve.x[i], curve.value[i]) for i in (right - 1, right))
-    x = np.clip(low + (high - low) * (target - y0) / (y1 - y0), low, high)
+    right = np.searchsorted(sign * value_at, sign * target).clip(1, len(x_at) - 1)
+    left = right - 1
+
+    # from the chord, without leaving the interval
+    low = x_at[left]
+    high = x_at[right]
+    part = (target - value_at[left]) / (value_at[right] - value_at[left])
+    x = np.clip(low + (high - low) * part, low, high)
     for _ in range(4):
         value, slope = evaluate(x)
         x = np.clip(x + (target - value) / slope, low, high)
+
     # beyond the table: straight lines
-    end = np.where(sign * (target - curve.value[0]) < 0, 0, -1)
-    outside = (end == 0) | (sign * (target - curve.value[-1]) > 0)
-    line = curve.x[end] + (target - curve.value[end]) / curve.slope[end]
-    return np.where(outside, line, x)
+    before = sign * (target - value_at[0]) < 0
+    after = sign * (target - value_at[-1]) > 0
+    end = np.where(before, 0, -1)
+    line = x_at[end] + (target - value_at[end]) / curve.slope[end]
+    return np.where(before | after, line, x)
 
 
-def levels(q) -> np.ndarray:
-    """Return the levels of a quantile, float64; NaN and what is not in [0, 1] are
-    refused.
-    """
-    levels = checks.on_host("q", q)
-    checks.require(bool(np.all((levels >= 0) & (levels <= 1))), "q", q, "in [0, 1]")
-    return levels
+def levels(q: object) -> np.ndarray:
+    """Return the levels of a quantile, numbers in [0, 1], as float64."""
+    checked = checks.on_host("q", q)
+    inside = bool(np.all((checked >= 0) & (checked <= 1)))
+    checks.require(inside, "q", q, "in [0, 1]")
+    return checked
 
 
 class Functions(NamedTuple):
@@ -91,42 +106,51 @@ class Functions(NamedTuple):
 
 
 def functions(lower: Curve, upper: Curve, atom: float, alive: float) -> Functions:
-    """Return the functions of a law from ln P(X ≤ x | alive) = lower, ln P(X > x |
-    alive) = upper.
+    """Return the functions of a law from the logarithms of its tails.
 
-    lower ends, at the split point, within upper. Beyond the tables the logarithms are
-    straight. atom, alive: the mass at −inf, and that on the line, which may be too
-    small for 1 − atom.
+    Beyond the tables the logarithms are straight.
+
+    Args:
+        lower: ln P(X ≤ x | alive), up to a split point within ``upper``.
+        upper: ln P(X > x | alive).
+        atom: the mass at −inf.
+        alive: that on the line, which may be too small for 1 − atom.
     """
-    split, given = lower.x[-1], max(alive, 1e-300)
-    log_cdf, log_sf = interpolate(lower), interpolate(upper)
+    split = lower.x[-1]
+    log_cdf = interpolate(lower)
+    log_sf = interpolate(upper)
+
+    def tails(x):
+        """Return (ln F, slope) where x is below the split, (ln(1 − F), slope) above."""
+        return log_cdf(np.minimum(x, split)), log_sf(np.maximum(x, split))
 
     def sf(x):
         x = checks.on_host("x", x)
-        below = -np.expm1(log_cdf(np.minimum(x, split))[0])
-        return (
-            alive * np.where(x <= split, below, np.exp(log_sf(np.maximum(x, split))[0]))
-        )[()]
+        (below, _), (above, _) = tails(x)
+        return (alive * np.where(x <= split, -np.expm1(below), np.exp(above)))[()]
 
     def cdf(x):
         x = checks.on_host("x", x)
-        below = atom + alive * np.exp(log_cdf(np.minimum(x, split))[0])
-        above = 1 - alive * np.exp(log_sf(np.maximum(x, split))[0])
-        return np.where(x <= split, below, above)[()]
+        (below, _), (above, _) = tails(x)
+        low = atom + alive * np.exp(below)
+        high = 1 - alive * np.exp(above)
+        return np.where(x <= split, low, high)[()]
 
     def pdf(x):
         x = checks.on_host("x", x)
-        sides = (log_cdf(np.minimum(x, split)), log_sf(np.maximum(x, split)))
-        below, above = (np.exp(value) * np.abs(slope) for value, slope in sides)
+        below, above = (np.exp(value) * np.abs(slope) for value, slope in tails(x))
         return (alive * np.where(x <= split, below, above))[()]
 
     def quantile(q):
         q = levels(q)
-        middle, survived = np.exp(lower.value[-1]), (q - atom) / given
+        mass = max(alive, 1e-300)
+        middle = np.exp(lower.value[-1])
+        survived = (q - atom) / mass
         with np.errstate(divide="ignore"):
             left = np.log(np.clip(survived, 0, middle))
-            right = np.log(np.clip((1 - q) / given, 0, np.exp(upper.value[0])))
-        below, above = _inverse(lower, log_cdf, left), _inverse(upper, log_sf, right)
+            right = np.log(np.clip((1 - q) / mass, 0, np.exp(upper.value[0])))
+        below = _inverse(lower, log_cdf, left)
+        above = _inverse(upper, log_sf, right)
         inside = np.where(survived < middle, below, above)
         return np.where(q == 1, np.inf, np.where(q <= atom, -np.inf, inside))[()]
 
