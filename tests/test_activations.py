@@ -1,6 +1,4 @@
-"""Activations: their masks, gains and slopes; shaped ReLUs against their diffusion
-limits.
-"""
+"""Activations: their masks, gains and slopes; shaped ReLUs against diffusions."""
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +72,7 @@ def test_statistical_shaped_relu_against_its_diffusion_limit(key):
 
 @pytest.mark.parametrize("slopes", [(1.0, -1.0), (0.0, 1.5), (-2.0, 2.0)])
 def test_oracle_cosine_drift_is_that_of_one_wide_layer(slopes):
-    """What the kernel of the slopes does to ρ, and the bias of a sample correlation, n
-    times.
-    """
+    """n times what the kernel does to ρ, and the bias of a sample correlation."""
     n, rho = 10**8, np.linspace(-0.8, 0.8, 9)
     above, below = (1 + c / n**0.5 for c in slopes)
     # E of two ReLUs
@@ -96,9 +92,7 @@ def test_oracle_cosine_drift_is_that_of_one_wide_layer(slopes):
 
 
 def diffusion(rho, T, c_plus, c_minus, num_samples, steps=400):
-    """Return ρ(T) of dρ = [ν(ρ) − ρ(1 − ρ²)/2] dt + (1 − ρ²) dB, by Euler and
-    Maruyama.
-    """
+    """Return ρ(T) of the diffusion of ``cosine_drift``, by Euler and Maruyama."""
     rng, dt = np.random.default_rng(0), T / steps
     rho = np.full(num_samples, float(rho))
     for _ in range(steps):

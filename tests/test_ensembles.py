@@ -19,6 +19,9 @@ LAWS = [
     weights.sparse(Fraction(1, 2)),
 ]
 MASKS = [masks.identity(), masks.relu(), masks.bernoulli(0.3), masks.leaky_relu(0.2)]
+# every law, every mask, and the pair without any randomness left
+PAIRS = [*zip(LAWS, [*MASKS[::-1], masks.relu()], strict=True)]
+PAIRS += [(weights.rademacher(), masks.identity())]
 N = 10
 DIRECTIONS = {
     "flat": np.full(N, 1.0),
@@ -27,8 +30,7 @@ DIRECTIONS = {
 }
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
+@pytest.mark.parametrize(("law", "mask"), PAIRS, ids=lambda law: law.name)
 def test_statistical_first_two_moments_of_the_ratio(law, mask, key):
     one_layer = ensembles.Ensemble((N, N), law, mask)
 
@@ -76,7 +78,8 @@ def test_statistical_third_cumulant_of_the_ratio(law):
         np.eye(n)[0],
         np.array([1, 1, 0, 0, 0, 0]) / math.sqrt(2),
     ):
-        y = draw((300_000, n, n)) @ u
+        used = u != 0
+        y = draw((300_000, n, used.sum())) @ u[used]
         R = np.sum((rng.random(y.shape) < 0.5) * y**2, axis=1) / (0.5 * n)
         ensemble = ensembles.Ensemble((n, n), law, mask)
         expected = ensembles.ratio_third_cumulant(ensemble, np.array([np.sum(u**4)]))
@@ -223,7 +226,8 @@ def test_statistical_third_cumulant_of_unequal_coordinates():
     rng, n = np.random.default_rng(5), 6
     u = np.array([4.0, 2, 2, 1, 0, 0])
     u /= np.linalg.norm(u)
-    y = rng.laplace(0, math.sqrt(0.5), size=(1_000_000, n, n)) @ u
+    used = u != 0
+    y = rng.laplace(0, math.sqrt(0.5), size=(1_000_000, n, used.sum())) @ u[used]
     R = np.mean(y**2, axis=1)
     ensemble = ensembles.Ensemble((n, n), weights.laplace(), masks.identity())
     kappa, kappa6 = np.sum(u**4), np.sum(u**6)

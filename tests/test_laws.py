@@ -59,9 +59,7 @@ def test_exact_ks_distance_counts_atoms():
 
 
 def test_exact_reference_limit_distance_is_a_distance():
-    """The reference cdf values are within ks_to_limit of the limit law, and sometimes
-    near it.
-    """
+    """The reference cdf is within ks_to_limit of the limit law, and sometimes near."""
     rows = json.loads((Path(__file__).parent / "reference/laws.json").read_text())[
         "rows"
     ]
@@ -91,9 +89,7 @@ def test_exact_empirical_law(values):
 
 
 def test_statistical_compare_verdicts():
-    """Under the law itself fails are rarer than 1 in 100, and the interval covers the
-    truth.
-    """
+    """Fails are rarer than 1 in 100, and the interval covers the truth."""
     rng = np.random.default_rng(1)
     law, shifted = laws.normal(0, 1), laws.normal(0.1, 1)
     truth = laws.ks_distance(law, shifted)
@@ -146,9 +142,7 @@ def test_statistical_compare_of_two_samples():
 )
 @pytest.mark.parametrize("width", [16, 64, 256])
 def test_exact_edgeworth_beats_the_moment_matched_normal(mask, width):
-    """Against the exact law, at d/n = 1; the gain grows with the width, as its order is
-    higher.
-    """
+    """Against the exact law, at d/n = 1; the gain grows with the width."""
     ensemble = ensembles.Ensemble((width,) * (width + 1), weights.normal(), mask)
     law, cumulants = exact.law(ensemble), exact.cumulants(ensemble)
     matched = laws.ks_distance(law, laws.normal(*cumulants[:2]))
@@ -160,9 +154,7 @@ def test_exact_edgeworth_beats_the_moment_matched_normal(mask, width):
 
 
 def test_exact_edgeworth_series():
-    """The textbook's series in the middle, exponential tails further out, the atom
-    below all.
-    """
+    """The textbook's series in the middle, exponential tails, the atom below all."""
     k = (1.0, 4.0, -2.4, 2.0)  # skewness −0.3, excess 0.125
     law, atom = laws.edgeworth(k, 0.25), 0.25
     z = np.linspace(-2.5, 2.5, 101)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lognorm_jax import masks
+from lognorm_jax import masks, weights
 
 pytestmark = pytest.mark.float64
 
@@ -43,10 +43,25 @@ def test_exact_kind_of_number_is_kept():
     assert masks.bernoulli(0.5) != masks.bernoulli(Fraction(1, 2))
 
 
+@pytest.mark.parametrize("prob", [1e-3, 1e-8])
+def test_exact_small_probabilities_are_drawn_in_high_resolution(prob, key, monkeypatch):
+    """As the statistical test of it is slow; of sparse weights as of masks."""
+    modes = []
+
+    def bernoulli(key, p, shape, *, mode="low"):
+        assert p == prob
+        modes.append(mode)
+        return np.zeros(shape, bool)
+
+    monkeypatch.setattr(jax.random, "bernoulli", bernoulli)
+    masks.coin(key, prob, (2,))
+    weights.sparse(prob).sample(key, (2,), np.float32)
+    assert modes == ["high", "high"]
+
+
+@pytest.mark.slow
 def test_statistical_small_probabilities_are_not_grained(key):
-    """One float32 uniform has a grain of 1.2e-7: it would draw 1e-8 eleven times too
-    often.
-    """
+    """One float32 uniform would draw 1e-8 eleven times too often."""
     prob, size, rounds = 1e-8, 1 << 22, 32
     keys = jax.random.split(key, rounds)
     hits = jax.jit(

@@ -1,6 +1,4 @@
-"""Records are pickled as the call that made them, and come back the same, in any
-process.
-"""
+"""Records are pickled as the call that made them, and come back, in any process."""
 
 import copy
 import dataclasses
@@ -46,6 +44,20 @@ def test_invariance_what_comes_back_is_the_same_object(make):
     assert make() is make()
     for other in again(make()):
         assert other is make()
+
+
+def test_exact_layers_are_counted_once_and_not_pickled():
+    ensemble = ensembles.Ensemble(
+        (5, 4, 3, 4), weights.normal(), [masks.relu(), masks.identity(), masks.relu()]
+    )
+    twin = dataclasses.replace(ensemble)
+    bare = pickle.dumps(ensemble)
+    layers = ensemble.layers
+    assert ensemble.layers is layers and layers.places.tolist() == [0, 1, 0]
+    assert layers.distinct == ((4, masks.relu()), (3, masks.identity()))
+    assert layers.counts == dict(zip(layers.distinct, (2, 1), strict=True))
+    assert ensemble == twin and hash(ensemble) == hash(twin)
+    assert pickle.dumps(ensemble) == bare and "layers" not in vars(twin)
 
 
 def test_invariance_ensemble_comes_back_equal():
@@ -103,9 +115,7 @@ def test_invariance_ones_own_comes_back_by_the_names_of_its_functions():
 
 
 def test_exact_replaced_records_do_not_come_back_as_what_they_were():
-    """A changed record is no longer what the call makes: its own functions cannot be
-    pickled.
-    """
+    """A changed record is no longer what the call makes."""
     skewed = dataclasses.replace(weights.laplace(), name="skewed", symmetric=False)
     law = dataclasses.replace(exact.increment_law(3, masks.relu()), mean=0.0)
     phi = dataclasses.replace(activations.leaky_relu(0.1), gain=3.0)
@@ -128,7 +138,8 @@ import pathlib, pickle, sys
 folder = pathlib.Path(sys.argv[1])
 ensemble, phi, law, x = pickle.loads((folder / "things").read_bytes())
 from lognorm_jax import activations, masks, weights
-assert ensemble.weights is weights.sparse(0.5) and ensemble.masks[2] is masks.leaky_relu(0.1)
+assert ensemble.weights is weights.sparse(0.5)
+assert ensemble.masks[2] is masks.leaky_relu(0.1)
 assert phi is activations.leaky_relu(0.1)
 (folder / "cdf").write_bytes(pickle.dumps(law.cdf(x)))
 """

@@ -1,6 +1,7 @@
 import math
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,14 @@ import statistical
 from scipy.special import gammaln
 
 from lognorm_jax import weights
+
+
+def draw(law, key, shape):
+    """Return float32 draws of a law: one compilation."""
+    drawn = jax.jit(lambda key: law.sample(key, shape, jnp.float32))(key)
+    assert drawn.shape == shape and drawn.dtype == jnp.float32
+    return np.asarray(drawn, np.float64)
+
 
 pytestmark = pytest.mark.float64
 
@@ -40,15 +49,11 @@ def test_oracle_student_t_moments(dof):
 
 
 def test_statistical_student_t_law(key):
-    law = weights.student_t(5)
-    w = np.asarray(law.sample(key, (200_000,), np.float32), dtype=np.float64)
-    assert (
-        scipy.stats.kstest(w, scipy.stats.t(5, scale=np.sqrt(3 / 5)).cdf).pvalue > 1e-4
-    )
-    tail = 2 * scipy.stats.t(5, scale=np.sqrt(3 / 5)).sf(12.0)
-    assert (
-        scipy.stats.binomtest(int(np.sum(np.abs(w) > 12)), len(w), tail).pvalue > 1e-4
-    )
+    w = draw(weights.student_t(5), key, (200_000,))
+    law = scipy.stats.t(5, scale=np.sqrt(3 / 5))
+    assert scipy.stats.kstest(w, law.cdf).pvalue > 1e-4
+    beyond = int(np.sum(np.abs(w) > 12))
+    assert scipy.stats.binomtest(beyond, len(w), 2 * law.sf(12.0)).pvalue > 1e-4
 
 
 def test_exact_infinite_moments_are_refused():
@@ -75,11 +80,8 @@ def test_exact_atoms():
 )
 @pytest.mark.parametrize("law", [weights.rademacher(), weights.uniform()])
 def test_exact_packed_draws_of_any_shape(law, shape, key):
-    drawn = law.sample(key, shape, jnp.float32)
-    assert drawn.shape == shape and drawn.dtype == jnp.float32
-    assert np.array_equal(
-        np.abs(drawn) == 1, np.full(shape, law is weights.rademacher())
-    )
+    drawn = draw(law, key, shape)
+    assert np.all((np.abs(drawn) == 1) == (law is weights.rademacher()))
     assert np.all(np.abs(drawn) < 1.7321)
 
 
@@ -94,7 +96,7 @@ def test_exact_uniform_of_halves_has_variance_one():
 @pytest.mark.parametrize("law", [weights.rademacher(), weights.uniform()])
 def test_statistical_packed_draws_are_independent(law, key):
     """Weights that share a random word: no correlation between any two places of it."""
-    W = np.asarray(law.sample(key, (2**14, 64), jnp.float32), dtype=np.float64)
+    W = draw(law, key, (2**14, 64))
     for V in (W, W**2 - 1):
         error = max(V.var(), 1e-12) / math.sqrt(len(V))
         off = (V.T @ V / len(V))[np.triu_indices(64, 1)]
@@ -103,12 +105,6 @@ def test_statistical_packed_draws_are_independent(law, key):
 
 
 def test_statistical_uniform_of_halves(key):
-    w = np.asarray(
-        weights.uniform().sample(key, (512, 512), jnp.float32), dtype=np.float64
-    ).ravel()
-    assert (
-        scipy.stats.kstest(
-            w, scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)).cdf
-        ).pvalue
-        > 1e-4
-    )
+    w = draw(weights.uniform(), key, (512, 512)).ravel()
+    law = scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3))
+    assert scipy.stats.kstest(w, law.cdf).pvalue > 1e-4
