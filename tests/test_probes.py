@@ -235,11 +235,10 @@ def test_exact_overflow_is_not_taken_for_dead():
         assert np.isnan(increments).any()
 
 
-@pytest.mark.parametrize("kind", probes.KINDS)
-def test_exact_a_layer_that_is_not_finite_is_named(kind, key):
+def test_exact_a_layer_that_is_not_finite_is_named(key):
     layers = [jnp.sin, models.named(lose, "lose"), jax.nn.relu]
     with pytest.raises(ValueError, match=r"layers\[1\] \(1: lose\): .* for 100"):
-        probes.probe(layers, ONES, key, num_samples=100, kind=kind)
+        probes.probe(layers, ONES, key, num_samples=100, kind="vjp")
 
 
 def test_exact_a_derivative_that_is_not_finite_is_named(key):

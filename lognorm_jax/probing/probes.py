@@ -102,8 +102,8 @@ def probe(
         # the same samples, which a run does not keep
         again = {k: v for k, v in options.items() if k not in ("progress", "run")}
         finite = _initialisations.finite(draw)
-        outputs = ~sampling.sample(finite, key, num_samples, **again)
-        _refuse(bad, outputs, names, kind == "vjp")
+        outputs = np.asarray(sampling.sample(finite, key, num_samples, **again))
+        _refuse(bad, ~outputs, names, kind == "vjp")
 
     # what is judged: all but fixed changes of shape
     judged = measured[:, [not piece.fixed for piece in pieces]].sum(1)
