@@ -241,7 +241,6 @@ def trainings(width, depth, key) -> dict[str, tuple]:
     }
     ways, block = {}, max(16384 // width**2, 8)
     for name, path in made.items():
-        path.footprint = whole.footprint
         run = functools.partial(sampling.sample, path, key, block_size=block)
         ways[name] = run, least(block)
     if importlib.util.find_spec("torch"):

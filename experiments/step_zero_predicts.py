@@ -69,7 +69,6 @@ def path_of(depth, name, batches, digits, tangent):
         gradient = jax.nn.logsumexp(history.log_gradient[0])
         return history.log_norm[0], gradient, history.loss[-LAST:].mean(), seen
 
-    outcome.footprint = path.footprint
     return outcome
 
 

@@ -69,7 +69,6 @@ def path_of(depth, width, name, batches, digits):
         history, seen = jax.vmap(lambda rate: path_at(rate)(key))(rates)
         return history.finite[:, -1], seen
 
-    path.footprint = len(rates) * path_at(rates[0]).footprint
     return path
 
 

@@ -81,7 +81,6 @@ def path_of(depth, width, images, targets, steps, probe, tangent):
     def both(key):
         return path(key), single(key).log_gradient[0, depth // 2]
 
-    both.footprint = path.footprint
     return both
 
 

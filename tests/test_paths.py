@@ -10,6 +10,7 @@ import pytest
 import statistical
 
 from lognorm_jax import ensembles, exact, laws, masks, paths, sampling, scans, weights
+from lognorm_jax._tools import draws
 from lognorm_jax.paths import _dense
 
 UNEVEN = ensembles.Ensemble(
@@ -27,7 +28,7 @@ def numpy_product(ensemble, direction, key):
     x = x / np.linalg.norm(x)
     for layer, mask in enumerate(ensemble.masks):
         n_in, n_out = ensemble.widths[layer : layer + 2]
-        key_weight, key_mask = (jax.random.fold_in(key, 2 * layer + i) for i in (0, 1))
+        key_weight, key_mask, _ = draws.keys(key, layer, 3)
         W = np.float64(
             ensemble.weights.sample(key_weight, (n_out, n_in), jnp.result_type(float))
         )
@@ -71,7 +72,7 @@ def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
     overflow.
     """
     if room:
-        monkeypatch.setattr(paths, "_tile", lambda width, mask: min(width, room))
+        monkeypatch.setattr(_dense, "_room", lambda width, mask: min(width, room))
     widths = (30, 40, 48, 36, 3)
     ensemble = ensembles.Ensemble(
         widths,
@@ -83,7 +84,6 @@ def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
         for thinned in (True, False)
     )
     assert not np.array_equal(thinned.increment, plain.increment)
-    assert paths.dense(ensemble).footprint < 40 * 48
     comparison = laws.compare(thinned.log_norm, laws.empirical(plain.log_norm))
     assert comparison.p_value > 1e-4 and comparison.verdict == "pass"
     for a, b in zip(thinned, plain, strict=True):
@@ -99,7 +99,7 @@ def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
     """With the path's own draws, also where a sample, or only its neighbour,
     overflows.
     """
-    monkeypatch.setattr(paths, "_tile", lambda width, mask: 24)
+    monkeypatch.setattr(_dense, "_room", lambda width, mask: 24)
     ensemble = ensembles.Ensemble((20, 40, 40), weights.normal(), masks.relu())
     keys, rows = jax.random.split(key, 24), 24
     found = jax.jit(jax.vmap(paths.dense(ensemble)))(keys).increment
@@ -107,12 +107,10 @@ def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
     for one, increment in zip(keys, found, strict=True):
         x, alive, columns, expected = np.full(20, 20**-0.5), 20, 20, []
         for layer in range(2):
-            key_weight, key_mask = (
-                jax.random.fold_in(one, 2 * layer + i) for i in (0, 1)
-            )
+            key_weight, key_mask, key_whole = draws.keys(one, layer, 3)
             count = int(np.sum(masks.relu().sample(key_mask, (40,), jnp.float32)))
             if count > rows or alive > columns:
-                key_weight, whole = jax.random.fold_in(key_weight, 1), whole + 1
+                key_weight, whole = key_whole, whole + 1
                 shape = (40, len(x))
             else:
                 shape = (rows, columns)
@@ -149,19 +147,19 @@ def test_exact_overflow_is_decided_for_the_whole_batch():
 def test_exact_tiles_leave_room_for_the_survivors():
     for width in (30, 64, 100, 1000, 10**6):
         for p in (0.01, 0.3, 0.5, 0.8):
-            room = _dense._tile(width, masks.bernoulli(p))
+            room = _dense._room(width, masks.bernoulli(p))
             assert room == width or room > width * p + 3 * (width * p * (1 - p)) ** 0.5
-    assert [_dense._tile(n, masks.relu()) for n in (1, 9, 16, 30, 100)] == [
+    assert [_dense._room(n, masks.relu()) for n in (1, 9, 16, 30, 100)] == [
         1,
         9,
         16,
         24,
         72,
     ]
-    assert 550 < _dense._tile(1000, masks.relu()) < 600
+    assert 550 < _dense._room(1000, masks.relu()) < 600
     for mask in (masks.identity(), masks.leaky_relu(0.1), masks.bernoulli(1)):
-        assert _dense._tile(1000, mask) == 1000
-    assert _dense._tile(100, masks.dropout(0.5)) < 60
+        assert _dense._room(1000, mask) == 1000
+    assert _dense._room(100, masks.dropout(0.5)) < 60
 
 
 def test_exact_repetitions_cover_every_layer_once():

@@ -83,28 +83,23 @@ def scan_layers(
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
-def numbered(
-    constants: np.ndarray,
-) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
-    """Return rows (index of the layer, its constant) for ``scan_layers``."""
-    return lambda layers: (
-        jnp.asarray(layers, jnp.uint32),
-        jnp.asarray(constants[layers]),
-    )
+def numbers(layers: np.ndarray) -> jax.Array:
+    """Return the indices of layers as rows for ``scan_layers``."""
+    return jnp.asarray(layers, jnp.uint32)
 
 
-def compiled(path: Callable, footprint: int) -> Callable:
+def compiled(path: Callable) -> Callable:
     """Return a path that is compiled once, however often it is called by itself.
 
     Scans of a plain function would be compiled anew in each eager call, and their
     programs kept. In the engine, or under any transformation, it is the plain function.
-    It raises ``ValueError`` for a key that is not one typed key. footprint: as of
-    ``paths.Path``.
+
+    Raises:
+        ValueError: the path, for a key that is not one typed key.
     """
     whole = jax.jit(path, inline=True)
 
     def called(key):
         return whole(checks.typed_key(key))
 
-    called.footprint = footprint
     return called

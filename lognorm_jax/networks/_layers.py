@@ -13,89 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from lognorm_jax import masks, weights
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import checks, draws
 from lognorm_jax.networks import _params
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A kind of layer: how to draw its parameters, and how to apply it. Equal only to
-    itself.
-    """
-
-    init: Callable[[jax.Array], _params.Params]  # key -> params
-    # (params, x) -> x
-    apply: Callable[[_params.Params, jax.Array], jax.Array]
-    # what is inside, where that is one matrix of weights
-    matrix: "Matrix | None" = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Matrix:
-    """The inside of a layer x ↦ after(x, W before(x) + b), W of iid weights and b
-    normal.
-    """
-
-    shape: tuple[int, int]  # of W: (n_out, n_in)
-    std: Any  # standard deviation of a weight: a number, or a traced one
-    weights: weights.Weights  # their law, standardised
-    bias_scale: Any  # standard deviation of a bias: a number, or a traced one
-    # (fixed, x) -> what W multiplies, (n_in,)
-    before: Callable[[Any, jax.Array], jax.Array]
-    # (fixed, x, W before + b) -> x
-    after: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    # key -> what else is drawn: signs, dropout
-    fixed: Callable[[jax.Array], Any] | None = None
-
-    @property
-    def has_biases(self) -> bool:
-        """Whether biases may differ from 0."""
-        return not unbiased(self.bias_scale)
-
-    def keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the keys of the weights, the biases, and of what else is drawn."""
-        return *jax.random.split(key), jax.random.fold_in(key, 2)
-
-    def biases(self, key: jax.Array) -> jax.Array:
-        """Return the biases, (n_out,), from their key."""
-        dtype = jnp.result_type(float)
-        return self.bias_scale * jax.random.normal(key, self.shape[:1], dtype)
-
-
-def layer(matrix: Matrix) -> Layer:
-    """Return the layer with this inside.
-
-    Its parameters: trained {"weight": (n_out, n_in), "bias": (n_out,)}, and fixed what
-    ``matrix.fixed`` draws.
-    """
-
-    def init(key):
-        key_weight, key_bias, key_fixed = matrix.keys(key)
-        W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
-        trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
-        fixed = matrix.fixed(key_fixed) if matrix.fixed else None
-        return _params.Params(trained, fixed)
-
-    def apply(params, x):
-        W, b = params.trained["weight"], params.trained["bias"]
-        before = matrix.before(params.fixed, x)
-        product = jnp.dot(W, before, precision="highest")
-        return matrix.after(params.fixed, x, product + b)
-
-    return Layer(init, apply, matrix)
-
-
-def signs(width: int) -> Callable[[jax.Array], jax.Array]:
-    """Return key -> (width,) random signs, ±1."""
-    return lambda key: weights.rademacher().sample(
-        key, (width,), jnp.result_type(float)
-    )
-
-
-def kept(keep_prob: float, width: int) -> Callable[[jax.Array], jax.Array]:
-    """Return key -> (width,) entries 1 with probability keep_prob, else 0."""
-    mask = masks.bernoulli(keep_prob)
-    return lambda key: mask.sample(key, (width,), jnp.result_type(float))
 
 
 def same(fixed: Any, x: jax.Array) -> jax.Array:
@@ -104,13 +23,108 @@ def same(fixed: Any, x: jax.Array) -> jax.Array:
     return x
 
 
-def bias_scale(value: Any) -> Any:
-    """Return a standard deviation of biases, a number in [0, 1e30]; or one that is
-    traced.
+def image(fixed: Any, x: jax.Array, z: jax.Array) -> jax.Array:
+    """Return z: for a layer that is its matrix and biases."""
+    del fixed, x
+    return z
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matrix:
+    """The inside of a layer x ↦ after(x, W before(x) + b), W iid and b normal."""
+
+    shape: tuple[int, int]  # of W: (n_out, n_in)
+    std: float | jax.Array  # standard deviation of a weight; may be traced
+    weights: weights.Weights  # their law, standardised
+    bias_scale: float | jax.Array = 0.0  # standard deviation of a bias; may be traced
+    # (fixed, x) -> what W multiplies, (n_in,)
+    before: Callable[[Any, jax.Array], jax.Array] = same
+    # (fixed, x, W before + b) -> x
+    after: Callable[[Any, jax.Array, jax.Array], jax.Array] = image
+    # key -> what else is drawn: signs, dropout
+    fixed: Callable[[jax.Array], Any] | None = None
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether biases may differ from 0."""
+        return not unbiased(self.bias_scale)
+
+    def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
+        """Return the keys of the weights, the biases, and of what else is drawn."""
+        return draws.keys(key, layer, 3)
+
+    def biases(self, key: jax.Array) -> jax.Array:
+        """Return the biases, (n_out,), from their key."""
+        return biases(key, self.bias_scale, self.shape[0])
+
+    def drawn_fixed(self, key: jax.Array) -> Any:
+        """Return what is drawn besides weights and biases, or None."""
+        return None if self.fixed is None else self.fixed(key)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A kind of layer: how to draw and to apply it. Equal only to itself."""
+
+    # (key of the network, index of the layer) -> params
+    init: Callable[[jax.Array, Any], _params.Params]
+    # (params, x) -> x
+    apply: Callable[[_params.Params, jax.Array], jax.Array]
+    # what is inside, where that is one matrix of weights
+    matrix: Matrix | None = None
+
+
+def layer(matrix: Matrix) -> Layer:
+    """Return the layer with this inside.
+
+    Its parameters: trained {"weight": (n_out, n_in), "bias": (n_out,)}, and fixed what
+    ``matrix.fixed`` draws, or None.
     """
+
+    def init(key, layer):
+        key_weight, key_bias, key_fixed = matrix.keys(key, layer)
+        W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
+        trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
+        return _params.Params(trained, matrix.drawn_fixed(key_fixed))
+
+    def apply(params, x):
+        W = params.trained["weight"]
+        before = matrix.before(params.fixed, x)
+        z = jnp.dot(W, before, precision="highest") + params.trained["bias"]
+        return matrix.after(params.fixed, x, z)
+
+    return Layer(init, apply, matrix)
+
+
+def biases(key: jax.Array, scale: float | jax.Array, count: int) -> jax.Array:
+    """Return normal biases of a standard deviation, (count,)."""
+    return scale * jax.random.normal(key, (count,), jnp.result_type(float))
+
+
+def signs(width: int) -> Callable[[jax.Array], jax.Array]:
+    """Return key -> (width,) random signs, ±1."""
+    law = weights.rademacher()
+    return lambda key: law.sample(key, (width,), jnp.result_type(float))
+
+
+def entries(mask: masks.Mask, width: int) -> Callable[[jax.Array], jax.Array]:
+    """Return key -> (width,) iid entries of a mask."""
+    return lambda key: mask.sample(key, (width,), jnp.result_type(float))
+
+
+def bias_scale(value: object) -> float | jax.Array:
+    """Return a standard deviation in [0, 1e30] of biases, or a traced one."""
     return checks.scale("bias_scale", value, 0, 1e30)
 
 
-def unbiased(bias_scale: Any) -> bool:
+def unbiased(bias_scale: float | jax.Array) -> bool:
     """Return whether there are no biases for certain."""
-    return not checks.traced(bias_scale) and bias_scale == 0
+    return not checks.traced(bias_scale) and bool(bias_scale == 0)
+
+
+def weight_law(law: weights.Weights | None) -> weights.Weights:
+    """Return the law of the weights, normal for None."""
+    if law is None:
+        return weights.normal()
+    checks.instance("weight_law", law, weights.Weights)
+    return law

@@ -1,15 +1,18 @@
-"""Real networks as lists of layer callables, made together with the law that theory
-predicts.
+"""Fully connected networks, with the law that theory predicts.
 
 For a ReLU network with independent symmetric weights and biases without atoms, and any
 input x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model with p =
-1/2 (Hanin & Nica 2020): neither x nor the biases matter. Residual and convolutional
-networks have other laws; the network and what is known of its law are made by one call.
+1/2 (Hanin & Nica 2020): neither x nor the biases matter.
 """
 
 import dataclasses
+import functools
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 from lognorm_jax import activations, ensembles, laws, masks, weights
 from lognorm_jax._tools import checks
@@ -17,107 +20,172 @@ from lognorm_jax.networks import _layers, _network
 
 
 def relu_mlp(
-    widths: Any,
-    bias_scale: Any = 0.0,
+    widths: Sequence[int],
+    bias_scale: float | jax.Array = 0.0,
     fan: str = "out",
     head: str = "relu",
     *,
     weight_law: weights.Weights | None = None,
 ) -> _network.Network:
-    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer:
-    ``mlp`` with it.
+    """Return a fully connected ReLU network x ↦ relu(W x + b), layer after layer.
 
-    widths: (n_0, …, n_d), integers ≥ 1. Weight variance 2/n_i (fan "out") or 2/n_{i−1}
-    ("in"). head: "relu", or "linear" for a last layer without activation, of variance
-    1/n.
+    Args:
+        widths: (n_0, …, n_d), integers ≥ 1.
+        bias_scale: as of ``mlp``.
+        fan: a weight has variance 2/n_i ("out") or 2/n_{i−1} ("in").
+        head: "relu", or "linear" for a last layer without activation, of variance 1/n.
+        weight_law: as of ``mlp``.
+
+    Raises:
+        ValueError: as ``mlp``.
 
     >>> import jax
     >>> network = relu_mlp((64, 32, 32, 10), bias_scale=0.1, head="linear")
     >>> layers = network.layers(network.init(jax.random.key(0)))
-    >>> layers[0](jnp.ones(64)).shape, len(layers)
+    >>> layers[0](jax.numpy.ones(64)).shape, len(layers)
     ((32,), 3)
     """
-    known = isinstance(head, str) and head in ("relu", "linear")
-    checks.require(known, "head", head, "'relu' or 'linear'")
+    checks.one_of("head", head, ("relu", "linear"))
     return mlp(widths, "relu", bias_scale, fan, head, weight_law=weight_law)
 
 
 def mlp(
-    widths: Any,
-    activation: Any = "relu",
-    bias_scale: Any = 0.0,
+    widths: Sequence[int],
+    activation: str | activations.Activation = "relu",
+    bias_scale: float | jax.Array = 0.0,
     fan: str = "out",
     head: str = "same",
     *,
     weight_law: weights.Weights | None = None,
     keep_prob: float = 1,
-    gain: Any = None,
+    gain: float | jax.Array | None = None,
 ) -> _network.Network:
     """Return a fully connected network x ↦ φ(W x + b), layer after layer.
 
-    widths: (n_0, …, n_d), integers ≥ 1. activation: an ``activations.Activation`` or
-    its name. bias_scale: standard deviation ≥ 0 of the normal biases. fan: a weight has
-    variance gain/n_i ("out") or gain/n_{i−1} ("in"), with gain that of the activation
-    unless given. weight_law: default normal; the law of the Jacobian is the ensemble's
-    only for laws without atoms. head: "same", or "linear" for a last layer without
-    activation and dropout, of variance 1/n. keep_prob: in (0, 1]: dropout at
-    initialisation, one mask drawn with the parameters of each layer; the gain is
-    divided by it. bias_scale and gain may be traced: a network made in the function
-    that ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
+    ``bias_scale`` and ``gain`` may be traced: a network made in the function that
+    ``jax.grad`` or ``jax.vmap`` transforms has derivatives by them.
 
-    Trained parameters of one layer: {"weight": (n_i, n_{i−1}), "bias": (n_i,)}; fixed is
-    its dropout mask. ``ensemble`` is None for activations without a mask and where gain
-    is another.
+    Args:
+        widths: (n_0, …, n_d), integers ≥ 1.
+        activation: an ``activations.Activation`` or its name.
+        bias_scale: standard deviation ≥ 0 of the normal biases.
+        fan: a weight has variance gain/n_i ("out") or gain/n_{i−1} ("in").
+        head: "same", or "linear" for a last layer without activation and dropout, of
+            variance 1/n.
+        weight_law: default normal; the law of the Jacobian is the ensemble's only for
+            laws without atoms.
+        keep_prob: in (0, 1]: dropout at initialisation, one mask drawn with the
+            parameters of each layer; the gain is divided by it.
+        gain: that of the activation unless given.
+
+    Returns:
+        A network; trained parameters of one layer are {"weight": (n_i, n_{i−1}),
+        "bias": (n_i,)}, fixed is its dropout mask. ``ensemble`` is None for activations
+        without a mask and where the gain is another.
+
+    Raises:
+        ValueError: for arguments outside of these.
     """
-    activation = activations.named(activation)
-    known = isinstance(head, str) and head in ("same", activation.name, "linear")
-    checks.require(known, "head", head, "'same' or 'linear'")
-    keep_prob = checks.probability("keep_prob", keep_prob)
-    base = masks.identity() if activation.mask is None else activation.mask
-    mask = base if keep_prob == 1 else masks.dropout(keep_prob, base)
-    weight_law = weights.normal() if weight_law is None else weight_law
-    ensemble = ensembles.Ensemble(widths, weight_law, mask, fan)
-    own_gain = activation.gain / float(keep_prob)
-    gain = own_gain if gain is None else activations.gain(gain)
+    phi = activations.named(activation)
+    checks.one_of("head", head, dict.fromkeys(("same", phi.name, "linear")))
+    kept: Any = checks.probability("keep_prob", keep_prob)  # a fraction if given as one
+    weight_law = _layers.weight_law(weight_law)
+    usual_gain = phi.gain / float(kept)
+    gain = usual_gain if gain is None else activations.gain(gain)
     bias_scale = _layers.bias_scale(bias_scale)
-    heads = {False: (activation, gain, keep_prob), True: (activations.linear(), 1.0, 1)}
+
+    # the product of random matrices, which checks widths and fan
+    ensemble = _ensemble(widths, weight_law, phi, kept, fan)
+    hidden = ensemble.depth
     if head == "linear":
-        last = (*ensemble.masks[:-1], masks.identity())
-        ensemble = dataclasses.replace(ensemble, masks=last)
-    is_head = [False] * (ensemble.depth - 1) + [head == "linear"]
-    shapes = list(zip(ensemble.widths[:-1], ensemble.widths[1:], is_head, strict=True))
+        hidden -= 1
+        linear = (*ensemble.masks[:hidden], masks.identity())
+        ensemble = dataclasses.replace(ensemble, masks=linear)
 
-    def kind(n_in, n_out, is_head):
-        phi, variance, keep = heads[is_head]
-        std = (variance / (n_out if fan == "out" else n_in)) ** 0.5
-        drop = _layers.kept(keep, n_out) if keep < 1 else None
+    # the layers, those alike being one object
+    layer_of = functools.partial(_layer, fan, weight_law, bias_scale)
+    usual_kind = functools.cache(functools.partial(layer_of, phi, gain, kept))
+    head_kind = functools.partial(layer_of, activations.linear(), 1.0, 1)
+    shapes = list(itertools.pairwise(ensemble.widths))
+    kinds = [usual_kind(*shape) for shape in shapes[:hidden]]
+    kinds += [head_kind(*shape) for shape in shapes[hidden:]]
 
-        def after(fixed, x, z):
-            return phi.apply(z) if fixed is None else fixed * phi.apply(z)
-
-        matrix = _layers.Matrix(
-            (n_out, n_in), std, weight_law, bias_scale, _layers.same, after, drop
-        )
-        return _layers.layer(matrix)
-
-    made = {shape: kind(*shape) for shape in dict.fromkeys(shapes)}
-    kinds = tuple(made[shape] for shape in shapes)
-    footprint = max(n_in * n_out for n_in, n_out, _ in shapes)
-    name = f"{'relu_mlp' if activation.name == 'relu' else activation.name + ' mlp'}, {head} head"
-    own = is_head.count(False) == 0 or (not checks.traced(gain) and gain == own_gain)
-
-    def law(x, tangent):
-        del x
-        limit = ensembles.limit_law(ensemble, tangent)
-        if own:
-            return limit
-        checks.require_known("gain", gain)
-        shift = math.log(gain / own_gain) * is_head.count(False)
-        return laws.normal(limit.mean + shift, limit.variance)
-
-    homogeneous = activation.homogeneous and _layers.unbiased(bias_scale)
-    known = activation.mask is not None and weight_law.symmetric
-    theory = (ensemble if own else None, law) if known else ()
+    # what theory says
+    usual = not hidden or (not checks.traced(gain) and gain == usual_gain)
+    predicted = phi.mask is not None and weight_law.symmetric
+    shift = None if usual else functools.partial(_shift, gain, usual_gain, hidden)
+    named = "relu_mlp" if phi.name == "relu" else f"{phi.name} mlp"
     return _network.Network(
-        name, ensemble.widths[:1], kinds, footprint, homogeneous, *theory
+        name=f"{named}, {head} head",
+        shape=ensemble.widths[:1],
+        kinds=tuple(kinds),
+        homogeneous=phi.homogeneous and _layers.unbiased(bias_scale),
+        ensemble=ensemble if usual and predicted else None,
+        law=functools.partial(_law, ensemble, shift) if predicted else None,
     )
+
+
+def _ensemble(
+    widths: Sequence[int],
+    weight_law: weights.Weights,
+    phi: activations.Activation,
+    keep_prob: float,
+    fan: str,
+) -> ensembles.Ensemble:
+    """Return the product of matrices with the mask of an activation under dropout."""
+    mask = masks.identity() if phi.mask is None else phi.mask
+    if keep_prob != 1:
+        mask = masks.dropout(keep_prob, mask)
+    return ensembles.Ensemble(widths, weight_law, mask, fan)
+
+
+def _layer(
+    fan: str,
+    weight_law: weights.Weights,
+    bias_scale: float | jax.Array,
+    phi: activations.Activation,
+    gain: float | jax.Array,
+    keep_prob: float,
+    n_in: int,
+    n_out: int,
+) -> _layers.Layer:
+    """Return the layer x ↦ φ(W x + b), under dropout."""
+
+    def after(dropout, x, z):
+        del x
+        y = phi.apply(z)
+        return y if dropout is None else dropout * y
+
+    dropout = None
+    if keep_prob < 1:
+        dropout = _layers.entries(masks.bernoulli(keep_prob), n_out)
+    fan_size = n_out if fan == "out" else n_in
+    matrix = _layers.Matrix(
+        shape=(n_out, n_in),
+        std=(gain / fan_size) ** 0.5,
+        weights=weight_law,
+        bias_scale=bias_scale,
+        after=after,
+        fixed=dropout,
+    )
+    return _layers.layer(matrix)
+
+
+def _shift(gain: float | jax.Array, usual_gain: float, hidden: int) -> float:
+    """Return what another gain adds to ln ‖J u‖²."""
+    checks.require_known("gain", gain)
+    return math.log(gain / usual_gain) * hidden
+
+
+def _law(
+    ensemble: ensembles.Ensemble,
+    shift: Callable[[], float] | None,
+    x: jax.typing.ArrayLike | None,
+    tangent: jax.typing.ArrayLike | None,
+) -> laws.Law:
+    """Return the limit law of the ensemble, shifted; neither depends on x."""
+    del x
+    limit = ensembles.limit_law(ensemble, tangent)
+    if shift is None:
+        return limit
+    return laws.normal(limit.mean + shift(), limit.variance)

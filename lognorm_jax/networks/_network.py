@@ -16,15 +16,12 @@ from lognorm_jax.networks import _layers, _params
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network: how to draw its parameters, how to apply them, what theory says of
-    it.
-    """
+    """A network: how to draw and apply its parameters, and what theory says of it."""
 
     name: str  # shown in tables and legends
     shape: tuple[int, ...]  # of an input
     # one per layer; layers alike share one object
     kinds: tuple[_layers.Layer, ...] = dataclasses.field(repr=False)
-    footprint: int  # floats that the parameters of the largest layer take
     # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
     homogeneous: bool
     # the product of random matrices its Jacobian is equal to in law, if there is one
@@ -35,46 +32,43 @@ class Network:
     )
 
     def places(self) -> list[list[int]]:
-        """Return the indices of the layers of each kind, kinds in order of
-        appearance.
-        """
-        places = {}
+        """Return the indices of the layers of each kind, in order of appearance."""
+        places: dict[_layers.Layer, list[int]] = {}
         for i, kind in enumerate(self.kinds):
             places.setdefault(kind, []).append(i)
         return list(places.values())
 
     def in_order(self, by_kind: list[jax.Array]) -> jax.Array:
-        """Return what is stacked over the layers of each kind, (depth, …), in the
-        layers' order.
-        """
+        """Return what is stacked over the layers of each kind in the layers' order."""
         return jnp.concatenate(by_kind)[np.argsort(np.concatenate(self.places()))]
 
-    def outputs(self, dtype: Any) -> list[jax.ShapeDtypeStruct]:
+    def outputs(self, dtype: jax.typing.DTypeLike) -> list[jax.ShapeDtypeStruct]:
         """Return shape and type of what each layer returns, for an input of a type."""
-        outputs, seen, key = [], {}, jax.random.key(0)
+        outputs = []
+        known: dict[Any, Any] = {}
         reached = jax.ShapeDtypeStruct(self.shape, dtype)
         for kind in self.kinds:
             place = kind, reached.shape
-            if place not in seen:
-                one = functools.partial(
-                    lambda kind, x: kind.apply(kind.init(key), x), kind
-                )
-                seen[place] = jax.eval_shape(one, reached)
-            reached = seen[place]
+            if place not in known:
+                fresh = functools.partial(_drawn_and_applied, kind)
+                known[place] = jax.eval_shape(fresh, reached)
+            reached = known[place]
             outputs.append(reached)
         return outputs
 
     def init(self, key: jax.Array) -> _params.Params:
         """Draw all parameters: for each kind of layer, stacked over its layers.
 
-        Layer l draws from ``fold_in(key, l)``, whatever the depth.
+        Layer l draws from ``draws.keys(key, l, …)``, whatever the depth.
+
+        Raises:
+            ValueError: for what is not one typed key.
         """
         checks.typed_key(key)
-        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        drawn = [
-            jax.vmap(self.kinds[own[0]].init)(fold(key, jnp.array(own, jnp.uint32)))
-            for own in self.places()
-        ]
+        drawn = []
+        for places in self.places():
+            draw = jax.vmap(self.kinds[places[0]].init, (None, 0))
+            drawn.append(draw(key, jnp.array(places, jnp.uint32)))
         return _params.Params.of_kinds(drawn)
 
     @functools.cached_property
@@ -82,77 +76,77 @@ class Network:
         """What ``init`` returns, as shapes and types."""
         return jax.eval_shape(self.init, jax.random.key(0))
 
-    def require_own(self, params: Any) -> None:
-        """Raise ``ValueError`` for parameters that are not of the shapes that ``init``
-        returns.
+    def require_own(self, params: _params.Params) -> None:
+        """Require parameters of the shapes that ``init`` returns.
+
+        Raises:
+            ValueError: for others, naming the kind of layer.
         """
         count = len(self._drawn.trained)
         allowed = f"the Params of {count} kinds of layers that init returns"
-        stacked = isinstance(params, _params.Params) and [count] * 2 == [
-            len(part) if isinstance(part, list | tuple) else None for part in params
-        ]
-        checks.require(stacked, "params", params, allowed)
+        listed = isinstance(params, _params.Params) and all(
+            isinstance(part, list | tuple) and len(part) == count for part in params
+        )
+        checks.require(listed, "params", params, allowed)
         pairs = zip(params.by_kind(), self._drawn.by_kind(), strict=True)
-        for kind, (own, drawn) in enumerate(pairs):
-            given, allowed = (
-                {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
-                for leaves in map(jax.tree.leaves_with_path, (own, drawn))
-            )
+        for kind, (given, drawn) in enumerate(pairs):
+            shapes = _shapes(given)
+            wanted = _shapes(drawn)
+            name = f"shapes of params of kind {kind}"
             instead = "Is it another network's? Take network.init(key)."
-            name = f"shapes of params, kind {kind}"
             checks.require(
-                given == allowed, name, given, f"those of init, {allowed}", instead
+                shapes == wanted, name, shapes, f"those of init, {wanted}", instead
             )
 
     def layers(self, params: _params.Params) -> list[Callable[[jax.Array], jax.Array]]:
-        """Return the layers as callables x -> x, in order; their composition is the
-        network.
+        """Return the layers as callables x -> x; their composition is the network.
+
+        Raises:
+            ValueError: for the parameters of another network.
         """
         self.require_own(params)
         layers = {}
-        for own, stacked in zip(self.places(), params.by_kind(), strict=True):
-            for row, i in enumerate(own):
+        for places, stacked in zip(self.places(), params.by_kind(), strict=True):
+            for row, i in enumerate(places):
                 one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
                 layers[i] = functools.partial(self.kinds[i].apply, one)
         return [layers[i] for i in range(len(self.kinds))]
 
-    def rows(self, params: _params.Params) -> Callable[[np.ndarray], Any]:
-        """Return indices of layers of one kind -> their parameters: rows of
-        ``scan_layers``.
+    def rows(self, params: _params.Params) -> Callable[[np.ndarray], _params.Params]:
+        """Return indices of layers of one kind -> their parameters, stacked.
+
+        They are the rows of ``scan_layers``.
         """
-        places = self.places()
         by_kind = params.by_kind()
-        where = {
-            i: (kind, row)
-            for kind, own in enumerate(places)
-            for row, i in enumerate(own)
-        }
+        where: dict[int, tuple[int, int]] = {}
+        for kind, places in enumerate(self.places()):
+            where |= {i: (kind, row) for row, i in enumerate(places)}
 
         def rows_of(layers):
             kind, first = where[layers[0]]
-            own = np.array([where[i][1] for i in layers])
-            step = own[1] - first if len(own) > 1 else 1
-            return jax.tree.map(
-                lambda leaf: leaf[first : own[-1] + 1 : step], by_kind[kind]
-            )
+            _, last = where[layers[-1]]
+            # a pattern repeats, so that its rows are evenly apart
+            step = where[layers[1]][1] - first if len(layers) > 1 else 1
+            chosen = slice(first, last + 1, step)
+            return jax.tree.map(lambda leaf: leaf[chosen], by_kind[kind])
 
         return rows_of
 
-    def apply(self, params: _params.Params, x: jax.Array) -> jax.Array:
+    def apply(self, params: _params.Params, x: jax.typing.ArrayLike) -> jax.Array:
         """Return the output for one input; stretches of equal layers are scanned.
 
         For a batch: ``jax.vmap(functools.partial(network.apply, params))(inputs)``.
+
+        Raises:
+            ValueError: for the parameters of another network, and for an input of
+                another shape.
         """
         x = jnp.asarray(x)
-        x = (
-            x
-            if jnp.issubdtype(x.dtype, jnp.floating)
-            else x.astype(jnp.result_type(float))
-        )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            x = x.astype(jnp.result_type(float))
         allowed = f"that of one input, {self.shape}"
-        checks.require(
-            x.shape == self.shape, "x.shape", x.shape, allowed, "For a batch use vmap."
-        )
+        instead = "For a batch use vmap."
+        checks.require(x.shape == self.shape, "x.shape", x.shape, allowed, instead)
         self.require_own(params)
         return self._applied(params, x)
 
@@ -161,9 +155,20 @@ class Network:
         """(params, x) -> output, compiled once, however often it is called."""
 
         def step_of(kind):
-            return lambda x, own: (kind.apply(own, x), ())
+            return lambda x, params: (kind.apply(params, x), ())
 
         def applied(params, x):
             return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
 
         return jax.jit(applied, inline=True)
+
+
+def _drawn_and_applied(kind: _layers.Layer, x: jax.Array) -> jax.Array:
+    """Return what a fresh layer makes of x."""
+    return kind.apply(kind.init(jax.random.key(0), 0), x)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each leaf, by its path."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}

@@ -1,8 +1,9 @@
 """Residual networks of normed blocks, with the law that theory predicts."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
 
-import jax.numpy as jnp
+import jax
 
 from lognorm_jax import activations, laws, weights
 from lognorm_jax._tools import checks
@@ -15,86 +16,154 @@ def residual(
     depth: int,
     kind: str = "vanilla",
     *,
-    skip_scale: Any = 0.5**0.5,
-    branch_scale: Any = 0.5**0.5,
-    activation: Any = "relu",
-    bias_scale: Any = 0.0,
+    skip_scale: float | jax.Array = 0.5**0.5,
+    branch_scale: float | jax.Array = 0.5**0.5,
+    activation: str | activations.Activation = "relu",
+    bias_scale: float | jax.Array = 0.0,
     weight_law: weights.Weights | None = None,
     input_width: int | None = None,
 ) -> _network.Network:
-    """Return a residual network of ``depth`` blocks z ↦ α z + λ·branch(z), on vectors
-    (width,).
+    """Return a residual network of blocks z ↦ α z + λ·branch(z), on vectors (width,).
 
-    kind: the branch, with W of variance gain/width: "vanilla", W φ(z) + b; "balanced",
-    W φ(s ⊙ z) + b with fixed random signs s; "post", φ(W z + b); "mask model", D ⊙ (W z
-    + b) with iid entries D of the activation's mask. skip_scale, branch_scale: α, λ in
-    [0, 1e6]; α² + λ² ≠ 1 is allowed, with a warning. They and bias_scale may be traced,
-    as in ``mlp``. ``skip_scale=(1 - 1 / depth)**0.5, branch_scale=depth**-0.5`` keep
-    the log-variance small at any depth. input_width: n_0, for a linear layer n_0 →
-    width of variance 1/width before the blocks.
+    ``skip_scale=(1 - 1 / depth)**0.5, branch_scale=depth**-0.5`` keep the log-variance
+    small at any depth. The limit law is known for relu, leaky and shaped ReLUs; of the
+    vanilla network for relu without biases.
 
-    The limit law is known for relu, leaky and shaped ReLUs; of the vanilla one for
-    relu, no biases.
+    Args:
+        width: n ≥ 1.
+        depth: the number of blocks, ≥ 1.
+        kind: the branch, with W of variance gain/width: "vanilla", W φ(z) + b;
+            "balanced", W φ(s ⊙ z) + b with fixed random signs s; "post", φ(W z + b);
+            "mask model", D ⊙ (W z + b) with iid entries D of the activation's mask.
+        skip_scale: α in [0, 1e6]; may be traced, as ``gain`` of ``mlp``.
+        branch_scale: λ, likewise; α² + λ² ≠ 1 is allowed, with a warning.
+        activation: an ``activations.Activation`` or its name.
+        bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
+        weight_law: default normal.
+        input_width: n_0, for a linear layer n_0 → width of variance 1/width before the
+            blocks; None for none.
+
+    Raises:
+        ValueError: for arguments outside of these.
     """
-    width, depth = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
-    known = isinstance(kind, str) and kind in residuals.KINDS
-    checks.require(
-        known, "kind", kind, f"one of {', '.join(map(repr, residuals.KINDS))}"
-    )
+    width = checks.integer("width", width, 1)
+    depth = checks.integer("depth", depth, 1)
+    checks.one_of("kind", kind, residuals.KINDS)
     alpha, lam = residuals.scales(skip_scale, branch_scale)
-    phi, bias_scale = activations.named(activation), _layers.bias_scale(bias_scale)
-    weight_law = weights.normal() if weight_law is None else weight_law
-    checks.instance("weight_law", weight_law, weights.Weights)
-    masked = kind == "mask model"
-    checks.require(
-        not masked or phi.mask is not None, "activation", phi.name, "one with a mask"
-    )
-    before = {
-        "vanilla": lambda s, z: phi.apply(z),
-        "balanced": lambda s, z: phi.apply(s * z),
-    }
-    after = {
-        "post": lambda s, z, h: alpha * z + lam * phi.apply(h),
-        "mask model": lambda D, z, h: alpha * z + lam * D * h,
-    }
-    fixed = {"balanced": _layers.signs(width)}
-    scale = phi.gain
-    if masked:
-        scale = 1 / float(phi.mask.moment(1))
-        fixed[kind] = lambda key: phi.mask.sample(key, (width,), jnp.result_type(float))
-    std = (scale / width) ** 0.5
-    block = _layers.Matrix(
-        (width, width),
-        std,
-        weight_law,
-        bias_scale,
-        before.get(kind, _layers.same),
-        after.get(kind, lambda s, z, h: alpha * z + lam * h),
-        fixed.get(kind),
-    )
-    kinds, first = (_layers.layer(block),) * depth, width
+    phi = activations.named(activation)
+    bias_scale = _layers.bias_scale(bias_scale)
+    weight_law = _layers.weight_law(weight_law)
+
+    # the blocks, all of one kind
+    def block(gain, **rest):
+        std = (gain / width) ** 0.5
+        return _layers.Matrix((width, width), std, weight_law, bias_scale, **rest)
+
+    def combine(z, branch):
+        return alpha * z + lam * branch
+
+    inside = _BLOCKS[kind](block, width, phi, combine)
+    kinds = (_layers.layer(inside),) * depth
+
+    # a linear layer before them
+    first = width
     if input_width is not None:
         first = checks.integer("input_width", input_width, 1)
-        rest = weight_law, 0.0, _layers.same, lambda s, z, h: h
-        kinds = (
-            _layers.layer(_layers.Matrix((width, first), width**-0.5, *rest)),
-            *kinds,
-        )
+        entry = _layers.Matrix((width, first), width**-0.5, weight_law)
+        kinds = (_layers.layer(entry), *kinds)
 
-    def law(x, tangent):
-        shape = kind, width, depth, alpha, lam
-        kurtoses = float(phi.mask.kurtosis), float(weight_law.moment(2))
-        entered = input_width is not None
-        return laws.normal(
-            *residuals.law_moments(*shape, x, tangent, *kurtoses, entered=entered)
-        )
-
-    known = kind != "post" and phi.mask is not None and weight_law.symmetric
-    known = known and (kind != "vanilla" or phi.name == "relu")
-    name = f"{kind} residual network, {phi.name}"
+    # what theory says
     plain = _layers.unbiased(bias_scale)
-    law = law if known and (kind != "vanilla" or plain) else None
-    footprint = width * max(width, first)
-    return _network.Network(
-        name, (first,), kinds, footprint, plain and phi.homogeneous, None, law
+    shape = kind, width, depth, alpha, lam
+    moments = functools.partial(
+        residuals.law_moments, *shape, entered=input_width is not None
     )
+    law = functools.partial(_law, moments, phi, weight_law)
+    return _network.Network(
+        name=f"{kind} residual network, {phi.name}",
+        shape=(first,),
+        kinds=kinds,
+        homogeneous=plain and phi.homogeneous,
+        law=law if _has_law(kind, phi, weight_law, plain) else None,
+    )
+
+
+def _has_law(
+    kind: str, phi: activations.Activation, weight_law: weights.Weights, plain: bool
+) -> bool:
+    """Return whether theory has a limit law; of the vanilla network for plain ReLUs."""
+    if kind == "post" or phi.mask is None or not weight_law.symmetric:
+        return False
+    return kind != "vanilla" or (plain and phi.name == "relu")
+
+
+def _law(
+    moments: Callable[..., tuple[float, float]],
+    phi: activations.Activation,
+    weight_law: weights.Weights,
+    x: jax.typing.ArrayLike | None,
+    tangent: jax.typing.ArrayLike | None,
+) -> laws.Law:
+    """Return the normal law with these moments at x along a tangent."""
+    assert phi.mask is not None
+    mask_kurtosis = float(phi.mask.kurtosis)
+    kurtosis = float(weight_law.moment(2))
+    return laws.normal(*moments(x, tangent, mask_kurtosis, kurtosis))
+
+
+# Each kind of block: (block, width, phi, combine) -> what is inside, with
+# block(gain, before, after, fixed) and combine(z, branch) = α z + λ branch.
+
+
+def _vanilla(
+    block: Callable, width: int, phi: activations.Activation, combine: Callable
+) -> _layers.Matrix:
+    """Return the inside of z ↦ α z + λ (W φ(z) + b)."""
+    del width
+    return block(
+        phi.gain,
+        before=lambda fixed, z: phi.apply(z),
+        after=lambda fixed, z, h: combine(z, h),
+    )
+
+
+def _balanced(
+    block: Callable, width: int, phi: activations.Activation, combine: Callable
+) -> _layers.Matrix:
+    """Return the inside of z ↦ α z + λ (W φ(s ⊙ z) + b), s fixed signs."""
+    return block(
+        phi.gain,
+        before=lambda s, z: phi.apply(s * z),
+        after=lambda s, z, h: combine(z, h),
+        fixed=_layers.signs(width),
+    )
+
+
+def _post(
+    block: Callable, width: int, phi: activations.Activation, combine: Callable
+) -> _layers.Matrix:
+    """Return the inside of z ↦ α z + λ φ(W z + b)."""
+    del width
+    return block(phi.gain, after=lambda fixed, z, h: combine(z, phi.apply(h)))
+
+
+def _mask_model(
+    block: Callable, width: int, phi: activations.Activation, combine: Callable
+) -> _layers.Matrix:
+    """Return the inside of z ↦ α z + λ D ⊙ (W z + b), D entries of the mask."""
+    mask = phi.mask
+    checks.require(mask is not None, "activation", phi.name, "one with a mask")
+    assert mask is not None
+    return block(
+        1 / float(mask.moment(1)),
+        after=lambda D, z, h: combine(z, D * h),
+        fixed=_layers.entries(mask, width),
+    )
+
+
+_BLOCKS = {
+    "mask model": _mask_model,
+    "balanced": _balanced,
+    "vanilla": _vanilla,
+    "post": _post,
+}

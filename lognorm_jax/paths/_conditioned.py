@@ -6,8 +6,8 @@ of V: with V = L Q, Q orthonormal, W V has the law of L ξ, ξ independent stand
 vectors.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,89 +18,113 @@ from lognorm_jax._tools import checks, draws, norms
 
 
 def require(network: networks.Network) -> None:
-    """Raise ``ValueError`` for a network that has layers not made of one normal
-    matrix.
+    """Require a network of layers with one normal matrix each.
+
+    Raises:
+        ValueError: for others, naming the layer.
     """
     checks.instance("network", network, networks.Network)
-    for i, kind in enumerate(network.kinds):
-        usable = kind.matrix is not None and kind.matrix.weights is weights.normal()
-        instead = "Take networks.jacobian_path, which draws all weights."
+    for kind, places in zip(
+        dict.fromkeys(network.kinds), network.places(), strict=True
+    ):
+        where = f"{network.name}, layer {places[0]}"
+        matrix = kind.matrix
+        normal = matrix is not None and matrix.weights is weights.normal()
         allowed = "a layer with one matrix of normal weights"
-        where = f"{network.name}, layer {i}"
-        checks.require(usable, "network", where, allowed, instead)
+        instead = "Take networks.jacobian_path, which draws all weights."
+        checks.require(normal, "network", where, allowed, instead)
+        assert matrix is not None
         # the size of one more coordinate
-        ratio = kind.matrix.bias_scale / kind.matrix.std
-        allowed = "one whose biases are at most 1e30 of its weights"
+        ratio = matrix.bias_scale / matrix.std
         small = checks.traced(ratio) or ratio <= 1e30
-        checks.require(small, "network", where, allowed, instead)
+        allowed = "one whose biases are at most 1e30 of its weights"
+        checks.require(bool(small), "network", where, allowed)
 
 
 def vectors(
-    size: int, x: Any, tangent: Any
+    size: int, x: jax.typing.ArrayLike, tangent: jax.typing.ArrayLike | None
 ) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
-    """Return inputs (m, size), unit tangents (t, size) or None, and which input each
-    belongs to.
+    """Return inputs, unit tangents, and which input each tangent belongs to.
 
-    x: (size,) or (m, size), m ≥ 1. tangent: None, (size,), with several x (m, size),
-    else (t, size), t ≥ 1.
+    Args:
+        size: of one vector.
+        x: (size,) or (m, size), m ≥ 1.
+        tangent: None, (size,), with several x (m, size), else (t, size), t ≥ 1.
+
+    Returns:
+        Inputs (m, size), tangents (t, size) or None, and owners (t,).
     """
-    x = checks.vector("x", x, None, zero=True)
-    many_x = np.ndim(x) == 2
-    rows = np.shape(x) == (*np.shape(x)[:many_x], size) and np.size(x) > 0
-    checks.require(
-        rows, "x.shape", np.shape(x), f"({size},) or (number of inputs, {size})"
-    )
-    X = jnp.atleast_2d(jnp.asarray(x, jnp.result_type(float)))
-    checks.vector("x", X, None, zero=True)  # in the type that it is used in
+    X = _inputs(size, x)
     if tangent is None:
         return X, None, np.zeros(0, int)
-    tangent = checks.vector("tangent", tangent, None)
-    many_t = np.ndim(tangent) == 2
-    count = len(X) if many_x else len(tangent) if many_t else 1
-    shape = (count, size) if many_x or many_t else (size,)
-    checks.require(
-        np.shape(tangent) == shape, "tangent.shape", np.shape(tangent), f"{shape}"
-    )
-    each = tangent if many_t else [tangent]
-    T = [
-        jnp.asarray(norms.unit(checks.vector("tangent", row, (size,)))) for row in each
-    ]
-    return (
-        X,
-        jnp.stack(T).astype(X.dtype),
-        np.arange(count) if many_x else np.zeros(count, int),
-    )
+
+    # one for each input, or any number at the only one
+    directions = checks.vector("tangent", tangent, None)
+    given = np.shape(directions)
+    if np.ndim(x) == 2:
+        wanted = X.shape
+        owner = np.arange(len(X))
+    else:
+        wanted = (given[0], size) if len(given) == 2 else (size,)
+        owner = np.zeros(math.prod(wanted) // size, int)
+    checks.require(given == wanted, "tangent.shape", given, f"{wanted}")
+
+    rows = directions.reshape(-1, size)
+    T = jnp.stack([_unit(row, size) for row in rows])
+    return X, T.astype(X.dtype), owner
+
+
+def _inputs(size: int, x: jax.typing.ArrayLike) -> jax.Array:
+    """Return one input or several as (m, size), in the type they are used in."""
+    x = checks.vector("x", x, None, zero=True)
+    shape = np.shape(x)
+    fits = shape == (size,) or (len(shape) == 2 and shape[0] > 0 and shape[1] == size)
+    checks.require(fits, "x.shape", shape, f"({size},) or (number of inputs, {size})")
+    X = jnp.atleast_2d(jnp.asarray(x, jnp.result_type(float)))
+    checks.vector("x", X, None, zero=True)
+    return X
+
+
+def _unit(tangent: jax.typing.ArrayLike, size: int) -> jax.Array:
+    return jnp.asarray(norms.unit(checks.vector("tangent", tangent, (size,))))
 
 
 def step(
-    matrix: networks.Matrix,
+    matrix: networks.Matrix | None,
     key: jax.Array,
+    layer: jax.Array,
     X: jax.Array,
     T: jax.Array | None,
     owner: np.ndarray,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    """Return the images of inputs X (m, n) and of tangents T (t, n) at X[owner], in
-    law.
+    """Return the images of inputs X (m, n) and tangents T (t, n) at X[owner], in law.
 
     And whether the inputs are finite, (m,): a ReLU may take NaN for off. T may be None.
     The first m rows of ξ belong to the inputs, whatever tangents there are.
     """
-    key_weight, _, key_fixed = matrix.keys(key)
-    fixed = matrix.fixed(key_fixed) if matrix.fixed else None
-    extra = int(matrix.has_biases)
+    assert matrix is not None
+    key_weight, _, key_fixed = matrix.keys(key, layer)
+    fixed = matrix.drawn_fixed(key_fixed)
     before = jax.vmap(lambda x: matrix.before(fixed, x))
     after = jax.vmap(lambda x, h: matrix.after(fixed, x, h))
+
+    # what the matrix multiplies; a bias is the weight of one more coordinate, which
+    # tangents do not have
+    extra = int(matrix.has_biases)
     V = before(X)
-    # a bias is the weight of one more coordinate, which tangents do not have
     size = jnp.asarray(matrix.bias_scale / matrix.std, V.dtype)
     V = jnp.concatenate([V, jnp.broadcast_to(size, (len(V), extra))], axis=1)
     if T is not None:
         images = _jvp(before, (X[owner],), (T,))
         V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])
+
+    # W V in law
     shape = len(V), matrix.shape[0]
     xi = matrix.std * draws.in_eights(jax.random.normal, key_weight, shape, X.dtype)
     rows = jnp.matmul(triangle(V), xi, precision="highest")
     inputs, images = rows[: len(X)], rows[len(X) :]
+
+    # what the layer makes of it
     if T is not None:
         T = _jvp(after, (X[owner], inputs[owner]), (T, images))
     X = after(X, inputs)
@@ -115,12 +139,15 @@ def triangle(V: jax.Array) -> jax.Array:
     """
     largest = jnp.max(jnp.abs(V), axis=1)  # squares of smaller ones would underflow
     scale = jnp.where(largest > 0, norms.scale_of(largest), 1)
-    basis, rows = [], []
+    basis: list[jax.Array] = []
+    rows = []
     for v, size in zip(V / scale[:, None], scale, strict=True):
         row = []
         for unit in basis:
             row.append(jnp.sum(unit * v))
             v = v - row[-1] * unit
+
+        # its own coordinate
         square = jnp.sum(v * v)
         safe = jnp.where(square > 0, square, 1)  # the root has no derivative at 0
         norm = jnp.where(square > 0, jnp.sqrt(safe), 0)
@@ -130,5 +157,5 @@ def triangle(V: jax.Array) -> jax.Array:
     return jnp.stack(rows)
 
 
-def _jvp(function: Callable, primals: Any, tangents: Any) -> jax.Array:
+def _jvp(function: Callable, primals: tuple, tangents: tuple) -> jax.Array:
     return jax.jvp(function, primals, tangents)[1]

@@ -27,9 +27,12 @@ _CELLS, _FINEST = 128, 1 << 17  # of cubics; and parts of one cell
 class Smooth(Protocol):
     """What a law without an atom must have, as ``laws.Law``."""
 
-    cdf: Callable
-    quantile: Callable
-    pdf: Callable
+    @property
+    def cdf(self) -> Callable: ...
+    @property
+    def quantile(self) -> Callable: ...
+    @property
+    def pdf(self) -> Any: ...  # None for a law without one
 
 
 class Transport(NamedTuple):
@@ -46,73 +49,47 @@ class Transport(NamedTuple):
 
 
 def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
-    """Return the map of each law F: |F(Q(z)) − Φ(z)| < tolerance/2, asserted on a fine
-    grid.
+    """Return the map of each law F: |F(Q(z)) − Φ(z)| < tolerance/2 on a fine grid.
 
     The other half is left to the rounding of float32. All laws get as many cells as the
     one that needs most, and cubics where polynomials will not do for it.
 
-    tolerance: in [1e-9, 1]. Raises ``ValueError`` for others, for what is no law with a
-    pdf, and for a law that cubics on 2¹⁷ parts of a cell do not follow so closely.
+    Args:
+        laws: one or more, each with a cdf, a quantile and a pdf.
+        tolerance: in [1e-9, 1].
+
+    Raises:
+        ValueError: for others, for what is no law with a pdf, and for a law that cubics
+            on 2¹⁷ parts of a cell do not follow so closely.
     """
-    allowed = "a number in [1e-9, 1]"
-    tolerance = float(checks.real("tolerance", tolerance, allowed))
-    checks.require(1e-9 <= tolerance <= 1, "tolerance", tolerance, allowed)
-    allowed = "a sequence of one or more laws, each with a cdf, a quantile and a pdf"
-    listed = isinstance(laws, Sequence) and len(laws) > 0
-    smooth = listed and all(
-        callable(getattr(law, part, None))
-        for law in laws
-        for part in ("cdf", "quantile", "pdf")
+    tolerance = checks.number("tolerance", tolerance, "[1e-9, 1]")
+    parts = "cdf", "quantile", "pdf"
+    smooth = (isinstance(laws, Sequence) and len(laws) > 0) and all(
+        callable(getattr(law, part, None)) for law in laws for part in parts
     )
+    allowed = "a sequence of one or more laws, each with a cdf, a quantile and a pdf"
     checks.require(smooth, "laws", laws, allowed)
     for cells in FEW:
-        rows = []
-        for number, law in enumerate(laws):
-            # else one law needs more cells, and so do all
-            if len(rows) == cells * number:
-                rows += _polynomials(law, tolerance / 2, cells)
-        if len(rows) == cells * len(laws):
-            size = max(map(len, rows))
-            padded = [np.append(np.zeros(size - len(row)), row) for row in rows]
-            return Transport(np.array(padded), np.ones(len(rows), np.int64), cells)
-    tables, parts = zip(*(_cubics(law, tolerance) for law in laws), strict=True)
-    return Transport(np.concatenate(tables), np.concatenate(parts), _CELLS)
+        rows = _all_polynomials(laws, tolerance / 2, cells)
+        if rows is not None:
+            return Transport(rows, np.ones(len(rows), np.int64), cells)
+    tables, counts = zip(*(_cubics(law, tolerance) for law in laws), strict=True)
+    return Transport(np.concatenate(tables), np.concatenate(counts), _CELLS)
 
 
 def evaluator(
-    maps: Transport, table: np.ndarray, dtype: Any
+    maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
 ) -> Callable[[jax.Array], jax.Array]:
     """Return z (depth,) -> Q(z) in JAX, with entry i by the map of law ``table[i]``."""
-    laws = len(maps.parts) // maps.cells
     table = table if table.any() else table[:1]
-    columns = maps.coefficients.T.astype(dtype)
-    parts, start = (
-        maps.parts.astype(dtype),
-        (np.cumsum(maps.parts) - maps.parts).astype(np.int32),
-    )
+    choose = (_by_selection if maps.cells in FEW else _by_look_up)(maps, table, dtype)
 
     def evaluate(z):
         place = (jnp.clip(z * (1 / REACH), -1, 1) + 1) * (maps.cells / 2)
         cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
-        place = place - cell
-        if maps.cells in FEW:
-            # (…, depth, cells)
-            chosen = columns.reshape(-1, laws, maps.cells)[:, table]
-            rows = jnp.asarray(chosen[..., 0])
-            for i in range(1, maps.cells):
-                rows = jnp.where(cell >= i, chosen[..., i], rows)
-        else:
-            row = cell.astype(jnp.int32) + maps.cells * table
-            # without barriers, each of the look-ups would compute the normals again
-            place, row = lax.optimization_barrier((place, row))
-            place, row = place * jnp.asarray(parts)[row], jnp.asarray(start)[row]
-            part = jnp.floor(place)
-            place, row = lax.optimization_barrier(
-                (place - part, row + part.astype(jnp.int32))
-            )
-            rows = [jnp.asarray(column)[row] for column in columns]
-        value, s = rows[0], 2 * place - 1
+        place, rows = choose(place - cell, cell)
+        s = 2 * place - 1
+        value = rows[0]
         for coefficient in rows[1:]:
             value = value * s + coefficient
         return value
@@ -120,58 +97,110 @@ def evaluator(
     return evaluate
 
 
+def _by_selection(
+    maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
+) -> Callable:
+    """Return (place in a cell, cell) -> (place, coefficients), for few cells."""
+    columns = maps.coefficients.T.astype(dtype)
+    # (coefficients, depth, cells)
+    chosen = columns.reshape(len(columns), -1, maps.cells)[:, table]
+
+    def choose(place, cell):
+        rows = jnp.asarray(chosen[..., 0])
+        for i in range(1, maps.cells):
+            rows = jnp.where(cell >= i, chosen[..., i], rows)
+        return place, rows
+
+    return choose
+
+
+def _by_look_up(
+    maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
+) -> Callable:
+    """Return (place in a cell, cell) -> (place in its part, coefficients)."""
+    columns = maps.coefficients.T.astype(dtype)
+    parts = maps.parts.astype(dtype)
+    start = (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
+
+    # without barriers, each of the look-ups would compute the normals again
+    def choose(place, cell):
+        row = cell.astype(jnp.int32) + maps.cells * table
+        place, row = lax.optimization_barrier((place, row))
+        place = place * jnp.asarray(parts)[row]
+        part = jnp.floor(place)
+        row = jnp.asarray(start)[row] + part.astype(jnp.int32)
+        place, row = lax.optimization_barrier((place - part, row))
+        return place, [jnp.asarray(column)[row] for column in columns]
+
+    return choose
+
+
+def _all_polynomials(
+    laws: Sequence[Smooth], bound: float, cells: int
+) -> np.ndarray | None:
+    """Return a row for each cell of each law, of one degree, if polynomials do."""
+    rows: list[np.ndarray] = []
+    for law in laws:
+        of_law = _polynomials(law, bound, cells)
+        if len(of_law) < cells:
+            return None
+        rows += of_law
+    size = max(map(len, rows))
+    return np.array([np.append(np.zeros(size - len(row)), row) for row in rows])
+
+
 def _polynomials(law: Smooth, bound: float, cells: int) -> list[np.ndarray]:
-    """Return the polynomial of each cell, highest power first; fewer where one will not
-    do.
-    """
-    s, fine = np.cos(np.pi * (np.arange(400) + 0.5) / 400), np.linspace(-1, 1, 2001)
-    half, found = REACH / cells, []
+    """Return the polynomial of each cell; fewer where one will not do."""
+    half = REACH / cells
     peak = law.pdf(law.quantile(special.ndtr(np.linspace(-REACH, REACH, 401)))).max()
+    rows: list[np.ndarray] = []
     for middle in np.arange(1 - cells, cells, 2) * half:
-        value = law.quantile(special.ndtr(middle + half * s))
-        # an error of Q matters as much as it moves F; in the tails a little
-        weight = np.maximum(law.pdf(value), 1e-3 * peak)
-        for degree in _DEGREES:
-            row = chebyshev.cheb2poly(chebyshev.chebfit(s, value, degree, w=weight))[
-                ::-1
-            ]
-            image = np.polyval(row, fine)
-            error = np.abs(law.cdf(image) - special.ndtr(middle + half * fine)).max()
-            if error < bound and np.all(np.diff(image) > 0):
-                found.append(row)
-                break
-        else:
-            return found
-    return found
+        row = _polynomial(law, bound, middle, half, peak)
+        if row is None:
+            break
+        rows.append(row)
+    return rows
+
+
+def _polynomial(
+    law: Smooth, bound: float, middle: float, half: float, peak: float
+) -> np.ndarray | None:
+    """Return the polynomial of one cell, highest power first, of least degree."""
+    s = np.cos(np.pi * (np.arange(400) + 0.5) / 400)
+    value = law.quantile(special.ndtr(middle + half * s))
+    # an error of Q matters as much as it moves F; in the tails a little
+    weight = np.maximum(law.pdf(value), 1e-3 * peak)
+    fine = np.linspace(-1, 1, 2001)
+    wanted = special.ndtr(middle + half * fine)
+    for degree in _DEGREES:
+        series = chebyshev.chebfit(s, value, degree, w=weight)
+        row = chebyshev.cheb2poly(series)[::-1]
+        image = np.polyval(row, fine)
+        error = np.abs(law.cdf(image) - wanted).max()
+        if error < bound and np.all(np.diff(image) > 0):
+            return row
+    return None
 
 
 def _cubics(law: Smooth, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return cubics on 128 cells, (sum of parts, 4), and the parts of each, halved as
-    needed.
+    """Return cubics on 128 cells, (sum of parts, 4), and the parts of each.
 
-    Hermite cubics, with slopes limited so that they are monotone (Fritsch & Carlson
-    1980) where F is all but flat, between two bells.
+    Parts are halved where they do not follow the law.
     """
-    edges, parts = np.linspace(-REACH, REACH, _CELLS + 1), np.ones(_CELLS, np.int64)
+    edges = np.linspace(-REACH, REACH, _CELLS + 1)
+    parts = np.ones(_CELLS, np.int64)
+    s = np.linspace(-0.75, 0.75, 5)[:, None]
     while parts.max() <= _FINEST:
         inner = [
-            np.linspace(a, b, k, endpoint=False)
-            for a, b, k in zip(edges[:-1], edges[1:], parts, strict=True)
+            np.linspace(low, high, count, endpoint=False)
+            for low, high, count in zip(edges[:-1], edges[1:], parts, strict=True)
         ]
         z = np.append(np.concatenate(inner), REACH)
-        value, h = law.quantile(special.ndtr(z)), np.diff(z) / 2
-        rise = np.diff(value) / 2
-        steepest = 3 * np.minimum(
-            np.append(rise / h, np.inf), np.append(np.inf, rise / h)
-        )
-        with np.errstate(divide="ignore"):
-            slope = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / law.pdf(value)
-        slope = np.clip(slope, 0, steepest)
-        middle, turn = (value[:-1] + value[1:]) / 2, np.diff(slope) * h / 4
-        skew = (slope[:-1] + slope[1:]) * h / 4 - rise / 2
-        cubics = np.stack([skew, turn, rise - skew, middle - turn])
-        s = np.linspace(-0.75, 0.75, 5)[:, None]
-        exact = special.ndtr((z[:-1] + z[1:]) / 2 + s * h)
+        cubics = _hermite(law, z)
+
+        # where they are wrong
+        middle = (z[:-1] + z[1:]) / 2
+        exact = special.ndtr(middle + s * np.diff(z) / 2)
         error = np.abs(law.cdf(np.polyval(cubics[:, None], s)) - exact).max(0)
         worst = np.maximum.reduceat(error, np.append(0, np.cumsum(parts)[:-1]))
         if worst.max() < tolerance / 2:
@@ -179,3 +208,24 @@ def _cubics(law: Smooth, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
         parts[worst >= tolerance / 2] *= 2
     reached = f"above {2 * worst.max():.1g}, which is what a table of this law reaches"
     checks.require(False, "tolerance", tolerance, reached)
+    raise AssertionError  # for the type checker
+
+
+def _hermite(law: Smooth, z: np.ndarray) -> np.ndarray:  # (4, parts)
+    """Return the cubic on each part between points z, highest power first.
+
+    Hermite cubics, with slopes limited so that they are monotone (Fritsch & Carlson
+    1980) where F is all but flat, between two bells.
+    """
+    value = law.quantile(special.ndtr(z))
+    half = np.diff(z) / 2
+    rise = np.diff(value) / 2
+    left = np.append(rise / half, np.inf)
+    right = np.append(np.inf, rise / half)
+    with np.errstate(divide="ignore"):
+        slope = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / law.pdf(value)
+    slope = np.clip(slope, 0, 3 * np.minimum(left, right))
+    middle = (value[:-1] + value[1:]) / 2
+    turn = np.diff(slope) * half / 4
+    skew = (slope[:-1] + slope[1:]) * half / 4 - rise / 2
+    return np.stack([skew, turn, rise - skew, middle - turn])

@@ -1,8 +1,4 @@
-"""The path that draws each increment from its exact law: one normal a layer, no
-matrix.
-"""
-
-from typing import Any
+"""The path that draws each increment from its exact law, without a matrix."""
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +11,12 @@ from lognorm_jax.theory import exact
 
 
 def transport(
-    ensemble: ensembles.Ensemble, *, tolerance: float = 1e-6, dtype: Any = None
+    ensemble: ensembles.Ensemble,
+    *,
+    tolerance: float = 1e-6,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> traces.Path:
-    """Return the path that draws each increment from its exact law: one normal a layer,
-    no matrix.
+    """Return the path that draws each increment from its exact law: one normal each.
 
     For Gaussian weights the increments are independent of one another and of the
     direction, so ln R = Q(Z) with Z standard normal and Q = F⁻¹∘Φ, F the exact law of
@@ -28,15 +26,20 @@ def transport(
     die). The first layers of a deeper product are the same draws. ``quartic`` is None:
     for normal weights nothing needs it. Make a path once.
 
-    tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked beyond
-    1e-6 is lost in rounding, and with fan "in" more, where ln(n_i/n_{i−1}) is large
-    beside the spread. dtype: float32 or wider, default JAX's own. Note that float32
-    normals reach to |z| < 5.5, so of each increment tails of 1e-8 are missing; float64
-    ones are cut at |z| = 6.
+    Args:
+        ensemble: the product, of normal weights.
+        tolerance: bound of |F(Q(z)) − Φ(z)|, in [1e-9, 1]; in float32, what is asked
+            beyond 1e-6 is lost in rounding, and with fan "in" more, where
+            ln(n_i/n_{i−1}) is large beside the spread.
+        dtype: float32 or wider, default JAX's own. Note that float32 normals reach to
+            |z| < 5.5, so of each increment tails of 1e-8 are missing; float64 ones are
+            cut at |z| = 6.
 
-    Raises ``ValueError`` for weights that are not normal, for masks that ``exact.law``
-    does not cover, and for a tolerance that a table does not reach. Source: derived,
-    see tests.
+    Raises:
+        ValueError: for weights that are not normal, for masks that ``exact.law`` does
+            not cover, and for a tolerance that a table does not reach.
+
+    Source: derived, see tests/test_transports.py.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu())
@@ -50,15 +53,18 @@ def transport(
     )
     exact.require_normal(ensemble)
     distinct, table = ensembles.layer_index(ensemble)
+
+    # the map of each distinct layer, and what is added to it
     maps = _quantiles.fit(
         [exact.increment_law(*layer) for layer in distinct], tolerance
     )
-    log_alive = np.array([masks.log_alive(mask, width) for width, mask in distinct])
+    quantile = _quantiles.evaluator(maps, table, dtype)
     shift = ensembles.fan_shift(ensemble).astype(dtype)
-    hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
     if not shift.any():
         shift = shift[:1]
-    quantile = _quantiles.evaluator(maps, table, dtype)
+
+    log_alive = np.array([masks.log_alive(mask, width) for width, mask in distinct])
+    hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
 
     def path(key):
         key_normal, key_life = jax.random.split(key)
@@ -67,4 +73,4 @@ def transport(
         lifetime = draws.exponential(key_life, dtype)
         return traces.Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
 
-    return scans.compiled(path, 8 * ensemble.depth)
+    return scans.compiled(path)

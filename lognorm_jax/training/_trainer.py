@@ -138,7 +138,6 @@ def trainer(
     def fit(key, batches):
         return compiled(checks.typed_key(key), *fit.checked(batches))
 
-    fit.network = network
     fit.checked = functools.partial(
         _checked, network, loss, num_steps, probe is tangent is None
     )
@@ -165,11 +164,7 @@ def path(
         params, history = fit(key, (inputs, targets))
         return (history, observe(params)) if observe else history
 
-    kept = sum(output.size for output in fit.network.outputs(inputs.dtype))
-    params = jax.tree.leaves(jax.eval_shape(fit.network.init, jax.random.key(0)))
-    # weights, gradients and two moments; activations and their derivatives
-    footprint = 4 * sum(leaf.size for leaf in params) + 2 * inputs.shape[1] * kept
-    return scans.compiled(history, footprint)
+    return scans.compiled(history)
 
 
 # (depth,)
