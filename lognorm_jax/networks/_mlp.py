@@ -114,7 +114,7 @@ def mlp(
     usual = not hidden or (not checks.traced(gain) and gain == usual_gain)
     predicted = phi.mask is not None and weight_law.symmetric
     shift = None if usual else functools.partial(_shift, gain, usual_gain, hidden)
-    named = "relu_mlp" if phi.name == "relu" else f"{phi.name} mlp"
+    named = "relu_mlp" if phi.rectifier else f"{phi.name} mlp"
     return _network.Network(
         name=f"{named}, {head} head",
         shape=ensemble.widths[:1],

@@ -94,7 +94,7 @@ def _has_law(
     """Return whether theory has a limit law; of the vanilla network for plain ReLUs."""
     if kind == "post" or phi.mask is None or not weight_law.symmetric:
         return False
-    return kind != "vanilla" or (plain and phi.name == "relu")
+    return kind != "vanilla" or (plain and phi.rectifier)
 
 
 def _law(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import networks, weights
+from lognorm_jax import networks
 from lognorm_jax._tools import checks, draws, norms
 
 
@@ -29,7 +29,7 @@ def require(network: networks.Network) -> None:
     ):
         where = f"{network.name}, layer {places[0]}"
         matrix = kind.matrix
-        normal = matrix is not None and matrix.weights is weights.normal()
+        normal = matrix is not None and matrix.weights.gaussian
         allowed = "a layer with one matrix of normal weights"
         instead = "Take networks.jacobian_path, which draws all weights."
         checks.require(normal, "network", where, allowed, instead)
