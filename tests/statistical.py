@@ -1,6 +1,4 @@
-"""Helpers of the statistical tests; test_statistical.py shows that they fail when they
-should.
-"""
+"""Helpers of the statistical tests, which test_statistical.py shows to fail."""
 
 import numpy as np
 

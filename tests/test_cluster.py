@@ -1,6 +1,4 @@
-"""When one of several processes ends, the others end in seconds, and say how to go
-on.
-"""
+"""When one of several processes ends, the others end too, and say how to go on."""
 
 import contextlib
 import signal
@@ -35,9 +33,7 @@ with _cluster.together():
 
 @contextlib.contextmanager
 def cluster(*arguments, **options):
-    """Start two processes of a cluster, with its address in place of "ADDRESS" in the
-    arguments.
-    """
+    """Start two processes of a cluster, "ADDRESS" in the arguments filled in."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -60,9 +56,7 @@ def cluster(*arguments, **options):
 
 
 def ended(process, limit=60):
-    """Return what a process wrote to standard error, and after how many seconds it
-    ended.
-    """
+    """Return what a process wrote to standard error, and how many seconds it took."""
     begun = time.monotonic()
     _, errors = process.communicate(timeout=limit)
     return errors, time.monotonic() - begun
@@ -112,7 +106,8 @@ def test_exact_other_messages_are_passed_on():
     assert passed("a warning\nW1124 15:00 coordination_service\nend") == (
         "a warning\nW1124 15:00 coordination_service\nend"
     )
-    trace = "E1124 14:26 3 coordination_service_agent.cc:289] Polled\nF1124 x\n  @ 0x7f Flush()\n"
+    trace = "E1124 14:26 3 coordination_service_agent.cc:289] Polled\n"
+    trace += "F1124 x\n  @ 0x7f Flush()\n"
     assert passed("before\n" + trace) == f"before\n\n{_quiet.LOST}. {_quiet.GOES_ON}\n"
 
 

@@ -12,14 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
+from lognorm_jax import paths, runs, sampling
 
 pytestmark = pytest.mark.float32
 
-PATH = paths.dense(ensembles.Ensemble((5, 4, 4), weights.normal(), masks.relu()))
 SPEC = {"path": "dense", "widths": [5, 4, 4]}
 KEY = jax.random.key(3)
 OPTIONS = {"block_size": 16, "blocks_per_call": 2}
+
+
+def PATH(key):
+    """A cheap path with two leaves, of which some samples are dead."""
+    x = jax.random.normal(key, (2,))
+    return paths.Trace(jnp.where(x > 2, -jnp.inf, x), x**2)
 
 
 def files(directory):
@@ -201,9 +206,7 @@ def test_exact_nothing_is_pickled(tmp_path):
 
 
 def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
-    """Files that changed places, or came from another run, are found and computed
-    again.
-    """
+    """Files that changed places, or came from another run, are computed again."""
     expected = sampling.sample(PATH, KEY, 1000, **OPTIONS)
     run = runs.open_run(tmp_path / "run", SPEC, blocks_per_file=8)
     sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
@@ -231,9 +234,7 @@ def test_exact_blocks_belong_to_their_number_and_their_run(tmp_path):
 
 
 def test_exact_what_is_bad_beside_a_whole_file_is_passed_over(tmp_path):
-    """A damaged or foreign file, a folder, a broken link, a pipe: each before and after
-    it.
-    """
+    """A damaged file, a folder, a broken link, a pipe: each before and after it."""
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     before = {
@@ -267,9 +268,7 @@ def test_exact_what_is_bad_beside_a_whole_file_is_passed_over(tmp_path):
 
 
 def test_exact_what_is_no_file_makes_way(tmp_path):
-    """In the very place of a file: it is computed again, and what is in the folder
-    stays.
-    """
+    """In the place of a file: it is computed again, and what is in it stays."""
     run = runs.open_run(tmp_path, SPEC, blocks_per_file=8)
     expected = sampling.sample(PATH, KEY, 1000, run=run, **OPTIONS)
     before = files(tmp_path)
@@ -310,9 +309,7 @@ def test_exact_any_names_types_and_sizes_are_stored(tmp_path):
 
 
 def test_exact_a_full_disk_loses_nothing(tmp_path, monkeypatch):
-    """The disk is full after a few files: a clear error, and a new start goes on from
-    them.
-    """
+    """Full after a few files: a clear error, and a new start goes on from them."""
     run, room, sync = runs.open_run(tmp_path, SPEC, blocks_per_file=2), [9], os.fsync
 
     def full(file):
@@ -341,19 +338,18 @@ import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", int(sys.argv[2]))
 from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
 ensemble = ensembles.Ensemble((30,) * 101, weights.normal(), masks.relu())
-run = runs.open_run(sys.argv[1], {"ensemble": ensembles.describe(ensemble)}, blocks_per_file=10)
-moments = sampling.stream(
-    paths.transport(ensemble), jax.random.key(0), 10**5, block_size=100, run=run, blocks_per_call=2
-)
+spec = {"ensemble": ensembles.describe(ensemble)}
+run = runs.open_run(sys.argv[1], spec, blocks_per_file=10)
+options = {"block_size": 100, "run": run, "blocks_per_call": 2}
+path = paths.transport(ensemble)
+moments = sampling.stream(path, jax.random.key(0), 10**5, **options)
 np.savez(sys.argv[1] + "/summary.npz", **moments._asdict())
 """
 
 
 @pytest.mark.slow
 def test_invariance_killed_twenty_times(tmp_path):
-    """SIGKILL at twenty random moments; each new start has another number of
-    devices.
-    """
+    """SIGKILL at twenty random moments; each new start has other devices."""
 
     def start(directory, devices):
         return subprocess.Popen(

@@ -35,9 +35,12 @@ def reference():
     return sampling.sample(PATH, jax.random.key(3), SAMPLES, block_size=64)
 
 
-@pytest.mark.parametrize(
-    ("num_devices", "blocks_per_call"), [(1, 1), (1, 3), (1, 100), (2, 7), (4, 2)]
-)
+@pytest.fixture(scope="module")
+def streamed():
+    return sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)
+
+
+@pytest.mark.parametrize(("num_devices", "blocks_per_call"), [(1, 1), (2, 7), (4, 2)])
 def test_invariance_blocks_and_devices(blocks_per_call, num_devices, reference):
     options = {"block_size": 64, "blocks_per_call": blocks_per_call}
     options["devices"] = jax.devices()[:num_devices]
@@ -45,15 +48,10 @@ def test_invariance_blocks_and_devices(blocks_per_call, num_devices, reference):
     assert same(trace, reference)
 
 
-def test_invariance_stream_over_blocks_and_devices():
-    runs = [
-        sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64, **options)
-        for options in (
-            {"blocks_per_call": 1, "devices": jax.devices()[:1]},
-            {"blocks_per_call": 2, "devices": jax.devices()[:4]},
-        )
-    ]
-    assert all(same(run, runs[0]) for run in runs)
+def test_invariance_stream_over_blocks_and_devices(streamed):
+    options = {"block_size": 64, "blocks_per_call": 1, "devices": jax.devices()[:1]}
+    one = sampling.stream(PATH, jax.random.key(3), SAMPLES, **options)
+    assert same(one, streamed)
 
 
 def test_invariance_prefix_of_samples(reference):
@@ -63,7 +61,7 @@ def test_invariance_prefix_of_samples(reference):
         assert same(trace, [leaf[:num_samples] for leaf in reference])
 
 
-@pytest.mark.parametrize("depth", [1, 3, 5])
+@pytest.mark.parametrize("depth", [1, 5])
 def test_invariance_prefix_of_layers(depth, reference):
     shallow = ensembles.Ensemble(
         ENSEMBLE.widths[: depth + 1], weights.normal(), masks.relu()
@@ -75,16 +73,15 @@ def test_invariance_prefix_of_layers(depth, reference):
 
 
 def test_invariance_prefix_of_uneven_layers(rounding):
-    """Layers that are scanned in the deeper product and not in the other: equal up to
-    rounding.
-    """
+    """Scanned in the deeper product, not in the other: equal up to rounding."""
     deep, shallow = (
         sampling.sample(
             paths.dense(ensembles.Ensemble(widths, weights.normal(), masks.relu())),
             jax.random.key(3),
             64,
+            block_size=64,
         )
-        for widths in ((7, *(3, 5) * 2), (7, 3, 5))
+        for widths in ((5, *(3, 5) * 2), (5, 3, 5))
     )
     for a, b in zip(deep, shallow, strict=True):
         assert np.array_equal(np.isinf(a[:, :2]), np.isinf(b))
@@ -93,20 +90,15 @@ def test_invariance_prefix_of_uneven_layers(rounding):
 
 def test_oracle_batches_within_a_block(monkeypatch):
     """Blocks larger than the cache are run in batches; the draws are the same."""
-    wide = paths.dense(
-        ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1))
-    )
-    whole = sampling.sample(wide, jax.random.key(0), 64, block_size=32)
+    ensemble = ensembles.Ensemble((40, 40), weights.normal(), masks.leaky_relu(0.1))
+    options = {"key": jax.random.key(0), "num_samples": 64, "block_size": 64}
+    whole = sampling.sample(paths.dense(ensemble), **options)
     monkeypatch.setattr(programs, "LIVE_FLOATS", {"cpu": 8 * 1600})
-    other = paths.dense(
-        ensembles.Ensemble((40, 40, 40), weights.normal(), masks.leaky_relu(0.1))
-    )
-    parts = sampling.sample(other, jax.random.key(0), 64, block_size=32)
+    parts = sampling.sample(paths.dense(ensemble), **options)
     assert np.allclose(whole.increment, parts.increment, rtol=0, atol=1e-5)
 
 
-def test_oracle_stream_against_sample(reference):
-    streamed = sampling.stream(PATH, jax.random.key(3), SAMPLES, block_size=64)
+def test_oracle_stream_against_sample(reference, streamed):
     sampled = summaries.moments(reference)
     assert np.array_equal(streamed.count, sampled.count)
     assert np.array_equal(streamed.dead, sampled.dead)
@@ -147,15 +139,13 @@ def test_exact_no_survivor_is_a_value():
     assert not any(np.any(np.isnan(leaf)) for leaf in jax.tree.leaves(summary))
     assert np.all(summaries.merge(moments, moments).mean == -np.inf)
     narrow = paths.dense(ensembles.Ensemble((1,) * 40, weights.normal(), masks.relu()))
-    streamed = sampling.stream(narrow, jax.random.key(0), 16, block_size=8)
+    streamed = sampling.stream(narrow, jax.random.key(0), 16, block_size=64)
     assert streamed.count[-1] == 0 and streamed.mean[-1] == -np.inf
     assert not any(np.any(np.isnan(leaf)) for leaf in streamed)
 
 
 def test_statistical_summary_errors():
-    """The standard errors of mean and variance are the spread seen over repeated
-    runs.
-    """
+    """The standard errors of mean and variance are the spread over repeated runs."""
     rng = np.random.default_rng(0)
     runs = rng.normal(3, 2, size=(400, 500, 1))
     seen = [summaries.estimate(x[:, 0]) for x in runs]
@@ -196,22 +186,26 @@ def test_exact_sampling_again_does_not_compile_again():
 
 
 def test_invariance_wide_first_layers_that_are_not_scanned(key):
-    """On one device the compiler would sum what it knows of a constant start, in
-    another order.
-    """
-    law, x = weights.normal(), np.ones(100)
-    network = networks.relu_mlp((100, 30, 20), 0.1)
-    for path in (
-        paths.dense(ensembles.Ensemble((100, 30, 20), law, masks.relu())),
+    """On one device the compiler would sum what it knows of a start another way."""
+    x = np.ones(100)
+    network = networks.relu_mlp((100, 30), 0.1)
+    each = (
+        paths.dense(ensembles.Ensemble((100, 30), weights.normal(), masks.relu())),
         networks.jacobian_path(network, x, x),
         paths.gram(network, x, x),
-    ):
-        one, two = (
-            sampling.sample(path, key, 200, block_size=32, devices=jax.devices()[:n])
-            for n in (1, 2)
+    )
+    one, two = (
+        sampling.sample(
+            lambda key: [path(key) for path in each],
+            key,
+            200,
+            block_size=64,
+            devices=jax.devices()[:count],
         )
-        assert np.array_equal(one.increment, two.increment)
-        assert np.array_equal(one.quartic, two.quartic)
+        for count in (1, 2)
+    )
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("engine", [sampling.sample, sampling.stream])
@@ -264,9 +258,7 @@ def test_exact_too_large_for_memory_is_refused_before_it_starts(monkeypatch):
 
 
 def test_oracle_free_memory(monkeypatch):
-    """Some of what the machine has, not all of it; where nobody tells, nothing is
-    refused.
-    """
+    """Some of what the machine has, not all; where nobody tells, nothing is refused."""
     page = os.sysconf("SC_PAGE_SIZE")
     unused, total = (
         page * os.sysconf(f"SC_{name}_PAGES") for name in ("AVPHYS", "PHYS")
@@ -289,7 +281,8 @@ from lognorm_jax import ensembles, masks, paths, sampling, weights
 path = paths.transport(ensembles.Ensemble((16,) * 51, weights.normal(), masks.relu()))
 moments = sampling.stream(path, jax.random.key(0), int(sys.argv[1]))
 assert moments.count[-1] + moments.dead[-1] == int(sys.argv[1])
-status = open("/proc/self/status").read()  # getrusage would count the parent's memory too
+# getrusage would count the parent's memory too
+status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 """
 
@@ -316,10 +309,12 @@ jax.config.update("jax_num_cpu_devices", int(devices))
 if processes != "1":
     jax.distributed.initialize(address, int(processes), int(index))
 from lognorm_jax import ensembles, masks, paths, runs, sampling, weights
-assert jax.process_count() == int(processes) and len(jax.local_devices()) == int(devices)
+assert jax.process_count() == int(processes)
+assert len(jax.local_devices()) == int(devices)
 assert len(jax.devices()) == int(devices) * int(processes)
 key, done = jax.random.key(0), []
-transport = paths.transport(ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu()))
+deep = ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu())
+transport = paths.transport(deep)
 results = sampling.stream(
     transport, key, int(num_samples), block_size=1024, progress=done.append
 )._asdict()
@@ -333,15 +328,14 @@ for _ in range(2):  # computed, then read
     stored = sampling.sample(dense, key, 3000, block_size=64, run=run)
     assert np.array_equal(trace.increment, stored.increment)
 np.savez(out + f"/{index}.npz", **results, increment=trace.increment)
-status = open("/proc/self/status").read()  # getrusage would count the parent's memory too
+# getrusage would count the parent's memory too
+status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 
 def cluster(out, num_samples, devices, processes):
-    """Run CLUSTER in so many processes; return what each wrote, and its peak memory in
-    MB.
-    """
+    """Run CLUSTER in processes; return what each wrote, and its peak memory in MB."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -359,9 +353,7 @@ def cluster(out, num_samples, devices, processes):
 
 @pytest.mark.slow
 def test_invariance_ten_million_paths_on_devices_and_processes(tmp_path):
-    """In less than 1 GB, and bitwise the same on 1, 2 and 4 devices and on 1 and 2
-    processes.
-    """
+    """In less than 1 GB, and bitwise the same on any devices and processes."""
     reference, first = None, {}
     for devices, processes in ((1, 1), (2, 1), (4, 1), (1, 2), (2, 2)):
         out = tmp_path / f"{devices}, {processes}"
