@@ -222,7 +222,7 @@ def test_exact_bad_input(key):
         networks.mlp(WIDTHS, "swish")
 
 
-@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+@pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_invariance_devices_of_tangents(activation, key):
     """Bitwise, also where nothing but products follows the normals of a layer."""
     x, u = RNG.normal(size=(2, 7))
@@ -301,9 +301,9 @@ def test_exact_each_tangent_belongs_to_its_own_input(key, rounding):
     n, alpha = 12, 0.6
     network = networks.residual(n, 1, skip_scale=alpha, branch_scale=0.8)
     positive, tangents = np.abs(X[:n]), np.stack([U[:n], U[:n], U[:n]])
+    push = jax.jit(lambda x: paths.gram(network, x, tangents)(key).increment[:, 0])
     for signs in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
-        x = np.array(signs)[:, None] * positive
-        increment = jax.jit(paths.gram(network, x, tangents))(key).increment[:, 0]
+        increment = push(np.array(signs)[:, None] * positive)
         off = np.isclose(increment, np.log(alpha**2), atol=10 * rounding)
         assert np.array_equal(off, np.array(signs) < 0)
 

@@ -59,8 +59,17 @@ def scan_layers(
     """Apply ``step_of(kind)(carry, row)`` layer after layer.
 
     Stretches of repeated kinds are scanned, so compile time does not grow with their
-    length. kinds: one a layer. rows_of: indices of layers of one kind -> their rows, a
-    pytree stacked over them. Returns (carry, outputs stacked over all layers).
+    length.
+
+    Args:
+        kinds: one per layer.
+        step_of: kind -> step, (carry, row) -> (carry, output).
+        carry: what the first step is given.
+        rows_of: indices of layers of one kind -> their rows, a pytree stacked over
+            them.
+
+    Returns:
+        (carry, outputs stacked over all layers).
     """
     outputs = []
     for start, period, times in repetitions(kinds):

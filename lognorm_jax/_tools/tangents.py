@@ -11,8 +11,7 @@ from lognorm_jax._tools import norms
 def jvp_step(
     layer: Callable, x: jax.Array, tangent: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Push x and a unit tangent through one layer: (layer(x), unit image of the
-    tangent, ln R).
+    """Push x and a unit tangent through one layer: (layer(x), unit image, ln R).
 
     ln R is NaN where layer(x) is not finite: a ReLU would take NaN for off, and the
     path for dead.
@@ -23,9 +22,7 @@ def jvp_step(
 
 
 def told(increment: jax.Array, unit: jax.Array, output: jax.Array) -> jax.Array:
-    """Return an increment for the unit vector as it was pushed, NaN for an output not
-    finite.
-    """
+    """Return the increment of a unit vector as it was pushed; NaN if not finite."""
     if jnp.finfo(unit.dtype).bits < 32:  # it was rounded: its norm is not 1
         size, _ = norms.normalise(unit)
         increment -= jnp.where(jnp.isneginf(size), 0, size)

@@ -7,6 +7,9 @@ input x ≠ 0, the squared norm of J(x)u has exactly the law of the mask model w
 networks have other laws; the network and what is known of its law are made by one call.
 """
 
+from collections.abc import Callable
+
+from lognorm_jax._tools.traces import Path
 from lognorm_jax.networks._conv import conv
 from lognorm_jax.networks._law import limit_law
 from lognorm_jax.networks._layers import Layer, Matrix, layer
@@ -14,6 +17,9 @@ from lognorm_jax.networks._mlp import mlp, relu_mlp
 from lognorm_jax.networks._network import Network
 from lognorm_jax.networks._params import Params
 from lognorm_jax.networks._residual import residual
+
+# ``paths.jacobian``, which lies above networks: the package sets it
+jacobian_path: Callable[..., Path]
 
 __all__ = [
     "Layer",

@@ -171,10 +171,12 @@ def _layer(
     return _layers.layer(matrix)
 
 
-def _shift(gain: float | jax.Array, usual_gain: float, hidden: int) -> float:
+def _shift(
+    gain: float | jax.Array, usual_gain: float | jax.Array, hidden: int
+) -> float:
     """Return what another gain adds to ln ‖J u‖²."""
     checks.require_known("gain", gain)
-    return math.log(gain / usual_gain) * hidden
+    return math.log(float(gain / usual_gain)) * hidden
 
 
 def _law(
