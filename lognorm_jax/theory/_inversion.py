@@ -1,5 +1,4 @@
-"""From the increments of single layers to the law of their sum: inversion of the Mellin
-transform.
+"""From increments of layers to the law of their sum: inversion of the Mellin transform.
 
 E[e^{sX} | alive] = Π_i E[R_i^s | alive] is inverted along lines Re s = c. Along one
 line rounding is relative to the peak of the tilted law e^{cx} f(x), so one line sees
@@ -52,7 +51,7 @@ class Window(NamedTuple):
 class _Part(NamedTuple):
     """One distinct layer under the tilted law."""
 
-    count: int
+    repeats: int  # how often the layer appears
     place: _quadrature.Tilted
     log_mass: float  # ln E[R^c | alive]
     mean: float
@@ -61,48 +60,47 @@ class _Part(NamedTuple):
 
 
 def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
-    """Return every layer at its nodes, and the frequency at which their product has
-    died away.
-    """
-    places = [_quadrature.tilted(layer, tilt, count) for layer, count in layers]
-    if None in places:
-        return None
-    counts = [count for _, count in layers]
-    band = _quadrature.bandwidth(
-        [(p.precision, k) for p, k in zip(places, counts, strict=True)]
-    )
-    parts = []
-    for (layer, count), place in zip(layers, places, strict=True):
-        y, log_weight = _quadrature.nodes(layer, place, band)
-        plain = logsumexp(log_weight)
-        total = logsumexp(log_weight + tilt * y)
-        log_mass = total - layer.log_alive
-        # to full precision
-        if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:
-            log_mass = math.log1p(
-                float(np.exp(log_weight - plain) @ np.expm1(tilt * y))
-            )
-        weight = np.exp(log_weight + tilt * y - total)
-        weight /= weight.sum()
-        mean = float(weight @ y)
-        parts.append(_Part(count, place, log_mass, mean, y - mean, weight))
-    return parts, band
+    """Return layers at their nodes, and the frequency where their product dies away."""
+    placed = []
+    for layer, count in layers:
+        place = _quadrature.tilted(layer, tilt, count)
+        if place is None:
+            return None
+        placed.append((layer, count, place))
+    band = _quadrature.bandwidth([(p.precision, count) for _, count, p in placed])
+    return [_part(*layer, band) for layer in placed], band
+
+
+def _part(
+    layer: _density.Increment, count: int, place: _quadrature.Tilted, band: float
+) -> _Part:
+    """Return one distinct layer, tilted, at nodes that are good up to a frequency."""
+    y, log_weight = _quadrature.nodes(layer, place, band)
+    rise = place.tilt * y
+    plain = logsumexp(log_weight)
+    total = logsumexp(log_weight + rise)
+    log_mass = float(total - layer.log_alive)
+    # to full precision, where the nodes see all the mass
+    if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:
+        log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(rise)))
+
+    weight = np.exp(log_weight + rise - total)
+    weight /= weight.sum()
+    mean = float(weight @ y)
+    return _Part(count, place, log_mass, mean, y - mean, weight)
 
 
 def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
-    """Return E e^{it(X − mean)} of the tilted law; precise also for 10⁶ layers of φ ≈
-    1.
-    """
+    """Return E e^{it(X − mean)} of the tilted law, precise for 10⁶ layers of φ ≈ 1."""
     log_phi = np.zeros(len(t), complex)
     for part in parts:
         fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
-        log_phi += part.count * _density.log1p(fall)
+        log_phi += part.repeats * _density.log1p(fall)
     return np.exp(log_phi)
 
 
 def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
-    """Return how far from its mean, to one side, the tilted law has fallen below
-    e^{−40}.
+    """Return how far to one side of its mean the tilted law falls below e^{−40}.
 
     By Chernoff's bound: a law of two clusters reaches much further than its sigma says.
     """
@@ -111,13 +109,16 @@ def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
     for part in parts:
         rise = sign * np.multiply.outer(theta, part.y)
         top = rise.max(axis=1)
-        growth += part.count * (top + np.log(np.exp(rise - top[:, None]) @ part.weight))
+        growth += part.repeats * (
+            top + np.log(np.exp(rise - top[:, None]) @ part.weight)
+        )
     return float(np.min((40 + growth) / theta))
 
 
-def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x):
-    """Return a bound on ln P(X ≤ x, some layer in the far left tail that its nodes
-    leave out).
+def _left_out(
+    layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x: np.ndarray
+) -> np.ndarray:
+    """Return a bound on ln P(X ≤ x, some layer in the far tail its nodes leave out).
 
     By Chernoff's bound the other layers then sum to z with probability at most e^{K(c)
     − cz} and 1.
@@ -132,52 +133,70 @@ def _left_out(layers: Layers, parts: list[_Part], tilt: float, log_mass: float, 
 
 
 def window(layers: Layers, tilt: float) -> Window | None:
-    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform on
-    that line.
-    """
-    found = _parts(layers, tilt)
-    if found is None:
+    """Invert along Re s = tilt ≠ 0 by one FFT; None where a layer has no transform."""
+    placed = _parts(layers, tilt)
+    if placed is None:
         return None
-    parts, band = found
-    mean = sum(part.count * part.mean for part in parts)
-    log_mass = sum(part.count * part.log_mass for part in parts)
-    sigma = math.sqrt(
-        sum(part.count * float(part.weight @ part.y**2) for part in parts)
-    )
+    parts, band = placed
+    mean = sum(part.repeats * part.mean for part in parts)
+    log_mass = sum(part.repeats * part.log_mass for part in parts)
+    variance = sum(part.repeats * float(part.weight @ part.y**2) for part in parts)
+    sigma = math.sqrt(variance)
     sides = max(_reach(parts, sigma, 1), _reach(parts, sigma, -1), 7 * sigma)
-    period = 2 * sides + 40 / abs(tilt)
 
-    t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
-    s = tilt + 1j * t
-    flip = 1 - 2 * (np.arange(len(t)) % 2)  # puts the mean in the middle of the period
-    spectrum = np.conj(
-        flip * _transform(parts, t) * np.array([1 / s, np.ones_like(s), -s])
-    )
-    size = 1 << math.ceil(math.log2(2 * band * period))
-    tail, density, change = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
-    x = mean + (np.arange(size) - size // 2) * (period / size)
-
-    peak = int(np.abs(tail).argmax())
-    quiet = np.flatnonzero(np.abs(tail) <= _NOISE * np.abs(tail[peak]))
-    low = np.max(quiet, where=quiet < peak, initial=-1) + 1
-    high = np.min(quiet, where=quiet > peak, initial=size)
+    offset, (tail, density, change) = _invert(parts, tilt, band, sides)
+    x = mean + offset
+    # where rounding, relative to the peak, does not show
+    low, high = _loud(np.abs(tail))
     x, tail, density, change = (f[low:high] for f in (x, tail, density, change))
     value = log_mass - tilt * x + np.log(np.abs(tail))
     slope = -density / tail
     bend = -change / tail - slope**2
+    # and what the nodes leave out does not either
     missing = _left_out(layers, parts, tilt, log_mass, x) > value + math.log(_LEFT_OUT)
     start = 1 + int(np.max(np.flatnonzero(missing), initial=-1))
-    known = (f[start:] for f in (x, value, slope, bend))
-    return Window(tilt, log_mass, mean, sigma, *known, start == 0)
-
-
-def _value(found: Window, x: float) -> float:
-    """Return the value of a window at one point between its nodes."""
-    i = int(np.clip(np.searchsorted(found.x, x), 1, len(found.x) - 1))
-    near = slice(i - 1, i + 1)
-    curve = laws.Curve(
-        found.x[near], found.value[near], found.slope[near], found.bend[near]
+    return Window(
+        tilt=tilt,
+        log_mass=log_mass,
+        mean=mean,
+        sigma=sigma,
+        x=x[start:],
+        value=value[start:],
+        slope=slope[start:],
+        bend=bend[start:],
+        whole=start == 0,
     )
+
+
+def _invert(
+    parts: list[_Part], tilt: float, band: float, sides: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x less its mean, (points,), and the tilted tail, density and change."""
+    period = 2 * sides + 40 / abs(tilt)
+    t = np.arange(math.ceil(band * period / (2 * math.pi))) * (2 * math.pi / period)
+    s = tilt + 1j * t
+    flip = 1 - 2 * (np.arange(len(t)) % 2)  # puts the mean in the middle of the period
+    orders = np.array([1 / s, np.ones_like(s), -s])
+    spectrum = np.conj(flip * _transform(parts, t) * orders)
+    size = 1 << math.ceil(math.log2(2 * band * period))
+    curves = np.fft.irfft(spectrum, size, axis=-1) * (size / period)
+    return (np.arange(size) - size // 2) * (period / size), curves
+
+
+def _loud(size: np.ndarray) -> tuple[int, int]:
+    """Return the range around the peak in which a curve exceeds its noise."""
+    peak = int(size.argmax())
+    quiet = np.flatnonzero(size <= _NOISE * size[peak])
+    low = np.max(quiet, where=quiet < peak, initial=-1) + 1
+    high = np.min(quiet, where=quiet > peak, initial=len(size))
+    return int(low), int(high)
+
+
+def _value(w: Window, x: float) -> float:
+    """Return the value of a window at one point between its nodes."""
+    i = int(np.clip(np.searchsorted(w.x, x), 1, len(w.x) - 1))
+    near = slice(i - 1, i + 1)
+    curve = laws.Curve(w.x[near], w.value[near], w.slope[near], w.bend[near])
     return float(laws.interpolate(curve)(x)[0])
 
 
@@ -201,43 +220,42 @@ def _inner(layers: Layers, mean: float, sigma: float) -> tuple[Window, Window]:
     edge = min(layer.edge for layer, _ in layers)
     tilts = [1.0, min(1.0, sigma * edge / 2), *np.geomspace(0.3, 1e-4, 8)]
 
-    def sees(found: Window | None) -> bool:
-        deep = found and (found.whole or np.min(found.value, initial=0) < _SHALLOW)
-        return bool(deep) and len(found.x) > 0 and found.x[0] < mean < found.x[-1]
+    def sees(w: Window) -> bool:
+        deep = w.whole or np.min(w.value, initial=0) < _SHALLOW
+        return bool(deep and len(w.x) and w.x[0] < mean < w.x[-1])
 
-    sides = []
-    for some in ([-tilt for tilt in tilts], [1.0, 0.1]):
-        side = (window(layers, tilt / sigma) for tilt in some)
-        sides.append(next(filter(sees, side), None))
-    if None not in sides:
-        return tuple(sides)
-    raise ArithmeticError(
-        "The two sides of the law do not meet: please report this ensemble."
-    )
+    def first(candidates: list[float]) -> Window:
+        for tilt in candidates:
+            w = window(layers, tilt / sigma)
+            if w and sees(w):
+                return w
+        raise ArithmeticError(
+            "The two sides of the law do not meet: please report this ensemble."
+        )
+
+    return first([-tilt for tilt in tilts]), first([1.0, 0.1])
 
 
 def _outwards(layers: Layers, first: Window) -> list[Window]:
-    """Return the first window and further ones, out to one side, each overlapping the
-    last.
-    """
-    found, sign = [first], math.copysign(1, first.tilt)
-    while found[-1].log_mass - found[-1].tilt * found[-1].mean > _FAR:
-        last = found[-1]
-        further = (
-            window(layers, last.tilt + sign * step / last.sigma) for step in (8, 4, 2)
-        )
-        new = next((w for w in further if w and joint(last, w)), None)
-        if new is None:
+    """Return a window and further ones to one side, each overlapping the last."""
+    last = first
+    windows = [first]
+    while last.log_mass - last.tilt * last.mean > _FAR:
+        steps = (math.copysign(step, first.tilt) for step in (8, 4, 2))
+        further = (window(layers, last.tilt + step / last.sigma) for step in steps)
+        beyond = next((w for w in further if w and joint(last, w)), None)
+        if beyond is None:
             break
-        found.append(new)
-    return found
+        windows.append(beyond)
+        last = beyond
+    return windows
 
 
-def _join(found: list[Window], low: float, high: float) -> laws.Curve:
+def _join(windows: list[Window], low: float, high: float) -> laws.Curve:
     """Join windows, in order of x, to one curve from low to high."""
-    joints = [joint(a, b) for a, b in itertools.pairwise(found)]
+    joints = [joint(a, b) for a, b in itertools.pairwise(windows)]
     pieces = []
-    for w, left, right in zip(found, [low, *joints], [*joints, high], strict=True):
+    for w, left, right in zip(windows, [low, *joints], [*joints, high], strict=True):
         mine = (w.x >= left) & (w.x < right)
         pieces.append(np.array([w.x, w.value, w.slope, w.bend])[:, mine])
     return laws.Curve(*np.concatenate(pieces, axis=1))
@@ -257,11 +275,12 @@ def _settled(lower: laws.Curve, edge: float) -> laws.Curve:
 
 
 def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.Curve]:
-    """Return ln P(X ≤ x | alive) below the mean of the law, and ln P(X > x | alive)
-    above it.
+    """Return ln P(X ≤ x | alive) below the mean, and ln P(X > x | alive) above it.
 
-    Raises ``ArithmeticError`` if the two do not add up to 1 within 1e-6 where they
-    meet; what they are short of 1, rounding over many layers, is divided out.
+    What the two are short of 1, rounding over many layers, is divided out.
+
+    Raises:
+        ArithmeticError: if they do not add up to 1 within 1e-6 where they meet.
     """
     left, right = (_outwards(layers, first) for first in _inner(layers, mean, sigma))
     edge = min(layer.edge for layer, _ in layers)
@@ -273,6 +292,7 @@ def curves(layers: Layers, mean: float, sigma: float) -> tuple[laws.Curve, laws.
         raise ArithmeticError(
             f"P(X ≤ x) + P(X > x) = {total}: please report this ensemble."
         )
-    return tuple(
-        curve._replace(value=curve.value - math.log(total)) for curve in (lower, upper)
-    )
+    short = math.log(total)
+    lower = lower._replace(value=lower.value - short)
+    upper = upper._replace(value=upper.value - short)
+    return lower, upper

@@ -1,5 +1,4 @@
-"""Nodes and weights that stand for the law of one increment, tilted by e^{tilt y}, in
-every sum.
+"""Nodes and weights that stand for the law of one increment, tilted by e^{tilt y}.
 
 The density of ln R is analytic, so the trapezoid rule on the line converges
 exponentially: some 70 nodes give the transform E R^s on a line Re s = tilt, and the
@@ -57,8 +56,7 @@ class Tilted(NamedTuple):
 def tilted(
     layer: _density.Increment, tilt: float, count: int = 1, reach: float = REACH
 ) -> Tilted | None:
-    """Find the mass of e^{tilt y} g(y), down to e^{−reach}, for a layer that appears
-    count times.
+    """Find the mass of e^{tilt y} g(y), down to e^{−reach}, of count equal layers.
 
     For tilt ≤ −edge there is infinite mass in the far left tail, where few coordinates
     survive. For tilt < −edge/2 that tail is left out, behind a dip of at least
@@ -67,27 +65,18 @@ def tilted(
     """
     value = layer.log_density + tilt * layer.y
     cut = tilt < -layer.edge / 2
-    if not cut:
-        peak = int(value.argmax())
-        low = np.flatnonzero(value > value[peak] - reach)[0]
+    if cut:
+        start = _behind_dip(value, reach, 22 + math.log(count))
+        if start is None:
+            return None
+        low, peak = start
     else:
-        inner = value[1:-1]
-        peaks = 1 + np.flatnonzero((inner > value[:-2]) & (inner >= value[2:]))
-        if len(peaks) == 0:
-            return None
-        peak = int(peaks[value[peaks].argmax()])
-        below = np.flatnonzero(value[:peak] < value[peak] - reach)
-        if len(below) == 0:
-            return None
-        # still falling to the right
-        dip = np.flatnonzero(np.diff(value[: below[-1] + 1]) < 0)
-        low = dip[-1] + 1 if len(dip) else 0
-        enough = value[peak] - reach - 22 - math.log(count)
-        low += int(np.searchsorted(value[low : below[-1]], enough))
-    high = min(
-        peak + np.flatnonzero(value[peak:] > value[peak] - reach)[-1] + 1,
-        len(value) - 1,
-    )
+        peak = int(value.argmax())
+        low = int(np.flatnonzero(value > value[peak] - reach)[0])
+    above = np.flatnonzero(value[peak:] > value[peak] - reach)
+    high = min(peak + int(above[-1]) + 1, len(value) - 1)
+
+    # the curvature says how dense the nodes must be
     curvature = layer.curvature[low : high + 1]
     near = value[low : high + 1] > value[peak] - 4
     precision = float(max(curvature[near].max(), 0.1))
@@ -96,26 +85,43 @@ def tilted(
     return Tilted(tilt, float(y[0]), float(y[-1]), bulk, precision, cut)
 
 
+def _behind_dip(
+    value: np.ndarray, reach: float, deeper: float
+) -> tuple[int, int] | None:
+    """Return where the bell behind the dip starts, and its peak; None without a dip."""
+    inner = value[1:-1]
+    peaks = 1 + np.flatnonzero((inner > value[:-2]) & (inner >= value[2:]))
+    if len(peaks) == 0:
+        return None
+    peak = int(peaks[value[peaks].argmax()])
+    below = np.flatnonzero(value[:peak] < value[peak] - reach)
+    if len(below) == 0:
+        return None
+    # still falling to the right
+    dip = np.flatnonzero(np.diff(value[: below[-1] + 1]) < 0)
+    low = int(dip[-1]) + 1 if len(dip) else 0
+    enough = value[peak] - reach - deeper
+    return low + int(np.searchsorted(value[low : below[-1]], enough)), peak
+
+
 def nodes(
     layer: _density.Increment, place: Tilted, band: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes y_j and log weights a_j: Σ exp(a_j + s y_j) = E[R^s; R > 0], Re s =
-    tilt.
+    """Return nodes y_j and log weights a_j: Σ exp(a_j + s y_j) = E[R^s; R > 0].
 
-    By the trapezoid rule, exact to rounding for |Im s| ≤ band. The nodes are as dense
-    as the curvature of ln g asks for, and sparser in a long left tail.
+    For Re s = tilt, by the trapezoid rule, exact to rounding for |Im s| ≤ band. The
+    nodes are as dense as the curvature of ln g asks for, and sparser in a long left
+    tail.
     """
-    own = 1.1 * bandwidth([(place.precision, 1)])
-    fine = 2 * math.pi / (own + band)
+    reach = 1.1 * bandwidth([(place.precision, 1)])
+    fine = 2 * math.pi / (reach + band)
     coarse = max(fine, min(2 * math.pi / (_ROUGH + band), 6 * fine))
     first = math.floor((place.low - place.bulk) / coarse) - _BLEND
     last = math.ceil((place.high - place.bulk) / fine) + _BLEND
-    index, blend = np.arange(first, last + 1), float(_BLEND)
-    y = (
-        place.bulk
-        + fine * index
-        - (coarse - fine) * blend * np.logaddexp(0, -index / blend)
-    )
+    index = np.arange(first, last + 1)
+    blend = float(_BLEND)
+    bent = blend * np.logaddexp(0, -index / blend)
+    y = place.bulk + fine * index - (coarse - fine) * bent
     spacing = fine + (coarse - fine) / (1 + np.exp(np.minimum(index / blend, 600)))
     return y, _density.log_density(layer, y) + np.log(spacing)
 
@@ -125,15 +131,17 @@ def cumulants(width: int, mask: masks.Mask) -> tuple[float, ...]:
     """Return the first eight cumulants of ln R given R > 0."""
     layer = _density.increment(width, mask)
     place = tilted(layer, 0.0, reach=_DEEP)
+    assert place is not None  # without a tilt there always is a peak
     y, log_weight = nodes(layer, place, 0.0)
     weight = np.exp(log_weight)
     weight /= weight.sum()
     mean = float(weight @ y)
     central = [1.0, 0.0] + [float(weight @ (y - mean) ** k) for k in range(2, 9)]
-    found = [0.0, 0.0]
+
+    # from central moments to cumulants, by their recursion
+    kappa = [0.0, 0.0]
     for k in range(2, 9):
-        known = sum(
-            math.comb(k - 1, j - 1) * found[j] * central[k - j] for j in range(2, k)
-        )
-        found.append(central[k] - known)
-    return (mean, *found[2:])
+        lower = range(2, k)
+        known = (math.comb(k - 1, j - 1) * kappa[j] * central[k - j] for j in lower)
+        kappa.append(central[k] - sum(known))
+    return (mean, *kappa[2:])

@@ -1,5 +1,4 @@
-"""Circular convolutions at initialisation: patches, layers, and the variance theory
-predicts.
+"""Circular convolutions at initialisation: patches, and the variance of a layer.
 
 An image x has c channels and positions on a circle or a torus; a convolution of k taps
 multiplies the patches of x, the columns of P (c·k × positions), by one matrix of iid
@@ -12,7 +11,7 @@ Source: derived, see tests/test_convolutions.py; no published formula is known t
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -22,32 +21,31 @@ import numpy as np
 from lognorm_jax._tools import checks, norms
 
 
-def geometry(channels: Any, positions: Any, taps: Any) -> tuple[tuple[int, ...], ...]:
-    """Return channels, positions and taps (one number an axis) as tuples; see
-    ``networks.conv``.
-    """
+def geometry(
+    channels: Any, positions: Any, taps: int | Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return channels, positions and taps, one per axis; see ``networks.conv``."""
+    allowed = "a sequence of at least two integers ≥ 1"
     sized = isinstance(channels, Sequence | np.ndarray) and np.ndim(channels) == 1
-    sized = sized and len(channels) >= 2
-    checks.require(
-        sized, "channels", channels, "a sequence of at least two integers ≥ 1"
-    )
-    channels = tuple(
-        checks.integer(f"channels[{i}]", c, 1) for i, c in enumerate(channels)
-    )
-    allowed = "one or two integers ≥ 1"
+    checks.require(sized and len(channels) >= 2, "channels", channels, allowed)
+    channels = _integers("channels", channels)
+
     sized = isinstance(positions, Sequence) and len(positions) in (1, 2)
-    checks.require(sized, "positions", positions, allowed)
-    positions = tuple(
-        checks.integer(f"positions[{i}]", s, 1) for i, s in enumerate(positions)
-    )
-    each = tuple(taps) if isinstance(taps, Sequence) else (taps,) * len(positions)
-    checks.require(
-        len(each) == len(positions), "taps", taps, f"{len(positions)} numbers, or one"
-    )
-    each = tuple(checks.integer(f"taps[{i}]", k, 1) for i, k in enumerate(each))
-    fits = all(k <= s for k, s in zip(each, positions, strict=True))
+    checks.require(sized, "positions", positions, "one or two integers ≥ 1")
+    positions = _integers("positions", positions)
+
+    axes = len(positions)
+    sizes = tuple(taps) if isinstance(taps, Sequence) else (taps,) * axes
+    checks.require(len(sizes) == axes, "taps", taps, f"{axes} numbers, or one")
+    sizes = _integers("taps", sizes)
+    fits = all(k <= s for k, s in zip(sizes, positions, strict=True))
     checks.require(fits, "taps", taps, f"no more than the positions {positions}")
-    return channels, positions, each
+    return channels, positions, sizes
+
+
+def _integers(name: str, values: Iterable[object]) -> tuple[int, ...]:
+    """Return integers ≥ 1."""
+    return tuple(checks.integer(f"{name}[{i}]", v, 1) for i, v in enumerate(values))
 
 
 def patches(x: jax.Array, taps: tuple[int, ...]) -> jax.Array:
@@ -70,56 +68,64 @@ def predictable_variance(
     tangent: jax.Array | None = None,
     keep_prob: float | None = None,
 ) -> jax.Array:
-    """Return Var(R | x), R the squared-norm ratio of a tangent in one convolution
-    without biases.
+    """Return Var(R | x), R the squared-norm ratio of a tangent in one convolution.
 
-    Normal weights of variance 1/(E D² k c_out). For a ReLU, with C = UᵀU of the patches
-    of the tangent, it is (1/c_out) Σ_tt' C_tt C_t't' B_tt' / (tr C)², and B_tt' = 4
-    E[1(a > 0) 1(b > 0) c² d²] − 1 for jointly normal (a, b, c, d) of variance 1,
-    correlated as the patches t, t' of x and t, t' of the tangent are: all six
-    correlations matter. Along x itself, B = 2ρ² + S(ρ) with S(ρ) = (2/π)[(1 + 2ρ²) asin
-    ρ + 3ρ√(1 − ρ²)] and ρ the cosine of the patches of x. With ``keep_prob`` p, for
-    masks that are Bernoulli(p) and independent in all places: (1/c_out)[2‖C‖_F² + 3((1
-    − p)/p) Σ_t C_tt²]/(tr C)².
+    Without biases, for normal weights of variance 1/(E D² k c_out). For a ReLU, with C
+    = UᵀU of the patches of the tangent, it is (1/c_out) Σ_tt' C_tt C_t't' B_tt' / (tr
+    C)², and B_tt' = 4 E[1(a > 0) 1(b > 0) c² d²] − 1 for jointly normal (a, b, c, d) of
+    variance 1, correlated as the patches t, t' of x and t, t' of the tangent are: all
+    six correlations matter. Along x itself, B = 2ρ² + S(ρ), S as in
+    ``residuals.square_correlation`` and ρ the cosine of the patches of x. With
+    ``keep_prob`` p, for masks that are Bernoulli(p) and independent in all places:
+    (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
 
-    x: (c, *positions), of any size. taps: a number, or one per axis. channels: c_out ≥
-    1. tangent: of the shape of x, any direction; default x itself. Exact at every
-    width, whatever the tangent; where a patch of x is 0 its ReLUs are off, and E R < 1.
-    0 for an input or tangent that is 0. Source: derived; held against simulation and
-    quadrature in tests/test_convolutions.py.
+    Args:
+        x: (c, *positions), of any size.
+        taps: a number, or one per axis.
+        channels: c_out ≥ 1.
+        tangent: of the shape of x, any direction; default x itself.
+        keep_prob: p in (0, 1]; default ReLUs.
+
+    Returns:
+        The variance, exact at every width, whatever the tangent; where a patch of x is
+        0 its ReLUs are off, and E R < 1. 0 for an input or tangent that is 0.
+
+    Source:
+        Derived; held against simulation and quadrature in tests/test_convolutions.py.
     """
     channels = checks.integer("channels", channels, 1)
     x = checks.vector("x", x, None, zero=True)
-    tangent = (
-        x if tangent is None else checks.vector("tangent", tangent, x.shape, zero=True)
-    )
+    along = x
+    if tangent is not None:
+        along = checks.vector("tangent", tangent, x.shape, zero=True)
     images = x.ndim in (2, 3) and x.size > 0
-    checks.require(
-        images, "x.shape", x.shape, "(channels, positions) or (channels, height, width)"
-    )
-    _, _, taps = geometry((x.shape[0], channels), x.shape[1:], taps)
-    size, unit = _directions(tangent, taps)
-    tangents = _cosines(unit, unit)
+    allowed = "(channels, positions) or (channels, height, width)"
+    checks.require(images, "x.shape", x.shape, allowed)
+    _, _, sizes = geometry((x.shape[0], channels), x.shape[1:], taps)
+
+    size, unit = _directions(along, sizes)
     if keep_prob is None:
-        inputs = _directions(x, taps)[1]
-        bracket = (
-            4
-            * _active_fourth(_cosines(inputs, inputs), _cosines(inputs, unit), tangents)
-            - 1
-        )
-        on = jnp.any(inputs != 0, axis=0)
-        bracket = jnp.where(on[:, None] & on[None], bracket, 0)
+        bracket = _relu_bracket(_directions(x, sizes)[1], unit)
     else:
         p = float(checks.probability("keep_prob", keep_prob))
-        bracket = 2 * tangents**2 + 3 * (1 - p) / p * jnp.eye(
-            len(tangents), dtype=tangents.dtype
-        )
+        cosines = _cosines(unit, unit)
+        diagonal = jnp.eye(len(cosines), dtype=cosines.dtype)
+        bracket = 2 * cosines**2 + 3 * (1 - p) / p * diagonal
+
+    # weighted by the share that each pair of patches has of the squared norm
     square = size**2
     total = jnp.sum(square[:, None] * square[None] * bracket)
-    trace = jnp.sum(square)
-    return (
-        jnp.where(trace > 0, total / jnp.where(trace > 0, trace, 1) ** 2, 0) / channels
+    return _ratio(total, jnp.sum(square) ** 2) / channels
+
+
+def _relu_bracket(inputs: jax.Array, tangents: jax.Array) -> jax.Array:
+    """Return B_tt', (s, s), of the unit patches of an input and of a tangent."""
+    mixed = _cosines(inputs, tangents)
+    fourth = _active_fourth(
+        _cosines(inputs, inputs), mixed, _cosines(tangents, tangents)
     )
+    on = jnp.any(inputs != 0, axis=0)
+    return jnp.where(on[:, None] & on[None], 4 * fourth - 1, 0)
 
 
 def _active_fourth(
@@ -139,9 +145,11 @@ def _active_fourth(
     same = jnp.eye(len(inputs), dtype=bool)
     cosine = _root(jnp.where(same, 1, (1 + inputs) / 2))  # of θ/2
     sine = _root(jnp.where(same, 0, (1 - inputs) / 2))
-    own = jnp.broadcast_to(jnp.diagonal(mixed)[:, None], mixed.shape)  # E ac
-    other = mixed.T  # E bc
-    c = _in_disc(_ratio(own + other, 2 * cosine), _ratio(own - other, 2 * sine))
+    with_a = jnp.broadcast_to(jnp.diagonal(mixed)[:, None], mixed.shape)  # E ac
+    with_b = mixed.T  # E bc
+    even = _ratio(with_a + with_b, 2 * cosine)
+    odd = _ratio(with_a - with_b, 2 * sine)
+    c = _in_disc(even, odd)
     d = c[0].T, -c[1].T  # the same with t and t' exchanged, which turns h around
     rest_c = 1 - c[0] ** 2 - c[1] ** 2
     rest_d = 1 - d[0] ** 2 - d[1] ** 2
@@ -159,21 +167,18 @@ def _active_fourth(
     hhhh = (3 * angle - 2 * double + quadruple / 4) / jnp.pi
 
     fourth = (c[0] * d[0]) ** 2 * gggg + (c[1] * d[1]) ** 2 * hhhh
-    fourth += (
-        (c[0] * d[1]) ** 2 + (c[1] * d[0]) ** 2 + 4 * c[0] * c[1] * d[0] * d[1]
-    ) * gghh
-    second = rest_d * (c[0] ** 2 * gg + c[1] ** 2 * hh) + rest_c * (
-        d[0] ** 2 * gg + d[1] ** 2 * hh
-    )
+    crossed = (c[0] * d[1]) ** 2 + (c[1] * d[0]) ** 2
+    fourth += (crossed + 4 * c[0] * c[1] * d[0] * d[1]) * gghh
+    second = rest_d * (c[0] ** 2 * gg + c[1] ** 2 * hh)
+    second += rest_c * (d[0] ** 2 * gg + d[1] ** 2 * hh)
     second += 4 * rest_cd * (c[0] * d[0] * gg + c[1] * d[1] * hh)
     return fourth + second + (rest_c * rest_d + 2 * rest_cd**2) * none
 
 
 def _directions(x: jax.Array, taps: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Return the norms (s,) of the patches of x/‖x‖, and the patches as unit columns,
-    or 0.
-    """
-    columns = patches(norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1], taps)
+    """Return the norms (s,) of patches of x/‖x‖, and these as unit columns, or 0."""
+    image = norms.normalise(jnp.asarray(x, checks.float_dtype(x)))[1]
+    columns = patches(image, taps)
     size = _root(jnp.sum(columns**2, axis=0))
     return size, _ratio(columns, size[None])
 
@@ -195,8 +200,6 @@ def _root(square: jax.Array) -> jax.Array:
 
 
 def _in_disc(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return points of the plane, brought back to the unit disc where rounding has led
-    beyond.
-    """
+    """Return points of the plane, back in the unit disc where rounding led beyond."""
     size = jnp.sqrt(jnp.maximum(a**2 + b**2, 1))
     return a / size, b / size

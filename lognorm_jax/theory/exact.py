@@ -1,10 +1,9 @@
-"""Exact finite-width laws for Gaussian weights: no simulation, any width, any depth,
-any mask.
+"""Exact finite-width laws for Gaussian weights: any width, depth and mask.
 
 With Gaussian weights the ratios R_i are independent and free of the past, because W x
 is normal with covariance ‖x‖²·I for every x. So log_norm is a sum of independent
-increments, whatever the direction; ``increments`` has the density of one,
-``quadrature`` its transform, ``inversion`` the law of the sum.
+increments, whatever the direction; ``_density`` has the density of one,
+``_quadrature`` its transform, ``_inversion`` the law of the sum.
 """
 
 import functools
@@ -12,41 +11,48 @@ import math
 
 import numpy as np
 
-from lognorm_jax import ensembles, laws, masks, weights
+from lognorm_jax import ensembles, laws, masks
 from lognorm_jax._tools import checks
 from lognorm_jax.theory import _density, _inversion, _quadrature
+
+# how often each (output width, mask) appears
+Counts = dict[tuple[int, masks.Mask], int]
 
 
 def increment_cumulants(
     width: int, mask: masks.Mask, order: int = 4
 ) -> tuple[float, ...]:
-    """Return the first ``order`` cumulants of ln R given survival: one layer, fan
-    "out", Gaussian.
+    """Return the first cumulants of ln R given survival: one Gaussian layer, fan "out".
 
-    width: n ≥ 1. mask: any with a support of values within a factor 1e8 of one another.
-    order: an integer in 1…8. The k-th is exact to about 1e-13 of the standard deviation
-    to the power k, and the mean to 1e-11 relative even at width 10⁶, where it is
-    −2.5e-6. Raises ``ValueError`` for anything else. Source: derived;
-    tests/test_exact.py holds it against the χ² mixture, polygamma functions and
-    simulation.
+    The k-th is exact to about 1e-13 of the standard deviation to the power k, and the
+    mean to 1e-11 relative even at width 10⁶, where it is −2.5e-6.
+
+    Args:
+        width: n ≥ 1.
+        mask: any with a support of values within a factor 1e8 of one another.
+        order: how many, an integer in 1…8.
+
+    Raises:
+        ValueError: for anything else.
+
+    Source:
+        Derived; tests/test_exact.py holds it against the χ² mixture, polygamma
+        functions and simulation.
 
     >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
     [-0.025421, 0.05194]
     """
-    order = checks.integer("order", order, 1)
-    checks.require(order <= 8, "order", order, "an integer in 1…8")
+    order = _order(order)
     checks.instance("mask", mask, masks.Mask)
     width = checks.integer("width", width, 1)
     return _quadrature.cumulants(width, mask)[:order]
 
 
 def require_normal(ensemble: ensembles.Ensemble) -> None:
-    """Raise a ``ValueError`` unless the weights are normal, so that increments are
-    independent.
-    """
+    """Raise ``ValueError`` unless weights are normal, and so increments independent."""
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
-        ensemble.weights is weights.normal(),
+        ensemble.weights.gaussian,
         "ensemble.weights",
         ensemble.weights.name,
         "weights.normal(): with other weights the increments depend on one another",
@@ -54,25 +60,37 @@ def require_normal(ensemble: ensembles.Ensemble) -> None:
     )
 
 
-def _sum_cumulants(
-    counts: dict[tuple[int, masks.Mask], int], order: int
-) -> list[float]:
-    each = [
-        np.multiply(k, increment_cumulants(*layer, order))
-        for layer, k in counts.items()
+def _order(order: object) -> int:
+    """Return how many cumulants are wanted, in 1…8."""
+    count = checks.integer("order", order, 1)
+    checks.require(count <= 8, "order", order, "an integer in 1…8")
+    return count
+
+
+def _sum_cumulants(counts: Counts, order: int) -> list[float]:
+    """Return the first cumulants of the sum of these layers, fan "out"."""
+    terms = [
+        np.multiply(count, _quadrature.cumulants(*layer)[:order])
+        for layer, count in counts.items()
     ]
-    return [math.fsum(column) for column in zip(*each, strict=True)]
+    return [math.fsum(column) for column in zip(*terms, strict=True)]
 
 
 def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]:
-    """Return the first ``order`` cumulants of log_norm given survival, for Gaussian
-    weights.
+    """Return the first cumulants of log_norm given survival, for Gaussian weights.
 
     The sums of those of the layers. With ``ensembles.dead_mass`` for its atom,
-    ``laws.edgeworth`` makes a law of them. order: 1…8. Raises ``ValueError`` for other
-    orders and other weights.
+    ``laws.edgeworth`` makes a law of them.
+
+    Args:
+        ensemble: of Gaussian weights; masks as for ``law``.
+        order: how many, an integer in 1…8.
+
+    Raises:
+        ValueError: for other orders and other weights.
     """
     require_normal(ensemble)
+    order = _order(order)
     mean, *higher = _sum_cumulants(ensembles.layer_counts(ensemble), order)
     return (mean + ensembles.total_fan_shift(ensemble), *higher)
 
@@ -95,9 +113,12 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     straight line, which says little. Note that the cdf begins at the atom: next to it,
     smaller probabilities cannot be told in float64.
 
-    Raises ``ValueError`` for other weights, whose increments depend on one another.
-    Source: derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al.
-    (2021).
+    Raises:
+        ValueError: for other weights, whose increments depend on one another.
+
+    Source:
+        Derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al.
+        (2021).
 
     >>> from lognorm_jax import weights
     >>> relu_net = ensembles.Ensemble((64, *(16,) * 16), weights.normal(), masks.relu())
@@ -108,22 +129,34 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     require_normal(ensemble)
     counts = ensembles.layer_counts(ensemble)
     mean, variance = _sum_cumulants(counts, 2)
+    lower, upper = _curves(counts, mean, variance)
     shift = ensembles.total_fan_shift(ensemble)
-    lower, upper = (curve._replace(x=curve.x + shift) for curve in _curves(counts))
-    name = f"exact law, depth {ensemble.depth}, β = {ensembles.beta(ensemble):.4g}"
     log_alive = ensembles.log_alive(ensemble)
-    atom, alive = abs(math.expm1(log_alive)), math.exp(log_alive)
-    return laws.tabulated(name, lower, upper, mean + shift, variance, atom, alive)
+    return laws.tabulated(
+        f"exact law, depth {ensemble.depth}, β = {ensembles.beta(ensemble):.4g}",
+        lower._replace(x=lower.x + shift),
+        upper._replace(x=upper.x + shift),
+        mean=mean + shift,
+        variance=variance,
+        atom=abs(math.expm1(log_alive)),
+        alive=math.exp(log_alive),
+    )
 
 
 def increment_law(width: int, mask: masks.Mask) -> laws.Law:
-    """Return the exact law of ln R given survival: one layer, fan "out", Gaussian
-    weights.
+    """Return the exact law of ln R given survival: one Gaussian layer, fan "out".
 
-    width, mask and accuracy as for ``law``; it has no atom, whatever the mask. Raises
-    ``ValueError`` for anything else.
+    Masks and accuracy as for ``law``; it has no atom, whatever the mask.
 
-    >>> round(float(increment_law(2, masks.identity()).quantile(0.5)), 6)  # ln ln 2: R is Exp(1)
+    Args:
+        width: n ≥ 1.
+        mask: any with a support of values within a factor 1e8 of one another.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> law = increment_law(2, masks.identity())  # R is Exp(1), of median ln 2
+    >>> round(float(law.quantile(0.5)), 6)
     -0.366513
     """
     checks.instance("mask", mask, masks.Mask)
@@ -132,15 +165,15 @@ def increment_law(width: int, mask: masks.Mask) -> laws.Law:
 
 @functools.lru_cache(maxsize=256)
 def _increment_law(width: int, mask: masks.Mask) -> laws.Law:
-    mean, variance = increment_cumulants(width, mask, 2)
-    curves = _curves({(width, mask): 1})
+    counts = {(width, mask): 1}
+    mean, variance = _sum_cumulants(counts, 2)
+    curves = _curves(counts, mean, variance)
     return laws.tabulated(f"ln R, width {width}, {mask.name}", *curves, mean, variance)
 
 
-def _curves(counts: dict[tuple[int, masks.Mask], int]) -> tuple[laws.Curve, laws.Curve]:
-    """Return the tables of the law of the sum of these layers, given survival, fan
-    "out".
-    """
+def _curves(
+    counts: Counts, mean: float, variance: float
+) -> tuple[laws.Curve, laws.Curve]:
+    """Return the tables of the sum of these layers, given survival, fan "out"."""
     layers = [(_density.increment(*layer), count) for layer, count in counts.items()]
-    mean, variance = _sum_cumulants(counts, 2)
     return _inversion.curves(layers, mean, math.sqrt(variance))

@@ -1,5 +1,4 @@
-"""The martingale inside a log-norm: what is left of each increment when its drift is
-taken off.
+"""The martingale inside a log-norm: what is left of each increment less its drift.
 
 log_norm = Σ (ln R_i − E[ln R_i | past]) + Σ E[ln R_i | past] = martingale +
 compensator. The martingale's increments have predictable variance about (3/p − 1)/n_i,
@@ -10,18 +9,18 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from lognorm_jax import ensembles, weights
 from lognorm_jax._tools import checks
-from lognorm_jax.theory import exact
+from lognorm_jax.theory import _quadrature
 
 
 class Decomposition(NamedTuple):
-    """The Doob decomposition of log_norm, layer by layer; every leaf is float64, (...,
-    depth).
+    """The Doob decomposition of log_norm, layer by layer.
 
-    After a path has died its drift and predictable variance are 0 and its martingale is
-    −inf.
+    Every leaf is float64, (..., depth). After a path has died its drift and predictable
+    variance are 0 and its martingale is −inf.
     """
 
     drift: np.ndarray  # E[ln R_i | past]; its running sum is the compensator
@@ -30,11 +29,8 @@ class Decomposition(NamedTuple):
     bracket: np.ndarray  # running sum of the predictable variance
 
 
-def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
-    """Split the increments of a trace, or of a stack of traces, into drift and
-    martingale.
-
-    trace: increments (..., depth), with their quartic unless the weights are normal.
+def decompose(trace: object, ensemble: ensembles.Ensemble) -> Decomposition:
+    """Split increments of a trace, or of a stack of them, into drift and martingale.
 
     The drift is exact for normal weights, given survival. For other weights it is the
     normal drift plus the difference, to second order in 1/n, that κ makes in E ln R =
@@ -49,14 +45,49 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
     at n = 16, V = 7, the expansion says nothing. Where the sixth moment of the weights
     is infinite the difference is −½ΔV, and the error O(n⁻²).
 
-    Raises ``ValueError`` for a trace of another depth, for a missing quartic, and for
-    masks without a support, or of values more than a factor 1e8 apart. Source: Hanin &
-    Nica (2020), proof of the KS bound; second order derived, see tests.
+    Args:
+        trace: a Trace of increments (..., depth), with their quartic unless the weights
+            are normal.
+        ensemble: that it is of.
+
+    Raises:
+        ValueError: for a trace of another depth, for a missing quartic, and for masks
+            without a support, or of values more than a factor 1e8 apart.
+
+    Source:
+        Hanin & Nica (2020), proof of the KS bound; second order derived, see
+        tests/test_martingales.py.
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
+    increment, quartic = _increments(trace, ensemble)
+    variance = ensembles.predictable_variance(ensemble, quartic)
+    drift = np.broadcast_to(_normal_drift(ensemble), increment.shape)
+    if not ensemble.weights.gaussian:
+        # what other weights change, to the order that their moments allow
+        order = 2 if _has_moment(ensemble.weights, 3) else 1
+        gaussian = dataclasses.replace(ensemble, weights=weights.normal())
+        known, _ = expansion(gaussian, np.zeros(ensemble.depth), order)
+        drift = drift + expansion(ensemble, quartic, order)[0] - known
+
+    # nothing is to come once a path has died
+    dead = np.isneginf(increment)
+    before = np.concatenate([np.zeros_like(dead[..., :1]), dead[..., :-1]], axis=-1)
+    drift = np.where(before, 0.0, drift)
+    variance = np.where(before, 0.0, variance)
+    return Decomposition(
+        drift=drift,
+        martingale=np.cumsum(increment - drift, axis=-1),
+        predictable_variance=variance,
+        bracket=np.cumsum(variance, axis=-1),
+    )
+
+
+def _increments(
+    trace: Any, ensemble: ensembles.Ensemble
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return increments and quartic of a trace of this ensemble, each (..., depth)."""
     checks.require(hasattr(trace, "increment"), "trace", trace, "a Trace")
     increment = checks.on_host("trace.increment", trace.increment)
-    given = getattr(trace, "quartic", None)
     numbers = not np.any(np.isnan(increment) | (increment == np.inf))
     checks.require(numbers, "trace.increment", increment, "numbers in [−inf, inf)")
     checks.require(
@@ -65,9 +96,10 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
         increment.shape,
         f"(..., {ensemble.depth}), the depth of the ensemble",
     )
-    normal = ensemble.weights is weights.normal()
+
+    given = getattr(trace, "quartic", None)
     checks.require(
-        given is not None or normal,
+        given is not None or ensemble.weights.gaussian,
         "trace.quartic",
         given,
         f"an array of shape {increment.shape}: {ensemble.weights.name} weights need it",
@@ -76,31 +108,18 @@ def decompose(trace: Any, ensemble: ensembles.Ensemble) -> Decomposition:
     quartic = np.zeros_like(increment) if given is None else np.asarray(given)
     same = quartic.shape == increment.shape
     checks.require(same, "trace.quartic.shape", quartic.shape, f"{increment.shape}")
-    variance = ensembles.predictable_variance(ensemble, quartic)
-    drift = np.broadcast_to(_normal_drift(ensemble), increment.shape)
-    if not normal:
-        order = 2 if _has_moment(ensemble.weights, 3) else 1
-        gaussian = dataclasses.replace(ensemble, weights=weights.normal())
-        known, _ = expansion(gaussian, np.zeros(ensemble.depth), order)
-        drift = drift + expansion(ensemble, quartic, order)[0] - known
-    dead = np.isneginf(increment)
-    before = np.concatenate([np.zeros_like(dead[..., :1]), dead[..., :-1]], axis=-1)
-    drift = np.where(before, 0.0, drift)
-    variance = np.where(before, 0.0, variance)
-    martingale = np.cumsum(increment - drift, axis=-1)
-    return Decomposition(drift, martingale, variance, np.cumsum(variance, axis=-1))
+    return increment, quartic
 
 
 def _normal_drift(ensemble: ensembles.Ensemble) -> np.ndarray:  # (depth,)
-    """Return E ln R_i given survival for normal weights: a constant of the width and
-    the mask.
-    """
+    """Return E ln R_i given survival for normal weights, of width and mask alone."""
     layers = zip(ensemble.widths[1:], ensemble.masks, strict=True)
-    means = [exact.increment_cumulants(width, mask, 1)[0] for width, mask in layers]
+    means = [_quadrature.cumulants(width, mask)[0] for width, mask in layers]
     return np.array(means) + ensembles.fan_shift(ensemble)
 
 
 def _has_moment(law: weights.Weights, k: int) -> bool:
+    """Return whether E w^{2k} is finite."""
     try:
         law.moment(k)
     except ValueError:
@@ -109,18 +128,24 @@ def _has_moment(law: weights.Weights, k: int) -> bool:
 
 
 def expansion(
-    ensemble: ensembles.Ensemble, quartic: Any, order: int = 2
+    ensemble: ensembles.Ensemble, quartic: ArrayLike, order: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return E ln R_i and Var ln R_i given the past, for R_i of mean one: each (...,
-    depth).
+    """Return E ln R_i and Var ln R_i given the past, each (..., depth), for E R_i = 1.
 
     Order 1 in 1/n: −V/2 and V. Order 2: E ln R = −V/2 + C/3 − 3V²/4 and Var ln R = V −
     C + 5V²/2, with V and C the second and third central moments of R; for ReLU masks
     and normal weights −5/(2n) − 49/(12n²) and 5/n + 37/(2n²).
 
-    quartic: (..., depth), as in ``Trace.quartic``. order: 1 or 2; 2 raises
-    ``ValueError`` where the sixth moment of the weights is infinite. Source: derived,
-    see tests/test_martingales.py.
+    Args:
+        ensemble: any.
+        quartic: (..., depth), as in ``Trace.quartic``.
+        order: 1 or 2.
+
+    Raises:
+        ValueError: for order 2 where the sixth moment of the weights is infinite.
+
+    Source:
+        Derived, see tests/test_martingales.py.
     """
     checks.require(checks.integer("order", order, 1) <= 2, "order", order, "1 or 2")
     V = ensembles.predictable_variance(ensemble, quartic)

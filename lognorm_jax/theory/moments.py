@@ -1,5 +1,4 @@
-"""Exact integer moments of the norm, for any symmetric weights, any mask and any
-direction.
+"""Exact integer moments of the norm: any symmetric weights, any mask, any direction.
 
 Paths counted as transfer matrices. For a partition λ of k let m_λ(x) be the sum over
 distinct indices a_1, a_2, … of Π_j x_{a_j}^{2λ_j}. The rows of a layer x' = DWx are
@@ -20,11 +19,12 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from lognorm_jax import ensembles, masks, weights
 from lognorm_jax._tools import checks
@@ -33,6 +33,9 @@ _MOST = 12  # largest k of a moment: its matrices are 77 × 77
 _LARGEST = 50  # that has its partitions listed
 
 Partition = tuple[int, ...]  # parts in descending order
+Sums = Mapping[Partition, Any]  # coefficients of m_ν, integers or Fractions
+Matrix = list[list[Fraction]]
+Numbers = list[Fraction | float]
 
 
 def partitions(k: int) -> tuple[Partition, ...]:
@@ -61,21 +64,21 @@ def _partitions(k: int) -> tuple[Partition, ...]:
 
 @functools.cache
 def _set_partitions(k: int) -> Counter[Partition]:
-    """Count the set partitions of k things by the sizes of their blocks: ‖x‖^{2k} as
-    sums m_ν.
-    """
-    return functools.reduce(_times, [Counter({(1,): 1})] * k, Counter({(): 1}))
+    """Count set partitions of k things by their block sizes: ‖x‖^{2k} in sums m_ν."""
+    one: Counter[Partition] = Counter({(): 1})
+    for _ in range(k):
+        one = _times(one, {(1,): 1})
+    return one
 
 
 def _sorted(*parts: int) -> Partition:
+    """Return parts in descending order."""
     return tuple(sorted(parts, reverse=True))
 
 
-def _times(left: dict, right: dict) -> Counter:
-    """Multiply two sums of m_ν: the indices of one factor may meet those of the other,
-    or not.
-    """
-    product = Counter()
+def _times(left: Sums, right: Sums) -> Counter[Partition]:
+    """Multiply two sums of m_ν: indices of one may meet those of the other, or not."""
+    product: Counter[Partition] = Counter()
     for (mu, a), (nu, b) in itertools.product(left.items(), right.items()):
         for merged, ways in _meetings(mu, nu).items():
             product[merged] += a * b * ways
@@ -85,44 +88,42 @@ def _times(left: dict, right: dict) -> Counter:
 @functools.cache
 def _meetings(mu: Partition, nu: Partition) -> Counter[Partition]:
     """Count the ways in which parts of ν join distinct parts of μ, or stand alone."""
-    found = Counter({(mu, ()): 1})  # parts of μ not yet met, and the rest
+    # parts of μ not yet met, and the rest
+    ways: Counter[tuple[Partition, Partition]] = Counter({(mu, ()): 1})
     for part in nu:
-        step = Counter()
-        for (free, rest), count in found.items():
-            step[free, _sorted(*rest, part)] += count
-            for i, other in enumerate(free):
-                step[(*free[:i], *free[i + 1 :]), _sorted(*rest, other + part)] += count
-        found = step
-    merged = Counter()
-    for (free, rest), count in found.items():
+        longer: Counter[tuple[Partition, Partition]] = Counter()
+        for (free, rest), count in ways.items():
+            longer[free, _sorted(*rest, part)] += count
+            for i, met in enumerate(free):
+                others = (*free[:i], *free[i + 1 :])
+                longer[others, _sorted(*rest, met + part)] += count
+        ways = longer
+
+    merged: Counter[Partition] = Counter()
+    for (free, rest), count in ways.items():
         merged[_sorted(*free, *rest)] += count
     return merged
 
 
 @functools.cache
-def _projected(weight_law: weights.Weights, r: int) -> dict[Partition, Any]:
+def _projected(weight_law: weights.Weights, r: int) -> Sums:
     """Return E[(w·x)^{2r} | x] as coefficients of m_ν(x), ν a partition of r."""
-    found = {}
+    coefficients = {}
     for nu in partitions(r):
-        ways = math.factorial(2 * r) // math.prod(
-            math.factorial(2 * part) for part in nu
-        )
-        ways = Fraction(ways, math.prod(map(math.factorial, Counter(nu).values())))
-        found[nu] = ways * math.prod(Fraction(weight_law.moment(part)) for part in nu)
-    return found
+        orders = math.prod(math.factorial(2 * part) for part in nu)
+        equal = math.prod(map(math.factorial, Counter(nu).values()))
+        ways = Fraction(math.factorial(2 * r) // orders, equal)
+        moments = (Fraction(weight_law.moment(part)) for part in nu)
+        coefficients[nu] = ways * math.prod(moments)
+    return coefficients
 
 
 @functools.cache
-def _products(weight_law: weights.Weights, k: int) -> list[Counter]:
-    """Return Π_j E[(w·x)^{2μ_j} | x] as coefficients of m_ν(x), for each partition μ of
-    k.
-    """
-    return [
-        functools.reduce(
-            _times, (_projected(weight_law, r) for r in mu), Counter({(): Fraction(1)})
-        )
-        for mu in partitions(k)
-    ]
+def _products(weight_law: weights.Weights, k: int) -> list[Counter[Partition]]:
+    """Return Π_j E[(w·x)^{2μ_j} | x] in m_ν(x), for each partition μ of k."""
+    one: Counter[Partition] = Counter({(): 1})
+    factors = ([_projected(weight_law, r) for r in mu] for mu in partitions(k))
+    return [functools.reduce(_times, sums, one) for sums in factors]
 
 
 def _mask_moments(mask: masks.Mask, k: int) -> list[Fraction]:
@@ -130,31 +131,27 @@ def _mask_moments(mask: masks.Mask, k: int) -> list[Fraction]:
     if mask.support is None:
         return [Fraction(mask.moment(r)) for r in range(k + 1)]
     pairs = [(Fraction(value) ** 2, Fraction(prob)) for value, prob in mask.support]
-    return [sum(prob * square**r for square, prob in pairs) for r in range(k + 1)]
+    powers = ((prob * square**r for square, prob in pairs) for r in range(k + 1))
+    return [sum(terms, Fraction(0)) for terms in powers]
 
 
 @functools.lru_cache(maxsize=256)
 def _transfer(
     weight_law: weights.Weights, mask: masks.Mask, fan_in: int, width: int, k: int
-):
-    """Return E[m_λ(x') | x], rows λ, as coefficients of m_ν(x), columns ν; s² =
-    1/(m2·fan_in).
-    """
+) -> list[list[Fraction]]:
+    """Return E[m_λ(x') | x], rows λ, in m_ν(x), columns ν; s² = 1/(m2·fan_in)."""
     moment = _mask_moments(mask, max(k, 1))
     scale = (moment[1] * fan_in) ** k
     rows = []
     for parts, product in zip(partitions(k), _products(weight_law, k), strict=True):
-        factor = (
-            math.perm(width, len(parts)) * math.prod(moment[r] for r in parts) / scale
-        )
+        kept = math.prod(moment[r] for r in parts)
+        factor = math.perm(width, len(parts)) * kept / scale
         rows.append([factor * product[nu] for nu in partitions(k)])
     return rows
 
 
-def _entries(direction: Any, n: int) -> list[Fraction | float]:
-    """Return the entries of a direction (n,): integers and fractions become
-    Fractions.
-    """
+def _entries(direction: object, n: int) -> list[Fraction | float]:
+    """Return the entries of a direction (n,): integers and fractions as Fractions."""
     allowed = f"an array of shape ({n},) of finite real numbers, not all zero"
     try:
         entries = np.asarray(direction)
@@ -164,32 +161,33 @@ def _entries(direction: Any, n: int) -> list[Fraction | float]:
         entries = np.asarray(checks.vector("direction", direction, (n,)))
         entries = entries.astype(int) if entries.dtype == bool else entries
     checks.require(entries.shape == (n,), "direction", direction, allowed)
-    found = [checks.real("direction", entry, allowed) for entry in entries.tolist()]
-    checks.require(any(found), "direction", direction, allowed)
-    return found
+    numbers = [checks.real("direction", entry, allowed) for entry in entries.tolist()]
+    checks.require(any(numbers), "direction", direction, allowed)
+    return numbers
 
 
 def _sums(entries: list[Fraction | float], k: int) -> list[Fraction]:
     """Return m_ν of the unit vector along the entries."""
     squares = [Fraction(entry) ** 2 for entry in entries]
-    total = sum(squares)
-    power = [sum((square / total) ** r for square in squares) for r in range(k + 1)]
+    total = sum(squares, Fraction(0))
+    shares = [square / total for square in squares]
+    power = [sum((share**r for share in shares), Fraction(0)) for r in range(k + 1)]
 
     @functools.cache
     def distinct(nu: Partition) -> Fraction:
         if not nu:
             return Fraction(1)
         *rest, last = nu
-        met = (
-            _sorted(*rest[:i], part + last, *rest[i + 1 :])
-            for i, part in enumerate(rest)
-        )
-        return distinct(tuple(rest)) * power[last] - sum(map(distinct, met))
+        whole = distinct(tuple(rest)) * power[last]
+        for i, part in enumerate(rest):
+            whole -= distinct(_sorted(*rest[:i], part + last, *rest[i + 1 :]))
+        return whole
 
     return [distinct(nu) for nu in partitions(k)]
 
 
 def _check_weights(weight_law: weights.Weights, k: int) -> None:
+    """Refuse weights whose moment of order 2k is infinite, or not enough."""
     checks.require(
         weight_law.symmetric or k <= 2,
         "ensemble.weights",
@@ -204,29 +202,41 @@ def _check_weights(weight_law: weights.Weights, k: int) -> None:
     except ValueError as error:
         raise ValueError(
             f"k = {k}: must be at most half the order of the highest finite moment of "
-            f"{weight_law.name} weights. E‖Mu‖^{2 * k} is infinite: compare laws of log_norm, "
-            "sampled with paths.dense."
+            f"{weight_law.name} weights. E‖Mu‖^{2 * k} is infinite: compare laws of "
+            "log_norm, sampled with paths.dense."
         ) from error
 
 
 def norm_moment(
-    ensemble: ensembles.Ensemble, k: int, direction: Any = None
+    ensemble: ensembles.Ensemble, k: int, direction: ArrayLike | None = None
 ) -> Fraction | float:
-    """Return E‖Mu‖^{2k} for the unit vector u along ``direction``; a dead path counts
-    as 0.
+    """Return E‖Mu‖^{2k} for the unit vector u along a direction; dead paths count as 0.
 
-    k: an integer in 0…12; at k = 0 it is 1. direction: (n_0,), default the flat one. A
-    Fraction if the parameters of weights and masks and the entries of the direction are
-    integers or Fractions; else a float, to about 1e-15 a layer, which is inf where it
-    overflows. Matrices have the size p(k) = 1, 2, 3, 5, 7, 11, …, 77, so a layer costs
+    Matrices have the size p(k) = 1, 2, 3, 5, 7, 11, …, 77, so a layer costs
     p(k)² products, whatever the widths; those of Fractions grow with the depth (k = 8:
     1 s for 1000 layers).
 
-    Raises ``ValueError`` for other k, for weights without a finite moment of order 2k,
-    and from k = 3 for weights that are not symmetric. For large k·β the mean is carried
-    by very rare paths: a Monte Carlo estimate of it has, for ReLU, a relative standard
-    deviation of up to e^{5k²β/2} a path, its leading order. Source: derived; at k = 2
-    and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see tests.
+    For large k·β the mean is carried by very rare paths: a Monte Carlo estimate of it
+    has, for ReLU, a relative standard deviation of up to e^{5k²β/2} per path, its
+    leading order.
+
+    Args:
+        ensemble: any, with symmetric weights for k ≥ 3.
+        k: an integer in 0…12; at k = 0 the moment is 1.
+        direction: (n_0,), default the flat one.
+
+    Returns:
+        A Fraction if the parameters of weights and masks and the entries of the
+        direction are integers or Fractions; else a float, to about 1e-15 per layer,
+        which is inf where it overflows.
+
+    Raises:
+        ValueError: for other k, for weights without a finite moment of order 2k, and
+            from k = 3 for weights that are not symmetric.
+
+    Source:
+        Derived; at k = 2 and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see
+        tests/test_moments.py.
 
     >>> from lognorm_jax import masks, weights
     >>> ensemble = ensembles.Ensemble((5, 7, 6, 8), weights.rademacher(), masks.relu())
@@ -238,19 +248,22 @@ def norm_moment(
     checks.require(k <= _MOST, "k", k, f"an integer in 0…{_MOST}")
     _check_weights(ensemble.weights, k)
     n = ensemble.widths[0]
-    start = [Fraction(math.perm(n, len(nu)), n**k) for nu in partitions(k)]
-    if direction is not None:
-        direction = _entries(direction, n)
-        start = _sums(direction, k)
+    if direction is None:
+        entries: Numbers = []
+        start = [Fraction(math.perm(n, len(nu)), n**k) for nu in partitions(k)]
+    else:
+        entries = _entries(direction, n)
+        start = _sums(entries, k)
+
+    # from the last layer to the first, each distinct one once
     fans = ensemble.widths[1:] if ensemble.fan == "out" else ensemble.widths[:-1]
     shapes = list(zip(ensemble.masks, fans, ensemble.widths[1:], strict=True))
     counted = _set_partitions(k)
     row = [counted[nu] for nu in partitions(k)]
     try:
-        floats = _has_floats(ensemble, k, direction)
-        transfers = {
-            shape: _transfer(ensemble.weights, *shape, k) for shape in set(shapes)
-        }
+        floats = _has_floats(ensemble, k, entries)
+        distinct = set(shapes)
+        transfers = {one: _transfer(ensemble.weights, *one, k) for one in distinct}
         layers = [transfers[shape] for shape in reversed(shapes)]
         if floats:
             return _in_floats(row, layers, start)
@@ -259,18 +272,22 @@ def norm_moment(
     return _in_integers(row, layers, start)
 
 
-def _in_floats(row: list[int], layers: list[list], start: list[Fraction]) -> float:
+def _in_floats(counts: list[int], layers: list[Matrix], start: list[Fraction]) -> float:
     """Return row · T_d ⋯ T_1 · start; the scale of the row is carried apart."""
     numbers = {id(rows): np.array(rows, dtype=np.float64) for rows in layers}
-    row, exponent = np.array(row, dtype=np.float64), 0
+    row = np.array(counts, dtype=np.float64)
+    exponent = 0
     for rows in layers:
         row = row @ numbers[id(rows)]
         shift = math.frexp(row.max())[1]
-        row, exponent = np.ldexp(row, -shift), exponent + shift
+        row = np.ldexp(row, -shift)
+        exponent += shift
     return math.ldexp(float(row @ np.array(start, dtype=np.float64)), exponent)
 
 
-def _in_integers(row: list[int], layers: list[list], start: list[Fraction]) -> Fraction:
+def _in_integers(
+    row: list[int], layers: list[Matrix], start: list[Fraction]
+) -> Fraction:
     """Return the same exactly, over one common denominator."""
     whole = {id(rows): _common(itertools.chain(*rows)) for rows in layers}
     denominator = 1
@@ -283,38 +300,43 @@ def _in_integers(row: list[int], layers: list[list], start: list[Fraction]) -> F
     return Fraction(sum(map(int.__mul__, row, entries)), denominator * common)
 
 
-def _has_floats(ensemble: ensembles.Ensemble, k: int, direction: list | None) -> bool:
-    numbers = [ensemble.weights.moment(r) for r in range(k + 1)]
+def _has_floats(ensemble: ensembles.Ensemble, k: int, entries: Numbers) -> bool:
+    """Return whether a parameter or an entry of the direction is a float."""
+    numbers: list[object] = [*entries]
+    numbers += [ensemble.weights.moment(r) for r in range(k + 1)]
     for mask in {id(mask): mask for mask in ensemble.masks}.values():
         numbers += itertools.chain(*mask.support) if mask.support else [mask.moment(1)]
-    return any(isinstance(number, float) for number in [*numbers, *(direction or [])])
+    return any(isinstance(number, float) for number in numbers)
 
 
 def _common(entries: Iterable[Fraction]) -> tuple[list[int], int]:
     """Return Fractions as integers over their common denominator."""
     entries = list(entries)
     common = math.lcm(*(entry.denominator for entry in entries))
-    return [
-        entry.numerator * (common // entry.denominator) for entry in entries
-    ], common
+    whole = [entry.numerator * (common // entry.denominator) for entry in entries]
+    return whole, common
 
 
 def pre_activation_kurtosis(
     ensemble: ensembles.Ensemble, kurtosis: float = 3, covariance: float = 0
 ) -> Fraction | float:
-    """Return E z⁴/(E z²)² of one pre-activation z of the last layer of a network of
-    this shape.
+    """Return E z⁴/(E z²)² of one pre-activation z of the last layer.
 
     z_i = W_i D_i z_{i−1}: here the mask of layer i stands before its matrix, as an
-    activation does. z_0 has n_0 exchangeable entries of this kurtosis (raw, ≥ 1: 3 for
-    normal) and this covariance of squares E z_a² z_b²/(E z²)² − 1. The scale of the
-    weights, and so the fan, cancels.
+    activation does. The scale of the weights, and so the fan, cancels.
 
-    Source: derived; the recursion of norm_moment at k = 2 for one coordinate.
+    Args:
+        ensemble: of a finite fourth moment.
+        kurtosis: of the n_0 exchangeable entries of z_0, raw, ≥ 1: 3 for normal ones.
+        covariance: of their squares, E z_a² z_b²/(E z²)² − 1 ≥ −1.
+
+    Source:
+        Derived; the recursion of norm_moment at k = 2 for one coordinate.
 
     >>> from lognorm_jax import masks, weights
     >>> shape = ensembles.Ensemble((7,) * 10, weights.rademacher(), masks.relu())
-    >>> f"{float(pre_activation_kurtosis(shape, Fraction('3.3'), Fraction('0.1'))):.12f}"
+    >>> exact = pre_activation_kurtosis(shape, Fraction("3.3"), Fraction("0.1"))
+    >>> f"{float(exact):.12f}"
     '88.978483435198'
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
@@ -325,6 +347,8 @@ def pre_activation_kurtosis(
     _check_weights(ensemble.weights, 2)
     mu4 = ensemble.weights.kurtosis
     for n, mask in zip(ensemble.widths[:-1], ensemble.masks, strict=True):
-        own, others = mask.kurtosis * fourth / n, joint * Fraction(n - 1, n)
-        fourth, joint = mu4 * own + 3 * others, own + others
+        same = mask.kurtosis * fourth / n
+        apart = joint * Fraction(n - 1, n)
+        fourth = mu4 * same + 3 * apart
+        joint = same + apart
     return fourth
