@@ -99,8 +99,7 @@ def mlp(
     hidden = ensemble.depth
     if head == "linear":
         hidden -= 1
-        linear = (*ensemble.masks[:hidden], masks.identity())
-        ensemble = dataclasses.replace(ensemble, masks=linear)
+        ensemble = _with_linear_head(ensemble)
 
     # the layers, those alike being one object
     layer_of = functools.partial(_layer, fan, weight_law, bias_scale)
@@ -114,15 +113,20 @@ def mlp(
     usual = not hidden or (not checks.traced(gain) and gain == usual_gain)
     predicted = phi.mask is not None and weight_law.symmetric
     shift = None if usual else functools.partial(_shift, gain, usual_gain, hidden)
-    named = "relu_mlp" if phi.rectifier else f"{phi.name} mlp"
     return _network.Network(
-        name=f"{named}, {head} head",
+        name=_name(phi, head),
         shape=ensemble.widths[:1],
         kinds=tuple(kinds),
         homogeneous=phi.homogeneous and _layers.unbiased(bias_scale),
         ensemble=ensemble if usual and predicted else None,
         law=functools.partial(_law, ensemble, shift) if predicted else None,
     )
+
+
+def _name(phi: activations.Activation, head: str) -> str:
+    """Return the name that tables and legends show."""
+    named = "relu_mlp" if phi.rectifier else f"{phi.name} mlp"
+    return f"{named}, {head} head"
 
 
 def _ensemble(
@@ -137,6 +141,12 @@ def _ensemble(
     if keep_prob != 1:
         mask = masks.dropout(keep_prob, mask)
     return ensembles.Ensemble(widths, weight_law, mask, fan)
+
+
+def _with_linear_head(ensemble: ensembles.Ensemble) -> ensembles.Ensemble:
+    """Return the product whose last matrix has no mask."""
+    linear = (*ensemble.masks[:-1], masks.identity())
+    return dataclasses.replace(ensemble, masks=linear)
 
 
 def _layer(

@@ -55,22 +55,17 @@ def residual(
     weight_law = _layers.weight_law(weight_law)
 
     # the blocks, all of one kind
-    def block(gain, **rest):
-        std = (gain / width) ** 0.5
-        return _layers.Matrix((width, width), std, weight_law, bias_scale, **rest)
-
     def combine(z, branch):
         return alpha * z + lam * branch
 
-    inside = _BLOCKS[kind](block, width, phi, combine)
-    kinds = (_layers.layer(inside),) * depth
+    block = functools.partial(_inside, width, weight_law, bias_scale)
+    kinds = (_layers.layer(_BLOCKS[kind](block, width, phi, combine)),) * depth
 
     # a linear layer before them
     first = width
     if input_width is not None:
         first = checks.integer("input_width", input_width, 1)
-        entry = _layers.Matrix((width, first), width**-0.5, weight_law)
-        kinds = (_layers.layer(entry), *kinds)
+        kinds = (_entry(width, first, weight_law), *kinds)
 
     # what theory says
     plain = _layers.unbiased(bias_scale)
@@ -86,6 +81,24 @@ def residual(
         homogeneous=plain and phi.homogeneous,
         law=law if _has_law(kind, phi, weight_law, plain) else None,
     )
+
+
+def _entry(width: int, n_in: int, weight_law: weights.Weights) -> _layers.Layer:
+    """Return a linear layer n_in → width with weights of variance 1/width."""
+    return _layers.layer(_layers.Matrix((width, n_in), width**-0.5, weight_law))
+
+
+def _inside(
+    width: int,
+    weight_law: weights.Weights,
+    bias_scale: float | jax.Array,
+    gain: float | jax.Array,
+    **rest: Callable,
+) -> _layers.Matrix:
+    """Return the inside of a block with weights of variance gain/width."""
+    shape = width, width
+    std = (gain / width) ** 0.5
+    return _layers.Matrix(shape, std, weight_law, bias_scale, **rest)
 
 
 def _has_law(
