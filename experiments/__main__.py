@@ -1,5 +1,7 @@
 """Run an experiment: ``python -m experiments NAME [--quick] [--out DIR] [--seed N]``.
 
+``python -m experiments new NAME > experiments/NAME.py`` begins one of your own.
+
 Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, machine,
 wall time, and the checks) and NAME.png, and prints the table of checks. Exits 1 if a
 check fails, 2 on bad usage.
@@ -31,7 +33,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 import lognorm_jax
-from experiments import _check, _cluster, _figure, _machine, _sampler
+from experiments import _check, _cluster, _figure, _job, _machine
 
 
 def names() -> list[str]:
@@ -56,73 +58,91 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
 
     Of several processes all compute, and the first writes and prints.
     """
-    try:
-        experiment = importlib.import_module(f"experiments.{name}")
-    except ModuleNotFoundError as error:
-        install = "pip install -e '.[experiments,models]'"
-        print(
-            f"{name} needs {error.name}, which is not installed: {install}",
-            file=sys.stderr,
-        )
-        return 2
     folder = out or Path("results/quick" if quick else "results")
     try:
+        experiment = importlib.import_module(f"experiments.{name}")
         key = jax.random.key(seed)
-    except OverflowError as error:
-        print(f"--seed {seed}: {error}", file=sys.stderr)
-        return 2
-    try:
         folder.mkdir(parents=True, exist_ok=True)
+    except ModuleNotFoundError as error:
+        install = "pip install -e '.[experiments,models]'"
+        return _refuse(f"{name} needs {error.name}, which is not installed: {install}")
+    except OverflowError as error:
+        return _refuse(f"--seed {seed}: {error}")
     except OSError as error:
-        print(f"--out {folder}: {error}", file=sys.stderr)
-        return 2
+        return _refuse(f"--out {folder}: {error}")
+
     first, blocks = jax.process_index() == 0, folder / f"{name}.blocks"
     if first:
-        print(experiment.__doc__.strip().split("\n\n")[0], "\n")
-        found = len(list(blocks.glob("*/blocks-*.npz")))
-        if found:
-            print(f"Going on from {blocks}; files of finished blocks: {found}.\n")
+        _announce(experiment, blocks)
     spec = {"experiment": name, "quick": quick, "seed": seed, "versions": versions()}
-    spec["source"] = _sampler.source_digest()
+    spec["source"] = _job.source_digest()
 
     started = time.time()
     with tqdm(
-        unit=" paths", unit_scale=True, dynamic_ncols=True, disable=not first
+        total=0, unit="", unit_scale=True, dynamic_ncols=True, disable=not first
     ) as bar:
-        sample = _sampler.sampler(bar, blocks, spec)
-        results = experiment.compute(key=key, quick=quick, bar=bar, sample=sample)
+        results = experiment.compute(_job.Job(key, quick, bar, blocks, spec))
     seconds = time.time() - started
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("all processes have read the blocks")
 
     rows = experiment.check(results)
     verdict = _check.overall(rows)
-    if not first:
-        return 0 if verdict == "pass" else 1
-    np.savez_compressed(folder / f"{name}.npz", **results)
-    record = {
-        "experiment": name,
-        "quick": quick,
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "machine": _machine.record(),
-        "versions": versions(),
-        "arrays": {array: np.shape(value) for array, value in results.items()},
-        "checks": [row._asdict() for row in rows],
-    }
-    (folder / f"{name}.json").write_text(
-        json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    )
-    _figure.save(experiment.draw(results), folder / f"{name}.png")
-    shutil.rmtree(blocks, ignore_errors=True)
+    if first:
+        arrays = _job.flat(results)
+        np.savez_compressed(folder / f"{name}.npz", **arrays)
+        record = {
+            "experiment": name,
+            "quick": quick,
+            "seed": seed,
+            "seconds": round(seconds, 1),
+            "machine": _machine.record(),
+            "versions": versions(),
+            "arrays": {array: value.shape for array, value in arrays.items()},
+            "checks": [row._asdict() for row in rows],
+        }
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n")
+        _figure.save(experiment.draw(results), folder / f"{name}.png")
+        shutil.rmtree(blocks, ignore_errors=True)
 
-    print(_check.LEGEND)
-    print(_check.table(rows))
-    print(f"\nMachine: {_machine.sentence()}.")
-    print(
-        f"{name}: {verdict} in {seconds:.0f} s. Written: {folder / name}.npz, .json, .png"
-    )
+        print(_check.LEGEND)
+        print(_check.table(rows))
+        print(f"\nMachine: {_machine.sentence()}.")
+        written = f"Written: {folder / name}.npz, .json, .png"
+        print(f"{name}: {verdict} in {seconds:.0f} s. {written}")
     return 0 if verdict == "pass" else 1
+
+
+def _refuse(message: str) -> int:
+    """Say what is wrong with the command; return its exit code."""
+    print(message, file=sys.stderr)
+    return 2
+
+
+def _announce(experiment, blocks: Path) -> None:
+    """Print the claim, and what there is of a run that was stopped."""
+    print(experiment.__doc__.strip().split("\n\n")[0], "\n")
+    finished = len(list(blocks.glob("*/blocks-*.npz")))
+    if finished:
+        print(f"Going on from {blocks}; files of finished blocks: {finished}.\n")
+
+
+def smallest(name: str) -> str:
+    """Return the source of the smallest experiment, under a name of its own."""
+    source = Path(__file__).with_name("_smallest.py").read_text(encoding="utf-8")
+    return source.replace("experiments NAME", f"experiments {name}")
+
+
+def _new(arguments: list[str]) -> int:
+    """Print the smallest experiment; return the exit code."""
+    name = arguments[0] if len(arguments) == 1 else ""
+    if not name.isidentifier() or name.startswith("_") or name in (*names(), "new"):
+        usage = "python -m experiments new NAME > experiments/NAME.py"
+        allowed = "NAME: a new Python name that does not begin with an underscore"
+        return _refuse(f"{usage}\n{allowed}; there are: {', '.join(names())}.")
+    print(smallest(name), end="")
+    return 0
 
 
 def use_all_cores() -> None:
@@ -181,6 +201,8 @@ def main() -> None:
         return start
 
     flags = (tyro.conf.FlagCreatePairsOff,)
+    if sys.argv[1:2] == ["new"]:
+        sys.exit(_new(sys.argv[2:]))
     commands = {name: command(name) for name in names()}
     _require_known(sys.argv[1:])
     with _cluster.together():

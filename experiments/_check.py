@@ -38,16 +38,42 @@ class Row(NamedTuple):
     verdict: str = ""
     relation: str = ""  # what an interval has to be, such as "> 0.9"
 
+    def __str__(self) -> str:
+        """Return the cell of the table, as ``LEGEND`` explains it."""
+        only_shown = self.expected is not None and not self.verdict
+        return self._numbers() + (
+            " ✗" if self.verdict == "fail" else " ~" if only_shown else ""
+        )
 
-def moments(x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean, its standard error, variance and its standard error, over the first
-    axis.
-    """
-    x = np.asarray(x, np.float64)
-    mean, variance = x.mean(0), x.var(0, ddof=1)
-    fourth = np.mean((x - mean) ** 4, axis=0)
-    errors = np.sqrt(variance / len(x)), np.sqrt((fourth - variance**2) / len(x))
-    return mean, errors[0], variance, errors[1]
+    def _numbers(self) -> str:
+        if self.interval is not None:
+            return self._with_interval()
+        if self.error is None:
+            bound = f" ≤ {self.allowance:.3g}" if self.verdict else ""
+            return f"{self.measured:.4g}{bound}"
+        if self.error == 0:
+            allowed = f" ± {self.allowance:.4f}" if self.allowance else ""
+            return f"{self.measured:.4f} ({self.expected:.4f}{allowed})"
+        if self.error < 1e-4:
+            return f"{self.measured:.2g} ± {self.error:.0e} ({self.expected:.2g})"
+        return self._with_error()
+
+    def _with_interval(self) -> str:
+        low, high = self.interval
+        text = f"{self.measured:.3f} [{low:.3f}, {high:.3f}]"
+        if self.relation:
+            return f"{text} {self.relation}"
+        return f"{text} (allowed {self.allowance:.3f})" if self.verdict else text
+
+    def _with_error(self) -> str:
+        # the error to two digits, and all else to as many
+        digits = max(1 - math.floor(math.log10(self.error)), 0)
+        text = f"{self.measured:.{digits}f} ± {self.error:.{digits}f}"
+        if self.expected is None:
+            return text
+        visible = self.allowance > 0.5 * 10**-digits
+        allowed = f" ± {self.allowance:.{digits}f}" if visible else ""
+        return f"{text} ({self.expected:.{digits}f}{allowed})"
 
 
 def show(case: str, quantity: str, measured: float, error: float | None = None) -> Row:
@@ -197,34 +223,6 @@ def overall(rows: list[Row]) -> str:
     return next((v for v in ("fail", "underpowered") if v in verdicts), "pass")
 
 
-def _cell(row: Row) -> str:
-    if row.interval is not None:
-        text = f"{row.measured:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
-        allowed = f" (allowed {row.allowance:.3f})" if row.verdict else ""
-        text += f" {row.relation}" if row.relation else allowed
-    elif row.error is None:
-        text = f"{row.measured:.4g}" + (
-            f" ≤ {row.allowance:.3g}" if row.verdict else ""
-        )
-    elif row.error == 0:
-        allowed = f" ± {row.allowance:.4f}" if row.allowance else ""
-        text = f"{row.measured:.4f}" + f" ({row.expected:.4f}{allowed})"
-    elif row.error < 1e-4:
-        text = f"{row.measured:.2g} ± {row.error:.0e} ({row.expected:.2g})"
-    else:
-        # show the error to two digits
-        digits = max(1 - math.floor(math.log10(row.error)), 0)
-        text = f"{row.measured:.{digits}f} ± {row.error:.{digits}f}"
-        allowed = (
-            f" ± {row.allowance:.{digits}f}"
-            if row.allowance > 0.5 * 10**-digits
-            else ""
-        )
-        text += "" if row.expected is None else f" ({row.expected:.{digits}f}{allowed})"
-    only_shown = row.expected is not None and not row.verdict
-    return text + (" ✗" if row.verdict == "fail" else " ~" if only_shown else "")
-
-
 def table(rows: list[Row]) -> str:
     """Return a text table: one line a case, one column a quantity, a verdict at the
     end.
@@ -234,7 +232,7 @@ def table(rows: list[Row]) -> str:
     lines = [["", *quantities, "verdict"]]
     for case in cases:
         mine = {row.quantity: row for row in rows if row.case == case}
-        cells = [_cell(mine[q]) if q in mine else "" for q in quantities]
+        cells = [str(mine[q]) if q in mine else "" for q in quantities]
         judged = [row for row in mine.values() if row.verdict]
         lines.append([case, *cells, overall(judged) if judged else ""])
     sizes = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

@@ -42,7 +42,7 @@ def rows(results) -> list[_check.Row]:
     found = []
     for outcome, label in OUTCOMES.items():
         by_step = dict(
-            zip(SHOWN, results[f"explained/{outcome}"].swapaxes(0, 1), strict=False)
+            zip(SHOWN, results["explained"][outcome].swapaxes(0, 1), strict=False)
         )
         for step in (step for step in PROFILE if step in by_step):
             share = dict(zip(PREDICTORS, by_step[step], strict=True))

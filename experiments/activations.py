@@ -27,7 +27,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import activations, exact, laws, networks, paths
+from lognorm_jax import activations, exact, laws, networks, paths, summaries
 
 WIDTH, DEPTH = 100, 100
 DEPTHS = (1, 5, 10, 20, 40, 60, 80, 100)
@@ -80,35 +80,35 @@ def inputs() -> np.ndarray:  # (2, WIDTH)
     return x
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Sample log-norms of Jacobians at several depths, and the cosine of two inputs."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    whole, pairs = (QUICK_WHOLE, QUICK_PAIRS) if quick else (WHOLE, PAIRS)
-    bar.reset(total=num_samples * len(CASES) + pairs + 2 * whole * len(SHOWN))
-    x, u = (
-        inputs()[0],
-        np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTH,))),
-    )
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
+    whole = job.count(WHOLE, QUICK_WHOLE)
+    pairs = job.count(PAIRS, QUICK_PAIRS)
+    x = inputs()[0]
+    u = np.asarray(jax.random.normal(job.key("tangent"), (WIDTH,)))
+
     results = {}
-    for i, name in enumerate(CASES):
+    for name in CASES:
         path = paths.gram(network(name, DEPTH), x, u)
-        trace = sample(name, path, jax.random.fold_in(key, i), num_samples)
+        trace = job.sample(name, path, num_samples)
         total = np.cumsum(trace.increment, axis=1, dtype=np.float64)
-        results[f"{name}/log_norm"] = total[:, np.array(DEPTHS) - 1].astype(np.float32)
+        shown = total[:, np.array(DEPTHS) - 1].astype(np.float32)
+        results[name] = {"log_norm": shown}
+    # at the input, and after each layer but the last
     path = paths.gram(network("shaped relu", DEPTH + 1), inputs(), observe=_cosine)
-    _, cosine = sample("two inputs", path, jax.random.fold_in(key, 10), pairs)
-    results["cosine"] = cosine  # at the input, and after each layer but the last
-    for i, name in enumerate(SHOWN):
+    _, results["cosine"] = job.sample("two inputs", path, pairs)
+
+    # the same network, followed in law and drawn whole
+    for name in SHOWN:
         short = network(name, DEPTH // 10)
         both = {
             "in law": paths.gram(short, x, u),
             "whole": networks.jacobian_path(short, x, u),
         }
-        for j, (label, path) in enumerate(both.items()):
-            own = jax.random.fold_in(key, 20 + 2 * i + j)
-            results[f"{name}/{label}"] = sample(
-                f"{name}, {label}", path, own, whole
-            ).log_norm
+        for label, path in both.items():
+            trace = job.sample(f"{name}, {label}", path, whole)
+            results[name][label] = trace.log_norm
     return results
 
 
@@ -165,12 +165,12 @@ def check(results) -> list[_check.Row]:
     """
     rows = []
     for name in CASES:
-        for log_norm, depth in zip(results[f"{name}/log_norm"].T, DEPTHS, strict=True):
+        for log_norm, depth in zip(results[name]["log_norm"].T, DEPTHS, strict=True):
             rows += _depth_rows(name, depth, log_norm)
     rows += _cosine_rows(results["cosine"])
     for name in SHOWN:
         same = laws.compare(
-            results[f"{name}/in law"], laws.empirical(results[f"{name}/whole"])
+            results[name]["in law"], laws.empirical(results[name]["whole"])
         )
         rows.append(
             _check.distance(f"{name}, d = {DEPTH // 10}", "KS to network", same)
@@ -183,16 +183,16 @@ def _depth_rows(name, depth, log_norm) -> list[_check.Row]:
     one.
     """
     case, T = f"{name}, d = {depth}", depth / WIDTH
-    mean, mean_error, variance, variance_error = _check.moments(log_norm)
+    mean, variance, _ = summaries.estimate(log_norm)
     if CASES[name][0].mask is None:
         return [
-            _check.show(case, "mean", mean, mean_error),
-            _check.show(case, "variance", variance, variance_error),
+            _check.show(case, "mean", *mean),
+            _check.show(case, "variance", *variance),
         ]
     true = law_of(name, depth)
     rows = [
-        _check.resolve(case, "mean", mean, mean_error, true.mean),
-        _check.resolve(case, "variance", variance, variance_error, true.variance),
+        _check.resolve(case, "mean", *mean, true.mean),
+        _check.resolve(case, "variance", *variance, true.variance),
         _check.distance(case, "KS to exact law", laws.compare(log_norm, true)),
     ]
     if name == "shaped relu" and depth >= 20:
@@ -217,11 +217,13 @@ def _cosine_rows(cosine) -> list[_check.Row]:
         )
     times = tuple(depth / WIDTH for depth in DEPTHS)
     for depth, expected in zip(DEPTHS, diffusion(times), strict=True):
-        case, ours = f"cosine, d = {depth}", _check.moments(cosine[:, depth])
-        theirs = _check.moments(expected)
-        for i, name in ((0, "mean"), (2, "variance")):
-            error = np.hypot(ours[i + 1], theirs[i + 1])
-            row = _check.agree(case, name, ours[i], error, theirs[i])
+        ours = summaries.estimate(cosine[:, depth])
+        theirs = summaries.estimate(expected)
+        for name in ("mean", "variance"):
+            measured, limit = getattr(ours, name), getattr(theirs, name)
+            error = np.hypot(measured.error, limit.error)
+            told = measured.value, error, limit.value
+            row = _check.agree(f"cosine, d = {depth}", name, *told)
             rows.append(row._replace(verdict=""))
     return rows
 
@@ -235,13 +237,11 @@ def draw(results):
     for (name, (phi, *_)), color, marker in zip(
         CASES.items(), _figure.PALETTE, "os^Dv", strict=False
     ):
-        seen = np.array(
-            [_check.moments(column) for column in results[f"{name}/log_norm"].T]
-        ).T
+        variance = summaries.estimate(results[name]["log_norm"]).variance
         axes["variance"].errorbar(
             depths,
-            seen[2],
-            2 * seen[3],
+            variance.value,
+            2 * variance.error,
             fmt=marker,
             ms=5,
             capsize=3,
@@ -249,7 +249,7 @@ def draw(results):
             label=name,
         )
         if phi.mask is None:
-            axes["variance"].plot(depths, seen[2], ":", color=color, lw=1)
+            axes["variance"].plot(depths, variance.value, ":", color=color, lw=1)
         else:
             line = [law_of(name, int(d)).variance for d in depths]
             axes["variance"].plot(depths, line, color=color, lw=1.2)
@@ -257,7 +257,7 @@ def draw(results):
         title="log-variance against depth (lines: exact)",
         yscale="log",
         xlabel=f"depth d (n = {WIDTH})",
-        ylabel="Var ln ‖Ju‖² (± 2 s.e.)",
+        ylabel="variance of the log-norm, Var ln ‖Ju‖² (± 2 s.e.)",
     )
     for name, color, scale in (
         ("shaped relu", _figure.PALETTE[1], 2),
@@ -266,7 +266,7 @@ def draw(results):
         law = laws.normal(-scale / 2, scale)
         x = np.linspace(-10, 6, 400)
         axes["law"].hist(
-            results[f"{name}/log_norm"][:, -1],
+            results[name]["log_norm"][:, -1],
             60,
             range=(-10, 6),
             density=True,
@@ -276,7 +276,7 @@ def draw(results):
         )
         text = "N(−T, 2T)" if scale == 2 else "N(−5T/2, 5T)"
         axes["law"].plot(x, law.pdf(x), color=color, label=text)
-    axes["law"].set(title="d = n: T = 1", xlabel="ln ‖Ju‖²", ylabel="density")
+    axes["law"].set(title="d = n: T = 1", xlabel="log-norm, ln ‖Ju‖²", ylabel="density")
     times = np.linspace(0.02, DEPTH / WIDTH, 50)
     rho = diffusion(tuple(times), 20_000)
     for q, alpha in ((0.05, 0.12), (0.25, 0.25)):
@@ -308,8 +308,8 @@ def draw(results):
         )
     axes["cosine"].set(
         title="cosine of two inputs, shaped ReLU",
-        xlabel="T = d/n",
-        ylabel="cosine",
+        xlabel="depth over width, T = d/n",
+        ylabel="cosine of the angle between two inputs",
         ylim=(-0.95, 1.02),
     )
     for axis in axes.values():

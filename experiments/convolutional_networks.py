@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _data, _figure
-from lognorm_jax import convolutions, networks
+from lognorm_jax import convolutions, networks, summaries
 
 CHANNELS, DEPTH, TAPS, SIDE = 24, 40, (3, 3), 8
 LAYERS = (1, 2, 4, 8, 16, 24, 32, 40)
@@ -29,17 +29,16 @@ DIRECTIONS = {"along x": 0.03, "another u": 0.12}
 TOTAL = 0.2  # how far the sum over layers may be from the total, relative
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Sample increments, and the variance that theory predicts of each from what
     reaches it.
     """
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=num_samples * len(DIRECTIONS))
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
     network = networks.conv((1, *(CHANNELS,) * DEPTH), (SIDE, SIDE), TAPS)
     x = _data.digit(0).reshape(network.shape)
-    u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), network.shape))
+    u = np.asarray(jax.random.normal(job.key("tangent"), network.shape))
     results = {}
-    for i, name in enumerate(DIRECTIONS):
+    for name in DIRECTIONS:
         other = name != "along x"
 
         def observe(x, tangent, other=other):
@@ -47,11 +46,8 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
             return convolutions.predictable_variance(x, TAPS, CHANNELS, **along)
 
         path = networks.jacobian_path(network, x, u if other else x, observe=observe)
-        trace, predicted = sample(name, path, jax.random.fold_in(key, i), num_samples)
-        results[f"{name}/increment"], results[f"{name}/predicted"] = (
-            trace.increment,
-            predicted,
-        )
+        trace, predicted = job.sample(name, path, num_samples)
+        results[name] = {"increment": trace.increment, "predicted": predicted}
     return results
 
 
@@ -61,24 +57,18 @@ def check(results) -> list[_check.Row]:
     """
     rows = []
     for name, share in DIRECTIONS.items():
-        increment = results[f"{name}/increment"].astype(np.float64)
-        predicted = results[f"{name}/predicted"].astype(np.float64)
+        increment = results[name]["increment"].astype(np.float64)
+        predicted = results[name]["predicted"].astype(np.float64)
         for layer in LAYERS:
             case = f"{name}, layer {layer}"
             square = (np.exp(increment[:, layer - 1]) - 1) ** 2  # E R = 1 exactly
             forecast = predicted[:, layer - 1]
-            mean, error, *_ = _check.moments(square)
-            expected, other, *_ = _check.moments(forecast)
-            rows.append(
-                _check.agree(
-                    case,
-                    "c · Var R",
-                    CHANNELS * mean,
-                    CHANNELS * np.hypot(error, other),
-                    CHANNELS * expected,
-                )
-            )
-        *_, variance, error = _check.moments(increment.sum(1))
+            mean = summaries.estimate(square).mean
+            expected = summaries.estimate(forecast).mean
+            error = np.hypot(mean.error, expected.error)
+            told = (CHANNELS * part for part in (mean.value, error, expected.value))
+            rows.append(_check.agree(case, "c · Var R", *told))
+        variance, error = summaries.estimate(increment.sum(1)).variance
         total = predicted.sum(1).mean()
         case = f"{name}, all {DEPTH} layers"
         rows.append(
@@ -98,10 +88,10 @@ def draw(results):
     figure, axes = _figure.grid([["layer", "total"]], (12, 5))
     layers = np.arange(1, DEPTH + 1)
     for name, color in zip(DIRECTIONS, _figure.PALETTE, strict=False):
-        increment = results[f"{name}/increment"].astype(np.float64)
-        predicted = results[f"{name}/predicted"].astype(np.float64)
-        mean, error, *_ = _check.moments((np.exp(increment) - 1) ** 2)
-        *_, variance, spread = _check.moments(np.cumsum(increment, axis=1))
+        increment = results[name]["increment"].astype(np.float64)
+        predicted = results[name]["predicted"].astype(np.float64)
+        mean, error = summaries.estimate((np.exp(increment) - 1) ** 2).mean
+        total = summaries.estimate(np.cumsum(increment, axis=1)).variance
         style = {
             "fmt": "o",
             "ms": 4,
@@ -119,8 +109,7 @@ def draw(results):
             ),
             (
                 "total",
-                variance,
-                spread,
+                *total,
                 np.cumsum(predicted.mean(0)),
                 "sum of predictions",
             ),
@@ -129,18 +118,18 @@ def draw(results):
             axes[axis].plot(layers, line, color=color, label=f"{name}, {label}")
     for axis, upper in (("layer", 5 + 0 * layers), ("total", 5 * layers / CHANNELS)):
         lower = upper / SIDE**2
-        label = ("5 and 5/s", "5L/c and 5L/(c s)")[axis == "total"]
+        label = {"layer": "5 and 5/s", "total": "5L/c and 5L/(c s)"}[axis]
         axes[axis].plot(layers, upper, "--", color=_figure.THEORY, lw=1, label=label)
         axes[axis].plot(layers, lower, "--", color=_figure.THEORY, lw=1)
     axes["layer"].set(
         title="patches align: a layer varies like one of c units",
         xlabel="layer",
-        ylabel="c · Var R (± 2 s.e.)",
+        ylabel="channels × variance of a layer's ratio, c · Var R (± 2 s.e.)",
     )
     axes["total"].set(
         title=f"c = {CHANNELS} channels, {SIDE} × {SIDE} positions, 3 × 3 taps",
-        xlabel="layers L",
-        ylabel="Var ln ‖Ju‖² (± 2 s.e.)",
+        xlabel="number of layers L",
+        ylabel="variance of the log-norm, Var ln ‖Ju‖² (± 2 s.e.)",
     )
     axes["layer"].legend(loc="center right")
     axes["total"].legend(loc="upper left")

@@ -16,7 +16,6 @@ Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments
 exact_vs_limit
 """
 
-import jax
 import numpy as np
 
 from experiments import _check, _figure
@@ -60,47 +59,51 @@ def point_of_largest_gap(law: laws.Law, other: laws.Law) -> float:
     return float(x[np.argmax(np.abs(law.cdf(x) - other.cdf(x)))])
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Compute all distances, and simulate the gap at the point where it is largest."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=num_samples * len(SAMPLED) * len(RATIOS) * len(MASKS))
     results = {}
-    for i, mask in enumerate(MASKS):
-        for j, ratio in enumerate(RATIOS):
-            case = f"{mask}, d/n = {ratio:g}"
-            distances, seen = [], []
-            for width in WIDTHS:
-                products = ensemble(mask, ratio, width)
-                law, limit = exact.law(products), ensembles.limit_law(products)
-                cumulants = exact.cumulants(products)
-                matched = laws.ks_distance(law, laws.normal(*cumulants[:2]))
-                try:
-                    corrected = laws.ks_distance(
-                        law, laws.edgeworth(cumulants, law.atom)
-                    )
-                except ValueError:  # too far from normal for the series to be valid
-                    corrected = np.nan
-                distances.append([laws.ks_distance(law, limit), matched, corrected])
-                if width not in SAMPLED:
-                    continue
-                x = point_of_largest_gap(law, limit)
-                truth = law.cdf(x)
-                error = np.sqrt(truth * (1 - truth) / num_samples)
-                if abs(truth - limit.cdf(x)) > _check.SIGMAS * error:
-                    case_key = jax.random.fold_in(
-                        jax.random.fold_in(key, 3 * i + j), width
-                    )
-                    path = paths.dense(products)
-                    trace = sample(f"{case}, n = {width}", path, case_key, num_samples)
-                    sampled = np.mean(trace.log_norm <= x)
-                    seen.append(
-                        [width, sampled - limit.cdf(x), error, truth - limit.cdf(x)]
-                    )
-                else:
-                    bar.update(num_samples)
-            results[f"{case}/distances"] = np.array(distances)
-            results[f"{case}/sampled"] = np.array(seen).reshape(-1, 4)
+    for mask in MASKS:
+        for ratio in RATIOS:
+            case = f"{mask}, depth {ratio:g} · n"
+            distances = [_distances(ensemble(mask, ratio, width)) for width in WIDTHS]
+            gaps = [_gap(job, case, ensemble(mask, ratio, n), n) for n in SAMPLED]
+            seen = [gap for gap in gaps if gap is not None]
+            results[case] = {
+                "distances": np.array(distances),
+                "sampled": np.array(seen).reshape(-1, 4),
+            }
     return results
+
+
+def _distances(products) -> list[float]:
+    """Return the KS distance of the exact law to the limit, matched and Edgeworth
+    laws.
+    """
+    law, limit = exact.law(products), ensembles.limit_law(products)
+    cumulants = exact.cumulants(products)
+    matched = laws.normal(*cumulants[:2])
+    try:
+        edgeworth = laws.edgeworth(cumulants, law.atom)
+        corrected = laws.ks_distance(law, edgeworth)
+    except ValueError:  # too far from normal for the series to be valid
+        corrected = np.nan
+    return [laws.ks_distance(law, limit), laws.ks_distance(law, matched), corrected]
+
+
+def _gap(job, case, products, width) -> list[float] | None:
+    """Return the width, the gap that a simulation sees, its error, and the truth; None
+    where it sees none.
+    """
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
+    law, limit = exact.law(products), ensembles.limit_law(products)
+    x = point_of_largest_gap(law, limit)
+    truth = law.cdf(x)
+    error = np.sqrt(truth * (1 - truth) / num_samples)
+    gap = truth - limit.cdf(x)
+    if abs(gap) <= _check.SIGMAS * error:
+        return None
+    trace = job.sample(f"{case}, n = {width}", paths.dense(products), num_samples)
+    return [width, np.mean(trace.log_norm <= x) - limit.cdf(x), error, gap]
 
 
 def exponent(distances: np.ndarray) -> float:
@@ -117,8 +120,8 @@ def check(results) -> list[_check.Row]:
     rows = []
     for mask in MASKS:
         for ratio in RATIOS:
-            case = f"{mask}, d/n = {ratio:g}"
-            limit, matched, corrected = results[f"{case}/distances"].T
+            case = f"{mask}, depth {ratio:g} · n"
+            limit, matched, corrected = results[case]["distances"].T
             valid = np.isfinite(corrected)
             best = np.minimum(limit, matched)
             last, theory = limit[-1] * WIDTHS[-1], constant(mask, ratio)
@@ -136,7 +139,7 @@ def check(results) -> list[_check.Row]:
                     0.5,
                 ),
             ]
-            for width, gap, error, truth in results[f"{case}/sampled"]:
+            for width, gap, error, truth in results[case]["sampled"]:
                 rows.append(
                     _check.agree(
                         case, f"sampled gap, n = {width:.0f}", gap, error, truth
@@ -158,12 +161,12 @@ def draw(results):
     bottom = 1e-9
     for mask, axis in axes.items():
         for ratio, color in zip(RATIOS, _figure.PALETTE, strict=False):
-            case = f"{mask}, d/n = {ratio:g}"
+            case = f"{mask}, depth {ratio:g} · n"
             for curve, line in zip(
-                results[f"{case}/distances"].T, styles.values(), strict=True
+                results[case]["distances"].T, styles.values(), strict=True
             ):
                 axis.plot(WIDTHS, curve, line, color=color, marker=".", ms=4)
-            width, gap, error, _ = results[f"{case}/sampled"].T
+            width, gap, error, _ = results[case]["sampled"].T
             axis.errorbar(
                 width,
                 np.abs(gap),
@@ -175,7 +178,7 @@ def draw(results):
                 capsize=3,
             )
             axis.plot([], [], color=color, label=f"depth = {ratio:g} · width")
-        middle = results[f"{mask}, d/n = 1/distances"].T
+        middle = results[f"{mask}, depth 1 · n"]["distances"].T
         fitted = [exponent(curve) for curve in middle]
         for name, line in styles.items():
             axis.plot([], [], line, color=_figure.THEORY, label=f"to {name}")
@@ -202,8 +205,8 @@ def draw(results):
         axis.set(
             title=f"{mask} layers\n{slopes}",
             yscale="log",
-            xlabel="width n",
-            ylabel="KS distance of the exact law of ln‖Mu‖²",
+            xlabel="width n of all layers",
+            ylabel="KS distance from the exact law of ln‖Mu‖²",
             ylim=(bottom, 1),
         )
         _figure.log_widths(axis, WIDTHS[::2])

@@ -19,11 +19,19 @@ Time: 3 minutes on two CPU cores; --quick 1 minute. Command: python -m experimen
 lognormal_law
 """
 
-import jax
 import numpy as np
 
 from experiments import _check, _data, _figure
-from lognorm_jax import ensembles, exact, laws, masks, networks, paths, weights
+from lognorm_jax import (
+    ensembles,
+    exact,
+    laws,
+    masks,
+    networks,
+    paths,
+    summaries,
+    weights,
+)
 
 ARCHITECTURES = {  # label: widths; 64 is the number of pixels
     "64→100×10": (64, *(100,) * 10),
@@ -49,22 +57,21 @@ def ensemble(label: str) -> ensembles.Ensemble:
     return ensembles.Ensemble(ARCHITECTURES[label], weights.normal(), masks.relu())
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Sample log_norm of every architecture as mask model and as network."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
     image = _data.digit(IMAGE)
-    bar.reset(total=num_samples * len(MODELS) * len(ARCHITECTURES))
     results = {}
-    for i, (label, widths) in enumerate(ARCHITECTURES.items()):
+    for label, widths in ARCHITECTURES.items():
         network = networks.relu_mlp(widths, bias_scale=BIAS_SCALE)
-        both = (
-            paths.dense(ensemble(label), image),
-            networks.jacobian_path(network, image, image),
-        )
-        for j, (model, path) in enumerate(zip(MODELS, both, strict=True)):
-            case = jax.random.fold_in(jax.random.fold_in(key, i), j)
-            trace = sample(f"{label}, {model}", path, case, num_samples)
-            results[f"{label}, {model}"] = trace.log_norm
+        both = {
+            "mask model": paths.dense(ensemble(label), image),
+            "network": networks.jacobian_path(network, image, image),
+        }
+        results[label] = {
+            model: job.sample(f"{label}, {model}", path, num_samples).log_norm
+            for model, path in both.items()
+        }
     return results
 
 
@@ -74,8 +81,8 @@ def check(results) -> list[_check.Row]:
     for label in ARCHITECTURES:
         law = exact.law(ensemble(label))
         for model in MODELS:
-            rows += _model_rows(f"{label}, {model}", results[f"{label}, {model}"], law)
-        pair = [results[f"{label}, {model}"] for model in MODELS]
+            rows += _model_rows(f"{label}, {model}", results[label][model], law)
+        pair = [results[label][model] for model in MODELS]
         same = laws.compare(pair[1], laws.empirical(pair[0]))
         rows.append(_check.distance(f"{label}, network", "KS to mask model", same))
         rows += _limit_rows(label, law)
@@ -85,13 +92,13 @@ def check(results) -> list[_check.Row]:
 def _model_rows(case, log_norms, law) -> list[_check.Row]:
     """Hold mean, variance, dead mass and law of sampled paths against a law."""
     alive = log_norms[np.isfinite(log_norms)]
-    mean, mean_error, variance, variance_error = _check.moments(alive)
+    mean, variance, _ = summaries.estimate(alive)
     size, dead = len(log_norms), law.atom
     dead_error = np.sqrt(dead * (1 - dead) / size)
     dead_share = 1 - len(alive) / size  # in steps of 1/size
     return [
-        _check.agree(case, "mean", mean, mean_error, law.mean),
-        _check.agree(case, "variance", variance, variance_error, law.variance),
+        _check.agree(case, "mean", *mean, law.mean),
+        _check.agree(case, "variance", *variance, law.variance),
         _check.agree(case, "dead mass", dead_share, dead_error, dead, 1 / size),
         _check.distance(case, "KS to exact law", laws.compare(log_norms, law)),
     ]
@@ -158,8 +165,8 @@ def _draw_densities(axis, results):
         for model, color in zip(
             MODELS, (_figure.MASK_MODEL, _figure.NETWORK), strict=True
         ):
-            counts, _ = np.histogram(results[f"{label}, {model}"], edges)
-            size = len(results[f"{label}, {model}"])
+            counts, _ = np.histogram(results[label][model], edges)
+            size = len(results[label][model])
             density = counts / size / np.diff(edges)
             axis.stairs(
                 base + height * density,
@@ -178,7 +185,7 @@ def _draw_densities(axis, results):
         text = f"{label}\nβ = {ensembles.beta(ensemble(label)):.3g}"
         axis.text(-20.5, base + 0.4, text)
     axis.set(
-        xlabel="ln‖Ju‖²",
+        xlabel="log of the squared norm, ln‖Ju‖²",
         ylabel="density (scaled, one row an architecture)",
         ylim=(0, len(shown) + 0.55),
         xlim=(-21, 9),
@@ -203,7 +210,7 @@ def _draw_quantiles(axis, results):
             label=label,
         )
         for model, marker in zip(MODELS, "sD", strict=True):
-            seen = laws.empirical(results[f"{label}, {model}"]).quantile(q)
+            seen = laws.empirical(results[label][model]).quantile(q)
             gap = (seen - limit.quantile(q)) / spread
             axis.plot(place, gap, marker, color=color, ms=4, mfc="none")
     axis.axhline(0, color=_figure.LIMIT, ls="--")
@@ -220,7 +227,7 @@ def _draw_quantiles(axis, results):
     axis.legend(handles=handles, ncols=2, loc="lower right")
     axis.set(
         xlabel="quantile of N(−5β/2, 5β), standardised",
-        ylabel="quantile of ln‖Ju‖² less it, in the same units",
+        ylabel="quantile of ln‖Ju‖² less that, in the same units",
         title="Q–Q: narrow nets have a longer lower tail",
     )
 
@@ -250,8 +257,8 @@ def _draw_variances(axis, rows):
         )
     axis.minorticks_off()
     axis.set(
-        xlabel="β = Σ 1/nᵢ",
-        ylabel="Var ln‖Ju‖²",
+        xlabel="sum of the inverse widths, β = Σ 1/nᵢ",
+        ylabel="variance of the log-norm, Var ln‖Ju‖²",
         title="One number, β, sets the variance",
     )
     axis.legend(loc="upper left")

@@ -23,7 +23,6 @@ Time: 2 minutes on two CPU cores; --quick 40 s. Command: python -m experiments
 martingale_paths
 """
 
-import jax
 import numpy as np
 
 from experiments import _check, _figure
@@ -35,7 +34,6 @@ DIRECTIONS = {"flat": np.full(WIDTH, WIDTH**-0.5), "coordinate": np.eye(WIDTH)[0
 NUM_SAMPLES, QUICK_SAMPLES = 80_000, 6_000
 FIRST = 3  # paths of the first layer alone, for each of them
 PATHS_DRAWN = 300
-MAX_LAG = 8
 
 
 def ensemble(law: weights.Weights, depth: int = DEPTH) -> ensembles.Ensemble:
@@ -43,30 +41,26 @@ def ensemble(law: weights.Weights, depth: int = DEPTH) -> ensembles.Ensemble:
     return ensembles.Ensemble((WIDTH,) * (depth + 1), law, masks.relu())
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Decompose sampled paths, and keep what the checks and the figure need."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=(1 + FIRST) * num_samples * len(LAWS) * len(DIRECTIONS))
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
     results = {}
-    for i, law in enumerate(LAWS):
-        for j, (name, direction) in enumerate(DIRECTIONS.items()):
+    for law in LAWS:
+        for name, direction in DIRECTIONS.items():
             case = f"{law.name}, {name}"
-            case_key = jax.random.fold_in(jax.random.fold_in(key, i), j)
-            path = paths.dense(ensemble(law), direction)
-            trace = sample(case, path, case_key, num_samples)
+            trace = job.sample(case, paths.dense(ensemble(law), direction), num_samples)
             one = paths.dense(ensemble(law, depth=1), direction)
-            first_key = jax.random.fold_in(case_key, 1 << 20)
-            first = sample(f"{case}, layer 1", one, first_key, FIRST * num_samples)
+            first = job.sample(f"{case}, layer 1", one, FIRST * num_samples)
             parts = martingales.decompose(trace, ensemble(law))
-            results |= {
-                f"{case}/first": first_layer(first),
-                f"{case}/increment": np.array(estimates(trace.increment)[:2]),
-                f"{case}/martingale": parts.martingale.astype(np.float32),
-                f"{case}/bracket": parts.bracket.mean(0),
-                f"{case}/drift": parts.drift.mean(0),
-                f"{case}/squares": squares(trace, parts),
-                f"{case}/second order": second_order(trace, parts),
-                f"{case}/theory": second_order_theory(law, trace, parts),
+            results[case] = {
+                "first": first_layer(first),
+                "increment": np.array(estimates(trace.increment)[:2]),
+                "martingale": parts.martingale.astype(np.float32),
+                "bracket": parts.bracket.mean(0),
+                "drift": parts.drift.mean(0),
+                "squares": squares(trace, parts),
+                "second order": second_order(trace, parts),
+                "theory": second_order_theory(law, trace, parts),
             }
     return results
 
@@ -75,8 +69,8 @@ def first_layer(trace) -> np.ndarray:  # (2, 2)
     """Return E ln R₁ and Var R₁, each with its standard error; E R₁ is exactly 1."""
     increment = trace.increment[:, 0].astype(np.float64)
     rest = np.expm1(increment)
-    _, _, variance, error = _check.moments(rest)
-    return np.array([_check.controlled(increment, rest), (variance, error)])
+    variance = summaries.estimate(rest).variance
+    return np.array([_check.controlled(increment, rest), variance])
 
 
 def squares(trace, parts) -> np.ndarray:  # (2,)
@@ -144,11 +138,7 @@ def check(results) -> list[_check.Row]:
     for law in LAWS:
         for name, direction in DIRECTIONS.items():
             case = f"{law.name}, {name}"
-            parts = {
-                k.split("/")[1]: v
-                for k, v in results.items()
-                if k.startswith(f"{case}/")
-            }
+            parts = results[case]
             kappa = np.array([np.sum(direction**4)])
             variance = ensembles.predictable_variance(ensemble(law, depth=1), kappa)[0]
             # what the drift of layer 1 leaves out: elsewhere, and for normal weights,
@@ -214,111 +204,86 @@ def _first_rows(case, parts, theory, third, rest) -> list[_check.Row]:
     ]
 
 
-def _draw_fan(axis, results, case):
-    layers = np.arange(DEPTH + 1)
-    martingale = np.pad(results[f"{case}/martingale"], ((0, 0), (1, 0)))
-    fan = 2 * np.sqrt(np.concatenate([[0], results[f"{case}/bracket"]]))
-    axis.plot(
-        layers, martingale[:PATHS_DRAWN].T, color=_figure.MASK_MODEL, lw=0.4, alpha=0.25
-    )
-    axis.plot(layers, np.array([-fan, fan]).T, color=_figure.THEORY)
-    inside = np.mean(np.abs(martingale[:, -1]) < fan[-1])
-    axis.set(title=case, ylim=(-6, 6), xlim=(0, DEPTH))
-    axis.text(1, -5.5, f"{inside:.1%} inside at the end")
+FAN = "laplace, coordinate"  # the case whose paths are drawn
+PLACES = np.array([1, 2, 4, 8, 16, 32])  # layers whose variance is drawn
 
 
 def draw(results):
-    """Draw the fans of all cases, and below them drift, orthogonality, variance, first
-    layer.
-    """
-    fans = [[f"{law.name}, {name}" for law in LAWS] for name in DIRECTIONS]
-    below = ["drift", "orthogonality", "variance", "first layer"]
-    figure, axes = _figure.grid([*fans, below], (16, 11))
-    layers = np.arange(1, DEPTH + 1)
-    for row in fans:
-        for case in row:
-            _draw_fan(axes[case], results, case)
-        axes[row[0]].set_ylabel("martingale Mᵢ, with ±2√E⟨M⟩ᵢ")
-    for case in fans[1]:
-        axes[case].set_xlabel("layer i")
-
-    rows = {row[:2]: row for row in check(results)}
-    for i, law in enumerate(LAWS):
-        for j, (name, line, marker) in enumerate(
-            zip(DIRECTIONS, ("-", "--"), "os", strict=True)
-        ):
-            case, color = f"{law.name}, {name}", _figure.PALETTE[i]
-            style = {"fmt": marker, "ms": 5, "color": color}
-            bracket, martingale = (
-                results[f"{case}/bracket"],
-                results[f"{case}/martingale"],
-            )
-            axes["drift"].plot(
-                layers[:6], np.diff(bracket, prepend=0)[:6], line, color=color
-            )
-            mean, mean_error = 2 * results[f"{case}/increment"][:, :6]
-            places = layers[:6] + 0.08 * (2 * i + j - 3.5)
-            axes["drift"].errorbar(places, -mean, 2 * mean_error, lw=1, **style)
-            _, _, variance, error = estimates(martingale)
-            some = slice(3 + 2 * i + j, None, 8)
-            axes["variance"].errorbar(
-                bracket[some], variance[some], 2 * error[some], **style
-            )
-            lags, correlation = np.arange(1, MAX_LAG + 1), correlations(martingale)
-            values = np.array(
-                [lagged(correlation, lag, len(martingale)) for lag in lags]
-            )
-            shift = 0.1 * (2 * i + j - 3.5)
-            axes["orthogonality"].errorbar(
-                lags + shift, values[:, 0], 2 * values[:, 1], lw=1, **style
-            )
-            first, place = rows[case, "Var R₁"], i + 0.3 * (j - 0.5)
-            axes["first layer"].errorbar(
-                place, first.measured, 2 * first.error, capsize=5, label=case, **style
-            )
-            axes["first layer"].plot(
-                place, first.expected, "_", ms=24, color=_figure.THEORY
-            )
+    """Draw one case's paths in their fan, and drift and variance of all cases."""
+    figure, axes = _figure.grid([["fan", "drift", "variance"]], (16, 5.5))
+    _draw_fan(axes["fan"], results[FAN] if FAN in results else results[min(results)])
+    for i, case in enumerate(results):
+        law, direction = case.split(", ")
+        filled = direction == "coordinate"
+        color = _figure.PALETTE[[law.name for law in LAWS].index(law)]
+        style = {"fmt": "s" if filled else "o", "ms": 5, "lw": 1, "color": color}
+        style |= {"capsize": 2, "mfc": color if filled else "white", "label": case}
+        shift = (i - (len(results) - 1) / 2) / len(results)
+        _draw_drift(axes["drift"], results[case], shift, style)
+        _draw_variance(axes["variance"], results[case], shift, style)
     _finish(axes)
     return figure
 
 
+def _draw_fan(axis, parts):
+    """Draw some paths of a martingale, and two standard deviations by its bracket."""
+    layers = np.arange(DEPTH + 1)
+    martingale = np.pad(parts["martingale"], ((0, 0), (1, 0)))
+    fan = 2 * np.sqrt(np.concatenate([[0], parts["bracket"]]))
+    style = {"color": _figure.MASK_MODEL, "lw": 0.5, "alpha": 0.25}
+    axis.plot(layers, martingale[:PATHS_DRAWN].T, **style)
+    axis.plot(layers, np.array([-fan, fan]).T, color=_figure.THEORY, lw=2)
+    inside = np.mean(np.abs(martingale[:, -1]) < fan[-1])
+    axis.text(1, -5.5, f"{inside:.1%} inside ±2√E⟨M⟩ at the end (normal: 95.4%)")
+
+
+def _draw_drift(axis, parts, shift, style):
+    """Draw −2 E ln Rᵢ, and the predictable variance it should be."""
+    layers = np.arange(1, 6)
+    mean, error = 2 * parts["increment"][:, :5]
+    axis.errorbar(layers + 0.7 * shift, -mean, 2 * error, **style)
+    predicted = np.diff(parts["bracket"], prepend=0)[:5]
+    axis.plot(layers + 0.7 * shift, predicted, "_", ms=12, color=_figure.THEORY)
+
+
+def _draw_variance(axis, parts, shift, style):
+    """Draw the variance of the martingale over its bracket."""
+    martingale = parts["martingale"][:, PLACES - 1]
+    variance, error = summaries.estimate(martingale).variance
+    bracket = parts["bracket"][PLACES - 1]
+    place = PLACES * 2 ** (0.7 * shift)
+    axis.errorbar(place, variance / bracket, 2 * error / bracket, **style)
+
+
 def _finish(axes):
+    axes["fan"].set(
+        title=f"paths of the martingale, {FAN}",
+        xlabel="number of the layer, i",
+        ylabel="log-norm less its drift, Mᵢ",
+        ylim=(-6, 6),
+        xlim=(0, DEPTH),
+    )
     axes["drift"].set(
-        title="drift against predictable variance",
-        xlabel="layer i",
-        ylabel="lines: Var(Rᵢ | past); points: −2 E ln Rᵢ",
-        ylim=(0, 0.2),
+        title="the drift is −½ of the predictable variance",
+        xlabel="number of the layer, i",
+        ylabel="−2 × mean of ln Rᵢ (± 2 s.e.)",
+        ylim=(0, None),
     )
-    axes["orthogonality"].axhline(0, color=_figure.THEORY, lw=1)
-    axes["orthogonality"].set(
-        title="orthogonality of the increments",
-        xlabel="lag",
-        ylabel="mean correlation, ± 2 s.e.",
-    )
-    top = axes["variance"].get_xlim()[1]
-    axes["variance"].axline((0, 0), slope=1, color=_figure.THEORY, label="the bracket")
-    second = 1 + 3.7 / WIDTH
-    axes["variance"].axline(
-        (0, 0),
-        slope=second,
-        color=_figure.THEORY,
-        ls=":",
-        label="bracket × (1 + 3.7/n)",
-    )
+    bars = _figure.entry("Var(Rᵢ | past)", color=_figure.THEORY, marker="_", ls="")
+    handles = axes["drift"].get_legend_handles_labels()[0]
+    axes["drift"].legend(handles=[bars, *handles], ncols=2)
+    axes["variance"].axhline(1, color=_figure.THEORY, label="1: the bracket")
+    second = {"color": _figure.THEORY, "ls": ":", "label": "1 + 3.7/n: second order"}
+    axes["variance"].axhline(1 + 3.7 / WIDTH, **second)
     axes["variance"].set(
-        title="realised variance against bracket",
-        xlabel="E⟨M⟩ᵢ",
-        ylabel="Var Mᵢ, ± 2 s.e.",
-        xlim=(0, top),
-        ylim=(0, 1.1 * top),
+        title="the variance is the bracket",
+        xlabel="number of layers, i",
+        ylabel="variance over expected bracket, Var Mᵢ / E⟨M⟩ᵢ (± 2 s.e.)",
+        xscale="log",
+        xticks=PLACES,
+        xticklabels=PLACES,
     )
-    axes["variance"].legend(loc="lower right")
-    axes["first layer"].set(
-        title="layer 1: μ4 shows for a coordinate",
-        ylabel="Var R₁, ± 2 s.e.; bars: theory",
-        ylim=(0, 0.2),
-        xticks=range(len(LAWS)),
-        xticklabels=[f"{law.name}\nμ4 = {float(law.kurtosis):.3g}" for law in LAWS],
-    )
-    axes["first layer"].legend(fontsize=8, loc="upper left")
+    axes["variance"].minorticks_off()
+    handles, labels = axes["variance"].get_legend_handles_labels()
+    lines = [i for i, label in enumerate(labels) if label.startswith("1")]
+    axes["variance"].legend(handles=[handles[i] for i in lines])

@@ -13,7 +13,6 @@ Time: 20 s on two CPU cores; --quick 15 s. Command: python -m experiments moment
 
 import math
 
-import jax
 import numpy as np
 
 from experiments import _check, _figure
@@ -51,39 +50,30 @@ def relative_error(law: weights.Weights, width: int, depth: int, k: int) -> floa
     return math.sqrt(math.expm1(log_ratio))
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Compute exact moments, and simulate those that simulation can see."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=num_samples * len(LAWS))
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
     results = {"num_samples": np.array(num_samples)}
-    for i, law in enumerate(LAWS):
-        path = paths.dense(ensemble(law, *SIMULATED))
-        trace = sample(law.name, path, jax.random.fold_in(key, i), num_samples)
-        log_norm = trace.log_norm.astype(np.float64)
-        exact = [log_moment(law, *SIMULATED, k) for k in POWERS]
-        results |= {
-            f"{law.name}/exact": np.array(exact),
-            f"{law.name}/error": np.array(
-                [relative_error(law, *SIMULATED, k) for k in POWERS]
-            ),
-            f"{law.name}/simulated": np.array(
-                [np.mean(np.exp(k * log_norm)) for k in POWERS]
-            ),
-            f"{law.name}/by width": np.array(
-                [
-                    [log_moment(law, n, round(BETA * n), k) for k in SHOWN]
-                    for n in WIDTHS
-                ]
-            ),
+    for law in LAWS:
+        trace = job.sample(
+            law.name, paths.dense(ensemble(law, *SIMULATED)), num_samples
+        )
+        powers = np.multiply.outer(POWERS, trace.log_norm.astype(np.float64))
+        by_width = [
+            [log_moment(law, n, round(BETA * n), k) for k in SHOWN] for n in WIDTHS
+        ]
+        results[law.name] = {
+            "exact": np.array([log_moment(law, *SIMULATED, k) for k in POWERS]),
+            "error": np.array([relative_error(law, *SIMULATED, k) for k in POWERS]),
+            "simulated": np.exp(powers).mean(1),
+            "by width": np.array(by_width),
         }
     width = SIMULATED[0]
-    results["errors"] = np.array(
-        [
-            [relative_error(LAWS[0], width, round(b * width), k) for k in POWERS]
-            for b in BETAS
-        ]
-    )
-    return results
+    errors = [
+        [relative_error(LAWS[0], width, round(beta * width), k) for k in POWERS]
+        for beta in BETAS
+    ]
+    return results | {"errors": np.array(errors)}
 
 
 def limit(k: int, beta: float) -> float:
@@ -98,16 +88,16 @@ def check(results) -> list[_check.Row]:
     rows, size = [], float(results["num_samples"])
     for law in LAWS:
         exact, error = (
-            np.exp(results[f"{law.name}/exact"]),
-            results[f"{law.name}/error"],
+            np.exp(results[law.name]["exact"]),
+            results[law.name]["error"],
         )
-        ratio = results[f"{law.name}/simulated"] / exact
+        ratio = results[law.name]["simulated"] / exact
         for k, value, one in zip(POWERS, ratio, error, strict=True):
             label = f"simulated / exact, k = {k}"
             rows.append(
                 _check.agree(law.name, label, value, one / math.sqrt(size), 1.0)
             )
-        for k, logs in zip(SHOWN, results[f"{law.name}/by width"].T, strict=True):
+        for k, logs in zip(SHOWN, results[law.name]["by width"].T, strict=True):
             gap = logs - limit(k, BETA)
             large = np.array(WIDTHS) >= FITTED
             slope = np.polyfit(
@@ -134,11 +124,11 @@ def draw(results):
     size = float(results["num_samples"])
     for i, (law, color) in enumerate(zip(LAWS, _figure.PALETTE, strict=False)):
         scale = np.exp([limit(k, depth / width) for k in POWERS])
-        exact = np.exp(results[f"{law.name}/exact"]) / scale
-        error = 2 * results[f"{law.name}/error"] * exact / math.sqrt(size)
+        exact = np.exp(results[law.name]["exact"]) / scale
+        error = 2 * results[law.name]["error"] * exact / math.sqrt(size)
         place = np.array(POWERS) + 0.08 * (i - 1.5)
         axes["moment"].plot(place, exact, "_", ms=16, mew=2, color=color)
-        seen = results[f"{law.name}/simulated"] / scale
+        seen = results[law.name]["simulated"] / scale
         axes["moment"].errorbar(
             place,
             seen,
@@ -149,7 +139,7 @@ def draw(results):
             capsize=2,
             label=f"{law.name}",
         )
-        by_width = results[f"{law.name}/by width"].T
+        by_width = results[law.name]["by width"].T
         for k, line, logs in zip(SHOWN, ("-", "--"), by_width, strict=True):
             gap = np.abs(logs - limit(k, BETA))
             axes["approach"].plot(WIDTHS, gap, line, marker=".", color=color)
@@ -158,8 +148,8 @@ def draw(results):
     axes["moment"].plot([], [], "_", ms=16, mew=2, color=_figure.THEORY, label="exact")
     axes["moment"].set(
         title=f"moments, β = {depth / width:g} (n = {width})",
-        xlabel="k (bars: exact; points: simulated, ± 2 exact s.e.)",
-        ylabel="E‖Mu‖²ᵏ / exp(5·C(k,2)β)",
+        xlabel="power k (bars: exact; points: simulated, ± 2 exact s.e.)",
+        ylabel="moment over the theorem's, E‖Mu‖²ᵏ / exp(5·C(k,2)β)",
         xticks=POWERS,
     )
     axes["moment"].legend()
@@ -169,7 +159,7 @@ def draw(results):
         title=f"the exponential is the limit, as 1/n (β = {BETA:g})",
         yscale="log",
         xlabel="width n, depth n/4",
-        ylabel="|ln E‖Mu‖²ᵏ − 5·C(k,2)β| (laplace changes sign)",
+        ylabel="distance of log moments, |ln E‖Mu‖²ᵏ − 5·C(k,2)β|",
     )
     _figure.log_widths(axes["approach"], WIDTHS[::2])
     axes["approach"].legend(ncols=2)
@@ -187,7 +177,7 @@ def draw(results):
     axes["error"].text(2.9, 3, "within reach of a simulation", color="0.4", fontsize=9)
     axes["error"].set(
         title="paths needed to see E‖Mu‖²ᵏ to 10%",
-        xlabel="k",
+        xlabel="power k",
         ylabel="number of paths (normal weights, n = 60)",
         yscale="log",
         ylim=(1, 1e30),

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _check, _figure
-from lognorm_jax import laws, networks, paths, residuals
+from lognorm_jax import laws, networks, paths, residuals, summaries
 
 WIDTH, DEPTH = 200, 100
 DEPTHS = (1, 5, 10, 20, 40, 60, 80, 100)
@@ -33,31 +33,30 @@ def _positive(x, tangent):
     return jnp.mean(x > 0)
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Sample log-norms at several depths of each network; networks with λ² = 1/d one by
     one.
     """
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=num_samples * (2 + len(SMALL_DEPTHS)))
-    x, u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (2, WIDTH)))
-    results = {}
-    for i, kind in enumerate(("balanced", "vanilla")):
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
+    x, u = np.asarray(jax.random.normal(job.key("input, tangent"), (2, WIDTH)))
+    results = {"small": {}}
+    for kind in ("balanced", "vanilla"):
         network = networks.residual(WIDTH, DEPTH, kind, input_width=WIDTH)
         tangent = u if kind == "balanced" else None
         path = paths.gram(network, x, tangent, observe=_positive)
-        trace, positive = sample(kind, path, jax.random.fold_in(key, i), num_samples)
+        trace, positive = job.sample(kind, path, num_samples)
         total = np.cumsum(trace.increment, axis=1, dtype=np.float64)
-        results[f"{kind}/log_norm"] = total[:, np.array(DEPTHS)].astype(np.float32)
         positive = positive[:, 1:]  # of what reaches each block
-        results[f"{kind}/active"] = np.stack(_check.moments(positive)[:2])
         late = positive[:, DEPTH // 2 :].mean(1)
-        results[f"{kind}/active late"] = np.array(_check.moments(late)[:2])
-    for i, depth in enumerate(SMALL_DEPTHS):
+        results[kind] = {
+            "log_norm": total[:, np.array(DEPTHS)].astype(np.float32),
+            "active": np.stack(summaries.estimate(positive).mean),
+            "active late": np.array(summaries.estimate(late).mean),
+        }
+    for depth in SMALL_DEPTHS:
         network = networks.residual(WIDTH, depth, **_small(depth), input_width=WIDTH)
-        path, own = paths.gram(network, x), jax.random.fold_in(key, 10 + i)
-        results[f"1/d, {depth}/log_norm"] = sample(
-            f"1/d, {depth}", path, own, num_samples
-        ).log_norm
+        trace = job.sample(f"λ² = 1 over {depth}", paths.gram(network, x), num_samples)
+        results["small"][f"{depth}"] = trace.log_norm
     return results
 
 
@@ -84,18 +83,18 @@ def check(results) -> list[_check.Row]:
         for j, depth in enumerate(SMALL_DEPTHS if kind == "1/d" else DEPTHS):
             case = f"{kind}, d = {depth}"
             if kind == "1/d":
-                log_norm = results[f"1/d, {depth}/log_norm"]
+                log_norm = results["small"][f"{depth}"]
             else:
-                log_norm = results[f"{kind}/log_norm"][:, j]
-            mean, mean_error, variance, variance_error = _check.moments(log_norm)
+                log_norm = results[kind]["log_norm"][:, j]
+            mean, variance, _ = summaries.estimate(log_norm)
             expected, spread = theory(kind, depth)
             slack = SECOND_ORDER * spread
             rows += [
-                _check.agree(case, "mean", mean, mean_error, expected, slack / 2),
-                _check.agree(case, "variance", variance, variance_error, spread, slack),
+                _check.agree(case, "mean", *mean, expected, slack / 2),
+                _check.agree(case, "variance", *variance, spread, slack),
             ]
             if kind == "vanilla":
-                growth, error, *_ = _check.moments(np.exp(log_norm))
+                growth, error = summaries.estimate(np.exp(log_norm)).mean
                 expected = residuals.log_mean_growth(WIDTH, depth, HALF, HALF)
                 label, slack = "ln E‖z‖²/‖x‖²", 2 * SECOND_ORDER * expected
                 rows.append(
@@ -117,7 +116,7 @@ def check(results) -> list[_check.Row]:
         DEPTH // 2 - 1 : -1
     ].mean()
     for kind, share in (("balanced", 0.5), ("vanilla", expected)):
-        measured, error = results[f"{kind}/active late"]
+        measured, error = results[kind]["active late"]
         slack = 2 * SECOND_ORDER * (0.5 - share)
         rows.append(
             _check.agree(
@@ -137,19 +136,19 @@ def draw(results):
     for kind, color, marker in styles:
         depths = SMALL_DEPTHS if kind == "1/d" else DEPTHS
         columns = (
-            [results[f"1/d, {d}/log_norm"] for d in depths]
+            [results["small"][f"{d}"] for d in depths]
             if kind == "1/d"
-            else results[f"{kind}/log_norm"].T
+            else results[kind]["log_norm"].T
         )
-        seen = np.array([_check.moments(column) for column in columns]).T
+        seen = summaries.estimate(np.stack(columns, axis=1))
         fine = np.arange(1, DEPTH + 1)
         lines = np.array([theory(kind, int(d)) for d in fine])
         for name, i in (("variance", 1), ("mean", 0)):
             axes[name].plot(fine, lines[:, i], color=color, lw=1.2)
             axes[name].errorbar(
                 depths,
-                seen[2 * i],
-                2 * seen[2 * i + 1],
+                getattr(seen, name).value,
+                2 * getattr(seen, name).error,
                 fmt=marker,
                 color=color,
                 ms=5,
@@ -168,7 +167,7 @@ def draw(results):
         ("balanced", _figure.PALETTE[0]),
         ("vanilla", _figure.PALETTE[1]),
     ):
-        mean, error = results[f"{kind}/active"]
+        mean, error = results[kind]["active"]
         axes["active"].fill_between(
             np.arange(DEPTH),
             mean - 2 * error,
@@ -186,16 +185,18 @@ def draw(results):
     )
     axes["variance"].set(
         title=f"α = λ = 1/√2 grows, λ² = 1/d does not (n = {WIDTH})",
-        xlabel="depth d",
-        ylabel="Var ln ‖z‖² (± 2 s.e.; lines: theory)",
+        xlabel="number of blocks d",
+        ylabel="variance of ln ‖z‖² (± 2 s.e.; lines: theory)",
     )
     axes["mean"].set(
-        title="and so does the mean", xlabel="depth d", ylabel="E ln ‖z‖²/‖x‖²"
+        title="and so does the mean",
+        xlabel="number of blocks d",
+        ylabel="mean of ln ‖z‖²/‖x‖²",
     )
     axes["active"].set(
         title="hypoactivation: fewer units are on",
-        xlabel="block",
-        ylabel="P(z > 0) (band: ± 2 s.e.)",
+        xlabel="number of the block",
+        ylabel="share of active units, P(z > 0) (band: ± 2 s.e.)",
     )
     axes["variance"].legend()
     axes["active"].legend()

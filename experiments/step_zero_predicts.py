@@ -72,47 +72,47 @@ def path_of(depth, name, batches, digits, tangent):
     return outcome
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Train every network in every way from many seeds; keep step 0 and the end."""
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    betas = QUICK_BETAS if quick else BETAS
-    bar.unit = " seeds"
-    bar.reset(total=num_samples * len(betas) * len(TRAININGS))
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
+    betas = job.count(BETAS, QUICK_BETAS)
     digits = _data.digits()
-    key_batches, key_tangent, key = jax.random.split(key, 3)
     whole = digits.inputs[:BATCH], np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
     descent = tuple(np.broadcast_to(a, (STEPS, *a.shape)) for a in whole)
-    drawn = datasets.batches(key_batches, digits.inputs, digits.labels, STEPS, BATCH)
-    tangent = np.asarray(jax.random.normal(key_tangent, (64,)))
+    drawn = datasets.batches(
+        job.key("batches"), digits.inputs, digits.labels, STEPS, BATCH
+    )
+    tangent = np.asarray(jax.random.normal(job.key("tangent"), (64,)))
+
     engine = functools.partial(sampling.sample, block_size=BLOCK)
-    results = {"betas": np.array(betas)}
-    for i, beta in enumerate(betas):
+    results = {"betas": np.array(betas)} | {name: {} for name in TRAININGS}
+    for beta in betas:
+        key = job.key(f"β = {beta:g}")  # the same networks for each training
         for name in TRAININGS:
             batches = descent if name == "descent" else drawn
             path = path_of(round(beta * WIDTH), name, batches, digits, tangent)
-            own, case = jax.random.fold_in(key, i), f"{name}, β = {beta:g}"
-            found = sample(case, path, own, num_samples, engine=engine)
-            for part, values in zip(
-                ("log_norm", "gradient", "loss", "accuracy"), found, strict=True
-            ):
-                results[f"{name}/{beta:g}/{part}"] = values
+            case = f"{name}, β = {beta:g}"
+            parts = job.sample(case, path, num_samples, engine=engine, key=key)
+            names = ("log_norm", "gradient", "loss", "accuracy")
+            results[name][f"{beta:g}"] = dict(zip(names, parts, strict=True))
     return correlated(results)
 
 
-def correlated(results) -> dict[str, np.ndarray]:
+def correlated(results) -> dict:
     """Return results with the rank correlations of each training: (betas and all
     together, 3).
     """
-    betas, found = results["betas"], dict(results)
+    betas = results["betas"]
+    found = {"betas": betas} | {name: dict(results[name]) for name in TRAININGS}
     for name in TRAININGS:
         for quantity, pair in PAIRS.items():
             x, y = (
-                [results[f"{name}/{beta:g}/{part}"] for beta in betas] for part in pair
+                [results[name][f"{beta:g}"][part] for beta in betas] for part in pair
             )
             sign = -1 if pair[1] == "loss" else 1
             x, y = ([*parts, np.concatenate(parts)] for parts in (x, y))
             seen = [rank_correlation(a, sign * b) for a, b in zip(x, y, strict=True)]
-            found[f"{name}/{quantity}"] = np.array(seen)
+            found[name][quantity] = np.array(seen)
     return found
 
 
@@ -146,7 +146,7 @@ def check(results) -> list[_check.Row]:
         for i, beta in enumerate([*results["betas"], None]):
             case = f"{name}, " + ("all β" if beta is None else f"β = {beta:g}")
             for quantity in PAIRS:
-                seen = results[f"{name}/{quantity}"][i]
+                seen = results[name][quantity][i]
                 first = quantity == next(iter(PAIRS))
                 if not first:
                     rows.append(_check.above(case, quantity, *seen))
@@ -156,7 +156,7 @@ def check(results) -> list[_check.Row]:
                     rows.append(_check.between(case, quantity, *seen, MOST))
             if beta is not None:
                 loss_now, accuracy = (
-                    results[f"{name}/{beta:g}/{part}"] for part in ("loss", "accuracy")
+                    results[name][f"{beta:g}"][part] for part in ("loss", "accuracy")
                 )
                 rows += [
                     _check.show(case, "median loss", np.median(loss_now)),
@@ -177,7 +177,7 @@ def draw(results):
         for i, (name, color) in enumerate(
             zip(TRAININGS, _figure.PALETTE, strict=False)
         ):
-            seen = results[f"{name}/{quantity}"]
+            seen = results[name][quantity]
             x = np.append(betas, 2.5 * betas[-1]) * 1.07 ** (i - 1)
             bars = [seen[:, 0] - seen[:, 1], seen[:, 2] - seen[:, 0]]
             shown = {"fmt": "osD"[i], "color": color, "capsize": 3}
@@ -185,23 +185,31 @@ def draw(results):
         ticks = [*betas, 2.5 * betas[-1]]
         names = [*(f"{beta:.3g}" for beta in betas), "all β"]
         axes[axis].set(
-            xscale="log", xticks=ticks, xticklabels=names, xlabel="β", ylim=(-1, 1)
+            xscale="log",
+            xticks=ticks,
+            xticklabels=names,
+            xlabel="β = Σ 1/width",
+            ylim=(-1, 1),
         )
         axes[axis].minorticks_off()
         axes[axis].axhline(0, color=_figure.THEORY, lw=1)
         axes[axis].axvline(1.6 * betas[-1], color=_figure.THEORY, lw=0.8, ls=":")
-        axes[axis].set(ylabel="rank correlation (95%; + : larger trains better)")
+        axes[axis].set(
+            ylabel="rank correlation, 95% CI (+ : larger norms train better)"
+        )
     axes["norm"].set(title="ln ‖J u‖² at step 0 and the loss at the end")
     axes["gradient"].set(title="ln ‖∂L/∂W‖² at step 0 and the loss at the end")
     axes["norm"].legend(loc="lower left")
     for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
-        x, y = (results[f"Adam/{beta:g}/{part}"] for part in ("log_norm", "loss"))
+        x, y = (results["Adam"][f"{beta:g}"][part] for part in ("log_norm", "loss"))
         seen = np.isfinite(x) & np.isfinite(y)
         axes["seeds"].scatter(
             x[seen], y[seen], s=5, color=color, alpha=0.6, label=f"β = {beta:g}"
         )
     axes["seeds"].set(
-        yscale="log", xlabel="ln ‖J u‖² at step 0", ylabel="loss at the end"
+        yscale="log",
+        xlabel="ln ‖J u‖² of a seed at step 0",
+        ylabel="its loss after 100 steps",
     )
     axes["seeds"].set(title="Adam: β matters, a seed's own norm hardly")
     axes["seeds"].legend(markerscale=3)

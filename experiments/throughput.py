@@ -148,45 +148,44 @@ def exact_seconds(widths, mask, repeats) -> np.ndarray:  # (2, repeats)
     return np.array(times).T
 
 
-def compute(*, key, quick, bar, sample, seconds=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Measure each contender on each shape, the raw rates beside it, and exact laws."""
-    del sample  # speeds are measured anew each time
-    seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
-    repeats = QUICK_REPEATS if quick else REPEATS
-    bar.unit, results = " measurements", {}
-    kept = slice(1 if quick else None)  # a quick run has the first shape of each kind
-    ways = [_contenders.products(*shape, key) for shape in SHAPES[kept]]
+    key, repeats = job.key("all"), job.count(REPEATS, QUICK_REPEATS)
+    seconds = job.count(SECONDS, QUICK_SECONDS)
+    kept = slice(job.count(None, 1))  # a quick run has the first shape of each kind
+    ways = {shape: _contenders.products(*shape, key) for shape in SHAPES[kept]}
     for shape in NETWORKS[kept]:
         every = _contenders.products(*shape, key)
-        ways.append(
-            {name: way for name, way in every.items() if name.startswith("network")}
-        )
-    ways += [_contenders.trainings(*shape, key) for shape in TRAININGS[kept]]
-    ways += [_contenders.steps(*shape, key) for shape in STEPPED[kept]]
-    bar.reset(total=sum(map(len, ways)) + len(EXACT))
-    shapes = (*SHAPES[kept], *NETWORKS[kept], *TRAININGS[kept], *STEPPED[kept])
-    for (width, depth), contender in zip(shapes, ways, strict=True):
-        shape = f"{width} × {depth}"
-        if (width, depth) in SHAPES + NETWORKS:
-            results[f"raw/{shape}"] = raw_rates(key, repeats)
-        bar.set_description(shape)
-        found = measure(contender, seconds, repeats, lambda name: bar.update())
-        results |= {f"{name}/{shape}": numbers for name, numbers in found.items()}
+        ways[shape] = {
+            name: every[name] for name in every if name.startswith("network")
+        }
+    raw = {_label(shape): raw_rates(key, repeats) for shape in ways}
+    ways |= {shape: _contenders.trainings(*shape, key) for shape in TRAININGS[kept]}
+    ways |= {shape: _contenders.steps(*shape, key) for shape in STEPPED[kept]}
+
+    speeds = {}
+    for shape, contenders in ways.items():
+        numbers = measure(contenders, seconds, repeats, job.tick)
+        for name, times in numbers.items():
+            speeds.setdefault(name, {})[_label(shape)] = times
+    laws = {}
     for label, layers in EXACT.items():
-        bar.set_description(f"exact law, {label}")
-        results[f"exact law/{label}"] = exact_seconds(*layers, repeats)
-        bar.update()
-    return results
+        laws[label] = exact_seconds(*layers, repeats)
+        job.tick(f"exact law, {label}")
+    return {"speeds": speeds, "raw": raw, "exact law": laws}
+
+
+def _label(shape: tuple[int, int]) -> str:
+    return "{} × {}".format(*shape)
 
 
 def rates(results) -> dict[tuple[str, str], float]:
     """Return paths a second, the median of the warm runs, by contender and shape."""
-    found = {}
-    for case, numbers in results.items():
-        name, shape = case.split("/")
-        if name not in ("raw", "exact law"):
-            found[name, shape] = float(numbers[0] / np.median(numbers[3:]))
-    return found
+    return {
+        (name, shape): float(numbers[0] / np.median(numbers[3:]))
+        for name, shapes in results["speeds"].items()
+        for shape, numbers in shapes.items()
+    }
 
 
 def check(results) -> list[_check.Row]:
@@ -198,13 +197,13 @@ def check(results) -> list[_check.Row]:
             continue
         case = f"{name}, {shape}"
         width, depth = map(int, shape.split(" × "))
-        _, first, peak, *_ = results[f"{name}/{shape}"]
-        normal, words = results[f"raw/{shape}"]
+        _, first, peak, *_ = results["speeds"][name][shape]
+        normal, words = results["raw"][shape]
         # a sign is one bit of a word
         raw = words * 32 if "Rademacher" in name else normal
         unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
         rows += [
-            _check.show(case, "a run", results[f"{name}/{shape}"][0]),
+            _check.show(case, "a run", results["speeds"][name][shape][0]),
             _check.show(case, "paths/s", rate),
             _check.show(case, "10⁶ layers/s", rate * depth / 1e6),
             _check.show(case, "10⁶ weights/s", rate * depth * width**2 / 1e6),
@@ -227,12 +226,12 @@ def check(results) -> list[_check.Row]:
         ratio = speed["dense Rademacher", shape] / speed["dense normal", shape]
         rows.append(_check.show(f"dense, {shape}", "Rademacher/normal", ratio))
         for name, (large, small) in zip(
-            ("normal", "bits"), results[f"raw/{shape}"], strict=True
+            ("normal", "bits"), results["raw"][shape], strict=True
         ):
             rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2²²", large))
             rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2¹⁶", small))
     for label in EXACT:
-        law, cdf = 1e3 * np.median(results[f"exact law/{label}"], axis=1)
+        law, cdf = 1e3 * np.median(results["exact law"][label], axis=1)
         rows.append(_check.show(f"exact law, {label}", "law, ms", law))
         rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
     return rows
@@ -244,7 +243,7 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
 
     # time more than another way's, as a share of that: median over the turns
     def beyond(other):
-        mine, its = (results[f"{way}/{shape}"] for way in (name, other))
+        mine, its = (results["speeds"][way][shape] for way in (name, other))
         return np.median((mine[3:] / mine[0]) / (its[3:] / its[0])) - 1
 
     if name.startswith("step"):
@@ -261,7 +260,7 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
         / 1e9
     )
     rows = [
-        _check.show(case, "a run", results[f"{name}/{shape}"][0]),
+        _check.show(case, "a run", results["speeds"][name][shape][0]),
         _check.show(case, "seed-steps/s", rate * _contenders.STEPS),
         _check.show(case, "10⁹ operations/s", unit),
         _check.show(case, "of products", rate / speed["training, products", shape]),
@@ -273,7 +272,7 @@ def _training_rows(name, shape, speed, results) -> list[_check.Row]:
             _check.show(case, "× PyTorch", rate / speed["training, PyTorch", shape])
         )
     if name != "training, PyTorch":
-        rows.append(_check.show(case, "compile s", results[f"{name}/{shape}"][1]))
+        rows.append(_check.show(case, "compile s", results["speeds"][name][shape][1]))
     return rows
 
 

@@ -72,43 +72,35 @@ def path_of(depth, width, name, batches, digits):
     return path
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Train every network at every rate from many seeds; keep what diverged, and
     accuracy.
     """
-    num_samples, chosen = (
-        num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES),
-        cases(quick),
-    )
-    bar.unit = " seeds"
-    bar.reset(total=num_samples * len(chosen) * len(OPTIMIZERS))
+    num_samples, chosen = job.count(NUM_SAMPLES, QUICK_SAMPLES), cases(job.quick)
     digits = _data.digits()
-    key_batches, key = jax.random.split(key)
-    batches = datasets.batches(key_batches, digits.inputs, digits.labels, STEPS, BATCH)
+    batches = datasets.batches(
+        job.key("batches"), digits.inputs, digits.labels, STEPS, BATCH
+    )
     engine = functools.partial(sampling.sample, block_size=BLOCK)
-    results = {"shape": np.array(list(chosen.values()))}
-    for i, (case, (_, depth, width)) in enumerate(chosen.items()):
+    results = {"shape": np.array(list(chosen.values())), "explained": {}}
+    results |= {name: {} for name in OPTIMIZERS}
+    for case, (_, depth, width) in chosen.items():
+        key = job.key(case)  # the same networks for each optimizer
         for name in OPTIMIZERS:
-            path, label = (
-                path_of(depth, width, name, batches, digits),
-                f"{name}, {case}",
+            path = path_of(depth, width, name, batches, digits)
+            finite, seen = job.sample(
+                f"{name}, {case}", path, num_samples, engine=engine, key=key
             )
-            own = jax.random.fold_in(key, i)  # the same networks for each optimizer
-            finite, seen = sample(label, path, own, num_samples, engine=engine)
-            results[f"{name}/{case}/finite"] = finite  # (seeds, rates)
-            results[f"{name}/{case}/trained"] = seen >= THRESHOLD
+            # (seeds, rates)
+            results[name][case] = {"finite": finite, "trained": seen >= THRESHOLD}
     for name in OPTIMIZERS:
-        results[f"explained/{name}"] = explained(results, name)
+        results["explained"][name] = explained(results, name)
     return results
 
 
 def labels(results) -> list[str]:
     """Return the cases of results, one a network."""
-    first = next(iter(OPTIMIZERS)) + "/"
-    found = [
-        name for name in results if name.startswith(first) and name.endswith("/trained")
-    ]
-    return [name.removeprefix(first).removesuffix("/trained") for name in found]
+    return list(results[next(iter(OPTIMIZERS))])
 
 
 def explained(results, name) -> np.ndarray:  # (predictors, CHOSEN, 1 + REPEATS)
@@ -116,7 +108,7 @@ def explained(results, name) -> np.ndarray:  # (predictors, CHOSEN, 1 + REPEATS)
     draws.
     """
     rng = np.random.default_rng(0)
-    trained = (results[f"{name}/{case}/trained"] for case in labels(results))
+    trained = (results[name][case]["trained"] for case in labels(results))
     draws = np.array([_explained.shares(each, rng, REPEATS) for each in trained])
     # networks, draws, CHOSEN
     draws = np.concatenate([draws, draws.max(2, keepdims=True)], 2)
@@ -144,13 +136,13 @@ def check(results) -> list[_check.Row]:
         for case, (beta, *_) in zip(labels(results), results["shape"], strict=True):
             label = f"{name}, {case}, β = {beta:g}"
             trained, finite = (
-                results[f"{name}/{case}/{part}"] for part in ("trained", "finite")
+                results[name][case][part] for part in ("trained", "finite")
             )
             for rate, column in zip(CHOSEN[:-1], trained.T, strict=True):
                 rows.append(_check.above(label, rate, *wilson(column)))
             rows.append(_check.show(label, "diverged", 1 - finite.mean()))
     for name in OPTIMIZERS:
-        every = results[f"explained/{name}"]
+        every = results["explained"][name]
         for i, predictor in enumerate(PREDICTORS):
             for j, rate in enumerate(CHOSEN):
                 case = f"{name}, explained by {predictor}"
@@ -174,7 +166,7 @@ def draw(results):
         _shares(name, results, *(axes[f"{name}/{part}"] for part in parts[:3]))
         axis, rates = axes[f"{name}/explained"], [*RATES[name], 4 * RATES[name][-1]]
         for predictor, share, color in zip(
-            PREDICTORS, results[f"explained/{name}"], _figure.PALETTE, strict=False
+            PREDICTORS, results["explained"][name], _figure.PALETTE, strict=False
         ):
             value, low, high = np.array(
                 [_explained.interval(draws) for draws in share]
@@ -195,7 +187,7 @@ def draw(results):
         axis.minorticks_off()
         axis.set(
             title="explained by one number",
-            ylabel="of the variance of shares, beyond chance (95%)",
+            ylabel="share of variance explained,\nchance-corrected, 95% CI",
         )
         axis.legend(loc="center left", bbox_to_anchor=(0, 0.39))
     return figure
@@ -208,9 +200,7 @@ def _shares(name, results, by_beta, by_depth, by_rate) -> None:
     shades = dict(zip(betas, _figure.shades(len(betas)), strict=True))
     found = {}
     for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
-        rows = np.array(
-            [wilson(column) for column in results[f"{name}/{case}/trained"].T]
-        )
+        rows = np.array([wilson(column) for column in results[name][case]["trained"].T])
         found.setdefault(width, []).append((beta, depth, *rows[0]))
         style = ("o:", "s--", "D-")[widths.index(width)]
         by_rate.plot(rates, rows[:, 0], style, color=shades[beta], ms=5)
@@ -239,7 +229,7 @@ def _shares(name, results, by_beta, by_depth, by_rate) -> None:
         axis.set(xscale="log", ylim=(-0.04, 1.04), xticks=ticks)
         axis.set(
             xticklabels=[f"{x:.3g}" for x in ticks],
-            ylabel="share of seeds that train (95%)",
+            ylabel="share of seeds that train, 95% CI",
         )
         axis.minorticks_off()
     by_beta.legend()

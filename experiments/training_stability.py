@@ -32,7 +32,7 @@ import optax
 
 from experiments import _check, _collapse, _data, _explained, _figure
 from experiments._collapse import OUTCOMES, PREDICTORS, PROFILE, SHOWN
-from lognorm_jax import exact, laws, losses, networks, sampling, training
+from lognorm_jax import exact, laws, losses, networks, sampling, summaries, training
 
 BETAS, QUICK_BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 0.5, 1.0, 2.0)
 WIDTHS, QUICK_WIDTHS = (20, 40, 80), (20, 40)
@@ -84,44 +84,35 @@ def path_of(depth, width, images, targets, steps, probe, tangent):
     return both
 
 
-def compute(
-    *, key, quick, bar, sample, num_samples=None, steps=STEPS
-) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Train every network from many seeds; resample the seeds."""
-    num_samples, chosen = num_samples or NUM_SAMPLES, cases(quick)
-    bar.unit = " seeds"
-    bar.reset(total=num_samples * len(chosen))
+    chosen = cases(job.quick)
     digits = _data.digits()
-    images, targets = (
-        digits.inputs[:BATCH],
-        np.eye(10, dtype=np.float32)[digits.labels[:BATCH]],
-    )
-    tangent = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (64,)))
+    images = digits.inputs[:BATCH]
+    targets = np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
+    tangent = np.asarray(jax.random.normal(job.key("tangent"), (64,)))
+    probe = digits.test_inputs[0]
+
     engine = functools.partial(sampling.sample, block_size=BLOCK)
-    results = {"shape": np.array(list(chosen.values()))}
-    for i, (case, (_, depth, width)) in enumerate(chosen.items()):
-        path = path_of(
-            depth, width, images, targets, steps, digits.test_inputs[0], tangent
-        )
-        own = jax.random.fold_in(key, i)
-        history, single = sample(case, path, own, num_samples, engine=engine)
-        results[f"{case}/log_norm"] = history.log_norm
-        results[f"{case}/log_gradient"] = history.log_gradient[:, :, depth // 2]
-        results[f"{case}/single"] = single[:, None]
-        kept = history.log_gradient[:, [step for step in PROFILE if step < steps]]
-        results[f"{case}/layers"] = np.apply_along_axis(
-            lambda x: spread(x)[:2], 0, kept
-        )
-    for outcome in OUTCOMES:
-        results[f"explained/{outcome}"] = explained(results, outcome)
-    return results
+    results = {"shape": np.array(list(chosen.values())), "networks": {}}
+    for case, (_, depth, width) in chosen.items():
+        path = path_of(depth, width, images, targets, STEPS, probe, tangent)
+        history, single = job.sample(case, path, NUM_SAMPLES, engine=engine)
+        kept = history.log_gradient[:, [step for step in PROFILE if step < STEPS]]
+        results["networks"][case] = {
+            "log_norm": history.log_norm,
+            "log_gradient": history.log_gradient[:, :, depth // 2],
+            "single": single[:, None],
+            "layers": np.apply_along_axis(spread, 0, kept),
+        }
+    every = {outcome: explained(results, outcome) for outcome in OUTCOMES}
+    return results | {"explained": every}
 
 
 def spread(samples) -> tuple[float, float]:
     """Return the variance of the finite samples and its standard error."""
-    return tuple(
-        map(float, _check.moments(np.asarray(samples)[np.isfinite(samples)])[2:])
-    )
+    finite = np.asarray(samples)[np.isfinite(samples)]
+    return summaries.estimate(finite).variance
 
 
 def log_variance(samples) -> float:
@@ -131,9 +122,7 @@ def log_variance(samples) -> float:
 
 def labels(results) -> list[str]:
     """Return the cases of results, one a network."""
-    return [
-        name.removesuffix("/layers") for name in results if name.endswith("/layers")
-    ]
+    return list(results["networks"])
 
 
 # (predictors, steps of SHOWN, 1 + REPEATS)
@@ -142,9 +131,11 @@ def explained(results, outcome) -> np.ndarray:
     resampled.
     """
     rng, found = np.random.default_rng(0), []
-    steps = results[f"{labels(results)[0]}/{outcome}"].shape[1]
+    steps = results["networks"][labels(results)[0]][outcome].shape[1]
     for step in (step for step in SHOWN if step < steps):
-        samples = (results[f"{case}/{outcome}"][:, step] for case in labels(results))
+        samples = (
+            results["networks"][case][outcome][:, step] for case in labels(results)
+        )
         draws = [_explained.resampled(x, log_variance, rng, REPEATS) for x in samples]
         found.append(_explained.fractions(results["shape"].T, np.array(draws).T))
     return np.stack(found, axis=1)
@@ -160,10 +151,10 @@ def check(results) -> list[_check.Row]:
     ):
         law = law_of(int(depth), int(width))
         log_norm, gradient = (
-            results[f"{case}/{o}"] for o in ("log_norm", "log_gradient")
+            results["networks"][case][o] for o in ("log_norm", "log_gradient")
         )
         start = log_norm[:, 0][np.isfinite(log_norm[:, 0])]
-        mean, mean_error, variance, error = _check.moments(start)
+        mean, variance, _ = summaries.estimate(start)
         pairs = gradient[:, [0, -1]]
         shrinks = _explained.resampled(
             pairs[np.isfinite(pairs).all(1)],
@@ -172,12 +163,14 @@ def check(results) -> list[_check.Row]:
             REPEATS,
         )
         rows += [
-            _check.agree(case, "E ln ‖J u‖²", mean, mean_error, law.mean),
-            _check.agree(case, OUTCOMES["log_norm"], variance, error, law.variance),
-            _check.show(case, "/ 5β", variance / (5 * beta), error / (5 * beta)),
+            _check.agree(case, "E ln ‖J u‖²", *mean, law.mean),
+            _check.agree(case, OUTCOMES["log_norm"], *variance, law.variance),
+            _check.show(case, "/ 5β", *np.divide(variance, 5 * beta)),
             _check.show(case, "at the end", *spread(log_norm[:, -1])),
             _check.show(case, OUTCOMES["log_gradient"], *spread(gradient[:, 0])),
-            _check.show(case, OUTCOMES["single"], *spread(results[f"{case}/single"])),
+            _check.show(
+                case, OUTCOMES["single"], *spread(results["networks"][case]["single"])
+            ),
             _check.show(case, "of ∂L/∂W at the end", *spread(gradient[:, -1])),
             _check.above(case, "ln of their ratio", *_explained.interval(shrinks), 0.0),
             _check.show(case, "diverged", np.mean(log_norm[:, -1] == np.inf)),
@@ -200,7 +193,9 @@ def draw(results):
     for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
         color = colors[list(widths).index(width)]
         shown = {"ms": 6, "capsize": 3, "fmt": markers[width], "color": color}
-        norm, gradient = (results[f"{case}/{o}"] for o in ("log_norm", "log_gradient"))
+        norm, gradient = (
+            results["networks"][case][o] for o in ("log_norm", "log_gradient")
+        )
         variance, error = spread(norm[:, 0])
         axes["norm"].errorbar(beta, variance, 2 * error, **shown)
         axes["depth"].errorbar(depth, variance, 2 * error, **shown)
@@ -212,7 +207,7 @@ def draw(results):
         axes["steps"].plot(series, styles[width], color=color, lw=1.3)
         if beta == betas[len(betas) // 2]:
             for (profile, error), color in zip(
-                results[f"{case}/layers"].swapaxes(0, 1), colors, strict=False
+                results["networks"][case]["layers"].swapaxes(0, 1), colors, strict=False
             ):
                 place = np.arange(1, len(profile) + 1) / len(profile)
                 axes["layers"].plot(place, profile, styles[width], color=color, lw=1.3)
@@ -234,7 +229,7 @@ def draw(results):
         list(OUTCOMES.items())[:2], ("-", "--"), strict=True
     ):
         for predictor, share, color in zip(
-            PREDICTORS, results[f"explained/{outcome}"], colors, strict=False
+            PREDICTORS, results["explained"][outcome], colors, strict=False
         ):
             _, low, high = np.array([_explained.interval(draws) for draws in share]).T
             steps = SHOWN[: len(share)]
@@ -298,6 +293,6 @@ def _finish(axes, widths, betas, markers, styles) -> None:
     axes["explained"].set(
         title="what one number of the shape explains",
         xlabel="step",
-        ylabel="of the variance of ln Var, beyond chance (95%)",
+        ylabel="share of variance explained,\nchance-corrected, 95% CI",
         ylim=(-0.15, 1.03),
     )

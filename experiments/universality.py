@@ -23,7 +23,6 @@ Command: python -m experiments universality
 
 import functools
 
-import jax
 import numpy as np
 
 from experiments import _check, _figure
@@ -59,31 +58,28 @@ def normal_law(width: int) -> laws.Law:
     return exact.law(ensemble(weights.normal(), width))
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Sample every law at every width, and narrow single layers along a coordinate."""
-    samples = num_samples or (QUICK_SAMPLES if quick else SAMPLES)
-    single = QUICK_COORDINATE if quick else COORDINATE
-    bar.reset(total=len(LAWS) * (sum(samples.values()) + single))
+    samples = job.count(SAMPLES, QUICK_SAMPLES)
+    single = job.count(COORDINATE, QUICK_COORDINATE)
     results = {"widths": np.array(list(samples))}
-    for i, law in enumerate(LAWS):
-        for width, count in samples.items():
-            case = jax.random.fold_in(jax.random.fold_in(key, i), width)
+    for law in LAWS:
+        by_width = {}
+        for width, num_samples in samples.items():
             path = paths.dense(ensemble(law, width))
-            trace = sample(f"{law.name}, n = {width}", path, case, count)
-            name = f"{law.name}, {width}"
-            alive = trace.quartic > 0
-            results |= {
-                f"{name}/log_norm": trace.log_norm,
-                f"{name}/quartic": np.sum(trace.quartic, axis=0)
-                / np.sum(alive, axis=0),
-                f"{name}/gaps": gaps(trace, normal_law(width)),
+            trace = job.sample(f"{law.name}, n = {width}", path, num_samples)
+            alive = np.sum(trace.quartic > 0, axis=0)
+            by_width[f"{width}"] = {
+                "log_norm": trace.log_norm,
+                "quartic": np.sum(trace.quartic, axis=0) / alive,
+                "gaps": gaps(trace, normal_law(width)),
             }
             if width == NARROW:
-                results[f"{law.name}/ratios"] = _ratios(trace)
+                ratios = _ratios(trace)
         path = paths.dense(ensemble(law, NARROW, depth=1), np.eye(NARROW)[0])
-        case = jax.random.fold_in(key, 100 + i)
-        trace = sample(f"{law.name}, coordinate", path, case, single)
-        results[f"{law.name}/coordinate"] = _ratios(trace)
+        trace = job.sample(f"{law.name}, coordinate", path, single)
+        layers = {"ratios": ratios, "coordinate": _ratios(trace)}
+        results[law.name] = layers | by_width
     return results
 
 
@@ -147,16 +143,16 @@ def check(results) -> list[_check.Row]:
 
 def log_norms(results, law, width) -> np.ndarray:
     """Return the log_norms of a law at a width."""
-    return results[f"{law.name}, {width}/log_norm"]
+    return results[law.name][f"{width}"]["log_norm"]
 
 
 def _gap_rows(law, width, results) -> list[_check.Row]:
     """Hold mean and variances at one width against those of normal weights."""
-    rows, case = [], f"{law.name}, {width}"
-    theory = predicted(law, width, results[f"{case}/quartic"])
+    rows, own = [], results[law.name][f"{width}"]
+    theory = predicted(law, width, own["quartic"])
     labels = f"mean gap, n = {width}", f"Σ Var ln Rᵢ gap, n = {width}"
     for label, (value, error), expected in zip(
-        labels, results[f"{case}/gaps"], theory, strict=True
+        labels, own["gaps"], theory, strict=True
     ):
         slack = REMAINDER / width**2 * abs(expected)
         if law is not weights.normal():
@@ -169,15 +165,15 @@ def _gap_rows(law, width, results) -> list[_check.Row]:
 def _layer_rows(law, results) -> list[_check.Row]:
     """Hold Var R_i of narrow layers against their fourth moment, which is exact."""
     control = law is weights.normal()
-    variance, errors = results[f"{law.name}/ratios"]
+    variance, errors = results[law.name]["ratios"]
     generic = 5 * len(variance) / NARROW
     theory = (
-        generic + excess(law, results[f"{law.name}, {NARROW}/quartic"]).sum() / NARROW
+        generic + excess(law, results[law.name][f"{NARROW}"]["quartic"]).sum() / NARROW
     )
     # R_i − 1 are martingale increments, their squares nearly so
     error = np.hypot.reduce(errors)
     told = variance.sum(), error, theory
-    (first,), (first_error,) = results[f"{law.name}/coordinate"]
+    (first,), (first_error,) = results[law.name]["coordinate"]
     expected = (5 + excess(law, 1.0)) / NARROW
     one = first, first_error, expected
     rest = (0.0, 0.0) if control else (generic, 5 / NARROW)
@@ -187,105 +183,88 @@ def _layer_rows(law, results) -> list[_check.Row]:
     ]
 
 
-def _draw_law(axis, results, width):
-    """Draw how far each cdf is from the exact one for normal weights."""
-    normal = normal_law(width)
-    x = normal.quantile(
-        normal.atom + (1 - normal.atom) * np.linspace(5e-4, 1 - 5e-4, 400)
-    )
-    z = (x - normal.mean) / np.sqrt(normal.variance)
-    for law, color in zip(LAWS, _figure.PALETTE, strict=False):
-        seen = log_norms(results, law, width)
-        difference = laws.empirical(seen).cdf(x) - normal.cdf(x)
-        label = f"{law.name}, μ4 = {float(law.kurtosis):.2g}"
-        axis.plot(z, difference, color=color, lw=1.2, label=label)
-    noise = 2 * np.sqrt(normal.cdf(x) * (1 - normal.cdf(x)) / len(seen))
-    axis.fill_between(z, -noise, noise, color="0.85", zorder=0, label="± 2 s.e.")
-    axis.set(
-        title=f"n = {width}, depth {round(BETA * width)}",
-        xlabel="ln‖Mu‖², standardised by the exact normal law",
-        ylim=(-0.1, 0.1),
-        xlim=(-4, 3),
-    )
-
-
 def draw(results):
-    """Draw laws at three widths, variances against the width, and the layers of narrow
-    products.
-    """
-    widths = results["widths"]
-    shown = {"narrow": widths[0], "middle": widths[1], "wide": widths[-1]}
-    figure, axes = _figure.grid(
-        [list(shown), ["variance", "layers", "first"]], (16, 10)
-    )
-    for name, width in shown.items():
-        _draw_law(axes[name], results, int(width))
-    axes["narrow"].set_ylabel("cdf less the exact cdf of normal weights")
-    axes["narrow"].legend(fontsize=8)
+    """Draw narrow laws, variances against the width, and the first layer."""
+    figure, axes = _figure.grid([["law", "variance", "first"]], (16, 5.5))
     for i, (law, color) in enumerate(zip(LAWS, _figure.PALETTE, strict=False)):
-        mu4, place = float(law.kurtosis), widths * 1.03 ** (i - 2)
-        names = [f"{law.name}, {width}" for width in widths]
-        value, error = np.array([results[f"{name}/gaps"][1] for name in names]).T
-        quartics = [results[f"{name}/quartic"] for name in names]
-        theory = [
-            predicted(law, int(n), q)[1] for n, q in zip(widths, quartics, strict=True)
-        ]
-        axes["variance"].errorbar(
-            place, value, 2 * error, fmt="o", ms=4, color=color, capsize=3
-        )
-        axes["variance"].plot(place, theory, color=color, lw=1)
-        values, error = results[f"{law.name}/ratios"]
-        layer = np.arange(1, len(values) + 1) + 0.08 * (i - 2)
-        axes["layers"].errorbar(
-            layer, values, 2 * error, fmt="o", ms=4, color=color, capsize=3
-        )
-        line = (5 + excess(law, results[f"{law.name}, {NARROW}/quartic"])) / NARROW
-        axes["layers"].plot(layer, line, "_", ms=20, mew=2, color=color)
-        leading = (5 + 12 * (mu4 - 3) / NARROW) / NARROW
-        axes["layers"].plot(len(values) + 0.6, leading, "<", ms=7, color=color)
-        kinds = ("ratios", "s", "white"), ("coordinate", "o", color)
-        for kind, shape, fill in kinds:
-            value, error = results[f"{law.name}/{kind}"][:, 0]
-            axes["first"].errorbar(
-                mu4, value, 2 * error, fmt=shape, ms=6, mfc=fill, color=color, capsize=3
-            )
-    _finish(axes, widths)
+        _draw_law(axes["law"], law, log_norms(results, law, NARROW), color)
+        _draw_variance(axes["variance"], law, results, 1.03 ** (i - 2), color)
+        _draw_first(axes["first"], law, results[law.name], color)
+    _finish(axes, results["widths"])
     return figure
 
 
+def _draw_law(axis, law, log_norm, color):
+    """Draw how far the cdf of narrow products is from the exact one for normal
+    weights.
+    """
+    normal = normal_law(NARROW)
+    share = np.linspace(5e-4, 1 - 5e-4, 400)
+    x = normal.quantile(normal.atom + (1 - normal.atom) * share)
+    z = (x - normal.mean) / np.sqrt(normal.variance)
+    expected = normal.cdf(x)
+    gap = laws.empirical(log_norm).cdf(x) - expected
+    label = f"{law.name}, μ4 = {float(law.kurtosis):.2g}"
+    axis.plot(z, gap, color=color, label=label)
+    if law is LAWS[0]:
+        noise = 2 * np.sqrt(expected * (1 - expected) / len(log_norm))
+        style = {"color": "0.85", "zorder": 0, "label": "± 2 s.e."}
+        axis.fill_between(z, -noise, noise, **style)
+
+
+def _draw_variance(axis, law, results, shift, color):
+    """Draw the excess variance at each width, and what theory says."""
+    widths = results["widths"]
+    own = [results[law.name][f"{width}"] for width in widths]
+    value, error = np.array([part["gaps"][1] for part in own]).T
+    theory = [
+        predicted(law, int(width), part["quartic"])[1]
+        for width, part in zip(widths, own, strict=True)
+    ]
+    style = {"fmt": "o", "ms": 5, "color": color, "capsize": 3}
+    axis.errorbar(widths * shift, value, 2 * error, **style)
+    axis.plot(widths * shift, theory, color=color, lw=1)
+
+
+def _draw_first(axis, law, parts, color):
+    """Draw the variance of the first layer, for a coordinate and for the flat
+    vector.
+    """
+    for name, shape, fill in (("ratios", "s", "white"), ("coordinate", "o", color)):
+        value, error = parts[name][:, 0]
+        style = {"fmt": shape, "ms": 7, "mfc": fill, "color": color, "capsize": 3}
+        axis.errorbar(float(law.kurtosis), value, 2 * error, **style)
+
+
 def _finish(axes, widths):
+    axes["law"].set(
+        title=f"n = {NARROW}, depth {round(BETA * NARROW)}: the laws differ",
+        xlabel="ln‖Mu‖², standardised by the exact law of normal weights",
+        ylabel="cdf less that exact cdf",
+        ylim=(-0.1, 0.1),
+        xlim=(-4, 3),
+    )
+    axes["law"].legend()
     axes["variance"].axhline(0, color=_figure.THEORY, lw=1)
     axes["variance"].set(
-        title="excess variance: n⁻² a layer, 1/n at fixed β",
-        xlabel="width n, depth n/2",
-        ylabel="Σ Var ln Rᵢ less that of normal weights,\n± 2 s.e.; lines: second order",
+        title="as the width grows they forget the weights",
+        xlabel="width n, at depth n/2",
+        ylabel="variance less that of normal weights (± 2 s.e.)",
     )
     _figure.log_widths(axes["variance"], widths)
     axes["variance"].set_ylim(bottom=-1.75)
-    axes["variance"].text(
-        widths[0], -1.65, "n = 10 is beyond second order", fontsize=9, color="0.4"
-    )
-    axes["layers"].axhline(5 / NARROW, color=_figure.THEORY, lw=1, label="5/n")
-    style = {"marker": "_", "ms": 20, "mew": 2, "ls": "", "color": _figure.THEORY}
-    axes["layers"].plot([], [], label="(5 + 2(μ4 − 3)E κᵢ)/n", **style)
-    axes["layers"].plot(
-        [], [], "<", color=_figure.THEORY, label="leading order, 5/n + 12(μ4 − 3)/n²"
-    )
-    axes["layers"].set(
-        title=f"layer by layer, flat direction, n = {NARROW}",
-        xlabel="layer i",
-        ylabel="Var Rᵢ, ± 2 s.e.",
-        ylim=(0.22, 1.02),
-    )
-    axes["layers"].legend(loc="upper left")
+    line = _figure.entry("theory to second order", color=_figure.THEORY)
+    point = _figure.entry("simulated", color=_figure.THEORY, marker="o", ls="")
+    axes["variance"].legend(handles=[point, line], loc="lower right")
+
     mu4 = np.linspace(0.8, 6.2, 2)
-    lines = {"coordinate, κ = 1": (1, "-"), "flat, κ = 1/n": (1 / NARROW, "--")}
+    lines = {"coordinate vector": (1, "-"), "flat vector": (1 / NARROW, "--")}
     for label, (kappa, style) in lines.items():
         theory = (5 + 2 * (mu4 - 3) * kappa) / NARROW
         axes["first"].plot(mu4, theory, style, color=_figure.THEORY, label=label)
     axes["first"].set(
-        title=f"first layer, n = {NARROW}: the direction decides",
-        xlabel="μ4, the kurtosis of the weights",
-        ylabel="Var R₁, ± 2 s.e.",
+        title=f"but in the first layer of a coordinate (n = {NARROW})",
+        xlabel="fourth moment μ4 of the weights (normal: 3)",
+        ylabel="variance of the first layer's ratio, Var R₁ (± 2 s.e.)",
     )
-    axes["first"].legend(loc="upper left")
+    axes["first"].legend(title="lines: theory", loc="upper left")

@@ -31,6 +31,7 @@ from lognorm_jax import (
     networks,
     paths,
     probes,
+    summaries,
     weights,
 )
 
@@ -141,15 +142,14 @@ def shift(name: str) -> float:
     return (len(WIDTHS) - 1) * np.log(factor)
 
 
-def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarray]:
+def compute(job) -> dict:
     """Probe each model over fresh initialisations; sample what two of them are equal to
     in law.
     """
-    num_samples = num_samples or (QUICK_SAMPLES if quick else NUM_SAMPLES)
-    bar.reset(total=num_samples * (len(MODELS) + 2))
-    u = np.asarray(jax.random.normal(jax.random.fold_in(key, 99), (WIDTHS[0],)))
+    num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
+    u = np.asarray(jax.random.normal(job.key("tangent"), (WIDTHS[0],)))
     results = {}
-    for i, (name, (init, _)) in enumerate(MODELS.items()):
+    for name, (init, _) in MODELS.items():
         fixed = {"direction": u.reshape(1, SIDE, SIDE, 1)} if "conv" in name else {}
 
         def probe(init, key, num_samples, name=name, fixed=fixed, **options):
@@ -157,22 +157,22 @@ def compute(*, key, quick, bar, sample, num_samples=None) -> dict[str, np.ndarra
                 init, images(name), key, num_samples=num_samples, **fixed, **options
             )
 
-        report = sample(name, init, jax.random.fold_in(key, i), num_samples, probe)
-        results[f"{name}/log_norm"] = report.log_norms
-        results[f"{name}/verdict"] = np.array(report.verdict)
-        results[f"{name}/layers"] = np.stack(report.layers.mean)
-        results[f"{name}/beta"] = np.array(report.beta.value)
-    own = jax.random.fold_in(key, 10)
-    path = paths.dense(ensemble("Equinox, default"), u)
-    results["uniform/log_norm"] = sample(
-        "uniform weights", path, own, num_samples
-    ).log_norm
+        report = job.sample(name, init, num_samples, engine=probe)
+        results[name] = {
+            "log_norm": report.log_norms,
+            "verdict": np.array(report.verdict),
+            "layers": np.stack(report.layers.mean),
+            "beta": np.array(report.beta.value),
+        }
+
+    uniform = paths.dense(ensemble("Equinox, default"), u)
+    trace = job.sample("uniform weights", uniform, num_samples)
+    results["uniform"] = {"log_norm": trace.log_norm}
     network = networks.conv(CHANNELS, (SIDE, SIDE), 3)
     x = _data.digit(0).reshape(network.shape)
     path = networks.jacobian_path(network, x, u.reshape(network.shape))
-    own = jax.random.fold_in(key, 11)
-    results["conv/log_norm"] = sample("networks.conv", path, own, num_samples).log_norm
-    return results
+    trace = job.sample("networks.conv", path, num_samples)
+    return results | {"conv": {"log_norm": trace.log_norm}}
 
 
 def check(results) -> list[_check.Row]:
@@ -181,34 +181,28 @@ def check(results) -> list[_check.Row]:
     """
     rows = []
     for name, (_, verdict) in MODELS.items():
-        log_norm, slack = results[f"{name}/log_norm"], 0.0 if "Equinox" in name else KS
-        mean, mean_error, variance, error = _check.moments(
-            log_norm[np.isfinite(log_norm)]
-        )
+        log_norm, slack = results[name]["log_norm"], 0.0 if "Equinox" in name else KS
+        mean, variance, _ = summaries.estimate(log_norm[np.isfinite(log_norm)])
         if name.startswith("Flax NNX"):
             law = exact.law(ensemble(name))
             expected = law.mean + shift(name)
+            rows.append(_check.agree(name, "mean", *mean, expected, TRUNCATION / 2))
             rows.append(
-                _check.agree(name, "mean", mean, mean_error, expected, TRUNCATION / 2)
-            )
-            rows.append(
-                _check.agree(
-                    name, "variance", variance, error, law.variance, TRUNCATION
-                )
+                _check.agree(name, "variance", *variance, law.variance, TRUNCATION)
             )
             same = laws.compare(log_norm - shift(name), law, slack)
         else:
-            rows.append(_check.show(name, "mean", mean, mean_error))
-            rows.append(_check.show(name, "variance", variance, error))
+            rows.append(_check.show(name, "mean", *mean))
+            rows.append(_check.show(name, "variance", *variance))
             label = "uniform" if "Equinox" in name else "conv"
             same = laws.compare(
                 log_norm - shift(name), laws.empirical(_matching(results, label)), slack
             )
         rows.append(_check.distance(name, "KS to its law", same, slack))
         rows.append(
-            _check.show(name, "β of a ReLU net as unstable", results[f"{name}/beta"])
+            _check.show(name, "β of a ReLU net as unstable", results[name]["beta"])
         )
-        wrong = float(str(results[f"{name}/verdict"]) != verdict)
+        wrong = float(str(results[name]["verdict"]) != verdict)
         rows.append(_check.below(name, "verdicts other than expected", wrong, 0))
     return rows
 
@@ -216,7 +210,7 @@ def check(results) -> list[_check.Row]:
 def _matching(results, label: str) -> np.ndarray:
     """Return log_norms of what a model is equal to, in its own convention, fan in."""
     shift = np.log(CHANNELS[-1] / CHANNELS[0]) if label == "conv" else 0.0
-    return results[f"{label}/log_norm"] + shift
+    return results[label]["log_norm"] + shift
 
 
 def draw(results):
@@ -225,11 +219,11 @@ def draw(results):
     """
     figure, axes = _figure.grid([["law", "layers"]], (13, 5))
     for (name, (_, _)), color in zip(MODELS.items(), _figure.PALETTE, strict=False):
-        log_norm = results[f"{name}/log_norm"]
+        log_norm = results[name]["log_norm"]
         edges = np.linspace(
             *np.quantile(log_norm[np.isfinite(log_norm)], [0.001, 0.999]), 50
         )
-        verdict = str(results[f"{name}/verdict"])
+        verdict = str(results[name]["verdict"])
         axes["law"].hist(
             log_norm,
             edges,
@@ -249,7 +243,7 @@ def draw(results):
                 _matching(results, label) + shift(name), edges, density=True
             )
             axes["law"].stairs(counts, edges, color=color)
-        mean, error = results[f"{name}/layers"]
+        mean, error = results[name]["layers"]
         layers = np.arange(1, len(mean) + 1)
         axes["layers"].errorbar(
             layers,
@@ -263,13 +257,13 @@ def draw(results):
         )
     axes["law"].set(
         title="probes (filled) over the exact law, or the same model here (lines)",
-        xlabel="ln ‖Ju‖²",
+        xlabel="log of the squared norm, ln ‖Ju‖²",
         ylabel="density",
     )
     axes["layers"].set(
         title="where it goes: means of ln R, summed",
-        xlabel="layer",
-        ylabel="Σ E ln R (± 2 s.e. of a layer)",
+        xlabel="number of the layer",
+        ylabel="mean log-norm up to the layer, Σ E ln R (± 2 s.e.)",
     )
     for axis in axes.values():
         axis.legend()

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import statistical
 from scipy import stats
-from tqdm import tqdm
 
+import experiments
 from experiments import __main__ as runner
 from experiments import (
     _check,
     _contenders,
     _figure,
+    _job,
     _machine,
-    _sampler,
     exact_vs_limit,
     lognormal_law,
     martingale_paths,
@@ -34,18 +34,20 @@ from lognorm_jax import (
     masks,
     paths,
     sampling,
+    summaries,
     weights,
 )
 
 pytestmark = pytest.mark.float32
 
 
-def computed(experiment, **options):
-    with tqdm(disable=True) as bar:
-        sample = _sampler.sampler(bar)
-        return experiment.compute(
-            key=jax.random.key(1), quick=True, bar=bar, sample=sample, **options
-        )
+def computed(experiment):
+    return experiment.compute(_job.Job(jax.random.key(1), quick=True))
+
+
+def changed(results, arrays):
+    """Return nested results with other arrays in some places, named a/b/c."""
+    return _job.nested(_job.flat(results) | arrays)
 
 
 _log_variance = ensembles.log_variance
@@ -65,8 +67,8 @@ def ideal_log_norms(size):
     for label in lognormal_law.ARCHITECTURES:
         law = law_of(lognormal_law.ensemble(label))
         for model in lognormal_law.MODELS:
-            results[f"{label}, {model}"] = law.quantile(rng.random(size))
-    return results
+            results[f"{label}/{model}"] = law.quantile(rng.random(size))
+    return _job.nested(results)
 
 
 def verdicts(rows):
@@ -103,9 +105,12 @@ def test_statistical_lognormal_law_sees_a_mean_wrong_by_5_percent_and_a_variance
             patch.setattr(exact, "law", wrong)
             assert ("all, over exact", name) in failing(lognormal_law.check(results))
     wide = {}
-    for case, log_norms in results.items():
-        law = law_of(lognormal_law.ensemble(case.split(",")[0]))
-        wide[case] = law.mean + 0.96**0.5 * (log_norms - law.mean)
+    for label, models in results.items():
+        law = law_of(lognormal_law.ensemble(label))
+        wide[label] = {
+            model: law.mean + 0.96**0.5 * (log_norms - law.mean)
+            for model, log_norms in models.items()
+        }
     assert ("all, over exact", "variance") in failing(lognormal_law.check(wide))
 
 
@@ -118,8 +123,9 @@ def test_statistical_lognormal_law_sees_one_wrong_architecture(monkeypatch):
     law = exact.law(lognormal_law.ensemble(label))
     for model in lognormal_law.MODELS:
         case = f"{label}, {model}"
-        low = law.mean + 0.78**0.5 * (results[case] - law.mean)
-        found = failing(lognormal_law.check(results | {case: low}))
+        low = law.mean + 0.78**0.5 * (results[label][model] - law.mean)
+        wrong = changed(results, {f"{label}/{model}": low})
+        found = failing(lognormal_law.check(wrong))
         assert {(case, "variance"), (case, "KS to exact law")} <= found
         assert {other.split(",")[0] for other, _ in found} <= {label, "all"}
 
@@ -221,7 +227,7 @@ def martingale_results():
                     [rng.normal(first, errors), errors], axis=1
                 ),
             }
-    return results
+    return _job.nested(results)
 
 
 # second order: it is only shown
@@ -236,21 +242,20 @@ def test_statistical_martingale_paths(monkeypatch, tmp_path):
     results = martingale_results()
     assert _check.overall(martingale_paths.check(results)) == "pass"
     _figure.save(martingale_paths.draw(results), tmp_path / "figure.png")
-    cases = [
-        name.removesuffix("/theory") for name in results if name.endswith("/theory")
-    ]
+    cases = list(results)
     for factor in (0, 0.8, 1.2):
-        wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
+        wrong = {f"{case}/theory": factor * results[case]["theory"] for case in cases}
         expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
-        assert failing(martingale_paths.check(results | wrong)) == expected
+        assert failing(martingale_paths.check(changed(results, wrong))) == expected
 
     def found(case, **changes):
         wrong = {
-            f"{case}/{part}": change(results[f"{case}/{part}"])
+            f"{case}/{part}": change(results[case][part])
             for part, change in changes.items()
         }
         return {
-            quantity for _, quantity in failing(martingale_paths.check(results | wrong))
+            quantity
+            for _, quantity in failing(martingale_paths.check(changed(results, wrong)))
         }
 
     case, layers = "laplace, coordinate", np.arange(1, martingale_paths.DEPTH + 1)
@@ -277,15 +282,14 @@ def test_statistical_martingale_paths_of_real_products(monkeypatch):
     monkeypatch.setattr(
         martingale_paths, "LAWS", (weights.rademacher(), weights.laplace())
     )
-    results = computed(martingale_paths, num_samples=martingale_paths.NUM_SAMPLES)
+    monkeypatch.setattr(martingale_paths, "QUICK_SAMPLES", martingale_paths.NUM_SAMPLES)
+    results = computed(martingale_paths)
     assert _check.overall(martingale_paths.check(results)) == "pass"
-    cases = [
-        name.removesuffix("/theory") for name in results if name.endswith("/theory")
-    ]
+    cases = list(results)
     for factor in (0, 0.8, 1.2):
-        wrong = {f"{case}/theory": factor * results[f"{case}/theory"] for case in cases}
+        wrong = {f"{case}/theory": factor * results[case]["theory"] for case in cases}
         expected = {(case, term) for case in cases for term in SECOND_ORDER} - {BEYOND}
-        assert failing(martingale_paths.check(results | wrong)) == expected
+        assert failing(martingale_paths.check(changed(results, wrong))) == expected
 
 
 def follow(law, size, seed=0):
@@ -302,23 +306,24 @@ def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
     ]
     fake = iter([paths.Trace(follow(law, 30_000)[:, None], None) for law in draws])
     monkeypatch.setattr(sampling, "sample", lambda *args, **options: next(fake))
-    distances = computed(exact_vs_limit, num_samples=30_000)
-    rows = exact_vs_limit.check(distances)
+    monkeypatch.setattr(exact_vs_limit, "QUICK_SAMPLES", 30_000)
+    results = computed(exact_vs_limit)
+    rows = exact_vs_limit.check(results)
     assert _check.overall(rows) == "pass" and len(rows) == 12
-    _figure.save(exact_vs_limit.draw(distances), tmp_path / "figure.png")
+    _figure.save(exact_vs_limit.draw(results), tmp_path / "figure.png")
 
-    def fails(name, change):
-        wrong = distances | {name: change(distances[name].copy())}
+    def fails(part, change):
+        wrong = changed(results, {f"{case}/{part}": change(results[case][part])})
         return _check.overall(exact_vs_limit.check(wrong)) == "fail"
 
-    case = "ReLU, d/n = 1"
+    case = "ReLU, depth 1 · n"
     width = np.array(exact_vs_limit.WIDTHS)[:, None]
-    assert fails(f"{case}/distances", lambda d: d * [1.02, 1, 1])  # the constant
+    assert fails("distances", lambda d: d * [1.02, 1, 1])  # the constant
     # the theorem's rate
-    assert fails(f"{case}/distances", lambda d: d * (width / 2048.0) ** 0.8)
+    assert fails("distances", lambda d: d * (width / 2048.0) ** 0.8)
     # Edgeworth no better than half
-    assert fails(f"{case}/distances", lambda d: d * [1, 1, 4])
-    assert fails(f"{case}/sampled", lambda d: d * [1, 0.5, 1, 1])
+    assert fails("distances", lambda d: d * [1, 1, 4])
+    assert fails("sampled", lambda d: d * [1, 0.5, 1, 1])
 
 
 def test_exact_constant_of_the_distance():
@@ -335,11 +340,12 @@ def test_statistical_moment_growth(monkeypatch, tmp_path):
     law = exact.law(moment_growth.ensemble(weights.normal(), *moment_growth.SIMULATED))
     fake = paths.Trace(follow(law, 20_000)[:, None], None)
     monkeypatch.setattr(sampling, "sample", lambda *args, **options: fake)
-    results = computed(moment_growth, num_samples=20_000)
+    monkeypatch.setattr(moment_growth, "QUICK_SAMPLES", 20_000)
+    results = computed(moment_growth)
     assert _check.overall(moment_growth.check(results)) == "pass"
     _figure.save(moment_growth.draw(results), tmp_path / "figure.png")
     for name, factor in (("simulated", 1.1), ("by width", 0.9)):
-        wrong = results | {f"normal/{name}": factor * results[f"normal/{name}"]}
+        wrong = changed(results, {f"normal/{name}": factor * results["normal"][name]})
         assert verdicts(moment_growth.check(wrong))["normal"] == "fail"
     wrong = results | {"errors": 10 * results["errors"]}
     assert _check.overall(moment_growth.check(wrong)) == "fail"
@@ -367,14 +373,14 @@ def universality_results():
             values = theory + rng.normal(0, errors[width])
             pair = np.stack([values, errors[width]], axis=1)
             own = found if law is weights.normal() else pair
-            results |= {f"{law.name}, {width}/log_norm": follows}
+            results |= {f"{law.name}/{width}/log_norm": follows}
             results |= {
-                f"{law.name}, {width}/quartic": quartic,
-                f"{law.name}, {width}/gaps": own,
+                f"{law.name}/{width}/quartic": quartic,
+                f"{law.name}/{width}/gaps": own,
             }
     for law in universality.LAWS:
         for kind, kappa, error in (
-            ("ratios", results[f"{law.name}, 10/quartic"], 0.004),
+            ("ratios", results[f"{law.name}/10/quartic"], 0.004),
             ("coordinate", np.ones(1), 0.003),
         ):
             variance = (5 + universality.excess(law, kappa)) / 10
@@ -382,7 +388,7 @@ def universality_results():
             results[f"{law.name}/{kind}"] = np.array(
                 [variance + rng.normal(0, noise), noise]
             )
-    return results
+    return _job.nested(results)
 
 
 TERMS = (
@@ -419,10 +425,9 @@ def test_statistical_universality(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             wrong_by(factor, patch)
             assert terms <= failing(universality.check(results))
-    wide = {"normal, 40/gaps": results["normal, 40/gaps"] + [[0.01, 0], [0.03, 0]]}
-    assert {case for case, _ in failing(universality.check(results | wide))} == {
-        "normal"
-    }
+    gaps = results["normal"]["40"]["gaps"] + [[0.01, 0], [0.03, 0]]
+    wide = changed(results, {"normal/40/gaps": gaps})
+    assert {case for case, _ in failing(universality.check(wide))} == {"normal"}
 
 
 @pytest.mark.slow
@@ -433,7 +438,8 @@ def test_statistical_universality_of_real_products(monkeypatch):
     monkeypatch.setattr(universality, "LAWS", (weights.uniform(), weights.laplace()))
     samples = {width: universality.SAMPLES[width] for width in (10, 40)}
     monkeypatch.setattr(universality, "QUICK_COORDINATE", universality.COORDINATE)
-    results = computed(universality, num_samples=samples)
+    monkeypatch.setattr(universality, "QUICK_SAMPLES", samples)
+    results = computed(universality)
     assert _check.overall(universality.check(results)) == "pass"
     terms = {(law.name, term) for law in universality.LAWS for term in TERMS}
     for factor in (0, 0.8, 1.2):
@@ -449,7 +455,8 @@ def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "STEPPED", ((8, 4),))
     monkeypatch.setattr(throughput, "RAW", (10, 8))
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
-    results = computed(throughput, seconds=1e-4)
+    monkeypatch.setattr(throughput, "QUICK_SECONDS", 1e-4)
+    results = computed(throughput)
     rows = throughput.check(results)
     assert {row.verdict for row in rows} == {""} and all(
         np.isfinite(row.measured) for row in rows
@@ -579,8 +586,7 @@ def test_oracle_controlled_means():
     statistical.assert_near(value, error, 3.0)
     np.testing.assert_allclose(error, 0.1 / 5_000**0.5, rtol=0.1)
     plain = _check.controlled(rest)
-    mean, mean_error, *_ = _check.moments(rest)
-    np.testing.assert_allclose(plain, (mean, mean_error), rtol=1e-12)
+    np.testing.assert_allclose(plain, summaries.estimate(rest).mean, rtol=1e-12)
     line = stats.linregress(controls[0], rest)
     expected = line.intercept, line.intercept_stderr
     np.testing.assert_allclose(
@@ -653,7 +659,7 @@ def test_invariance_an_experiment_goes_on_where_it_was_stopped(
     kept = len(list(blocks.glob("*/blocks-*.npz")))
     assert kept == 1
     with monkeypatch.context() as patch:
-        patch.setattr(_sampler, "source_digest", lambda: "other")
+        patch.setattr(_job, "source_digest", lambda: "other")
         with pytest.raises(SystemExit, match="2"):
             start("run")
     assert "differs in source" in capsys.readouterr().err
@@ -690,3 +696,42 @@ def test_exact_a_misspelt_experiment_is_named(monkeypatch, capsys):
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert "lognormal_la: no such experiment. Did you mean lognormal_law?" in message
+
+
+def test_exact_keys_of_a_job_go_by_name_and_not_by_order():
+    job = _job.Job(jax.random.key(3))
+    data = [jax.random.key_data(job.key(name)).tolist() for name in "aba"]
+    assert data[0] == data[2] != data[1]
+
+
+def test_exact_nested_results_are_stored_flat_and_read_back():
+    results = {"relu": {"d = 2": {"mean": np.ones(3)}}, "beta": np.array(0.5)}
+    arrays = _job.flat(results)
+    assert set(arrays) == {"relu/d = 2/mean", "beta"}
+    assert _job.flat(_job.nested(arrays)) == arrays
+    assert (
+        _job.nested(arrays)["relu"]["d = 2"]["mean"] is results["relu"]["d = 2"]["mean"]
+    )
+    with pytest.raises(ValueError, match="'d/n' may not have a /"):
+        _job.flat({"d/n": {}})
+
+
+def test_statistical_the_smallest_experiment_runs_as_it_is_printed(
+    monkeypatch, tmp_path, capsys
+):
+    """Saved beside the others under a name of its own, it passes; misnamed, it is
+    refused.
+    """
+    monkeypatch.setattr("sys.argv", ["experiments", "new", "mine_for_a_test"])
+    with pytest.raises(SystemExit) as ended:
+        runner.main()
+    source = capsys.readouterr().out
+    assert ended.value.code == 0 and "experiments mine_for_a_test" in source
+    (tmp_path / "mine_for_a_test.py").write_text(source, encoding="utf-8")
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    assert runner.run("mine_for_a_test", quick=True, out=tmp_path) == 0
+    assert "mine_for_a_test: pass" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["experiments", "new", "lognormal_law"])
+    with pytest.raises(SystemExit) as ended:
+        runner.main()
+    assert ended.value.code == 2 and "a new Python name" in capsys.readouterr().err

@@ -5,13 +5,13 @@ others.
 import jax
 import numpy as np
 import pytest
-from tqdm import tqdm
+from test_experiments import changed, computed
 
 from experiments import __main__ as runner
 from experiments import (
     _check,
     _figure,
-    _sampler,
+    _job,
     activations,
     convolutional_networks,
     residual_networks,
@@ -30,11 +30,8 @@ def saved(experiment, results, folder):
     return (folder / "figure.png").stat().st_size > 10_000
 
 
-def fails(experiment, results, **changed):
-    wrong = results | {
-        name.replace("__", "/"): value for name, value in changed.items()
-    }
-    return _check.overall(experiment.check(wrong)) == "fail"
+def fails(experiment, results, **arrays):
+    return _check.overall(experiment.check(changed(results, arrays))) == "fail"
 
 
 def test_exact_residual_networks(monkeypatch, tmp_path):
@@ -64,7 +61,8 @@ def test_exact_residual_networks(monkeypatch, tmp_path):
             f"{kind}/active late": np.array([active[depth // 2 :].mean(), 3e-5]),
         }
     for depth in residual_networks.SMALL_DEPTHS:
-        results[f"1/d, {depth}/log_norm"] = draws("1/d", depth, rng.normal(size=SIZE))
+        results[f"small/{depth}"] = draws("1/d", depth, rng.normal(size=SIZE))
+    results = _job.nested(results)
     assert _check.overall(residual_networks.check(results)) == "pass"
     assert saved(residual_networks, results, tmp_path)
     half = np.array([0.5, 3e-5])
@@ -81,18 +79,12 @@ def test_statistical_convolutional_networks(monkeypatch, tmp_path):
     monkeypatch.setattr(convolutional_networks, "DEPTH", 5)
     monkeypatch.setattr(convolutional_networks, "LAYERS", (1, 3, 5))
     monkeypatch.setattr(convolutional_networks, "CHANNELS", 8)
-    with tqdm(disable=True) as bar:
-        results = convolutional_networks.compute(
-            key=jax.random.key(0),
-            quick=True,
-            bar=bar,
-            sample=_sampler.sampler(bar),
-            num_samples=2_000,
-        )
+    monkeypatch.setattr(convolutional_networks, "QUICK_SAMPLES", 2_000)
+    results = computed(convolutional_networks)
     assert _check.overall(convolutional_networks.check(results)) == "pass"
     assert saved(convolutional_networks, results, tmp_path)
     for name in convolutional_networks.DIRECTIONS:
-        twice = {f"{name}/predicted": 2 * results[f"{name}/predicted"]}
+        twice = {f"{name}/predicted": 2 * results[name]["predicted"]}
         assert fails(convolutional_networks, results, **twice)
 
 
@@ -128,7 +120,7 @@ def activation_results(pairs):
         results |= {
             f"{name}/{label}": rng.normal(size=8_000) for label in ("in law", "whole")
         }
-    return results
+    return _job.nested(results)
 
 
 def test_exact_activations(tmp_path):
@@ -138,9 +130,9 @@ def test_exact_activations(tmp_path):
     still = np.full_like(results["cosine"], activations.START)
     assert fails(activations, results, cosine=still)
     for name in ("relu", "shaped relu"):
-        wide = {f"{name}/log_norm": 1.1 * results[f"{name}/log_norm"]}
+        wide = {f"{name}/log_norm": 1.1 * results[name]["log_norm"]}
         assert fails(activations, results, **wide)
-    assert fails(activations, results, **{"tanh/whole": 0.2 + results["tanh/whole"]})
+    assert fails(activations, results, **{"tanh/whole": 0.2 + results["tanh"]["whole"]})
 
 
 def test_statistical_a_cosine_drift_wrong_by_a_fifth_fails(monkeypatch):
@@ -185,12 +177,13 @@ def test_exact_your_model(tmp_path):
     perceptron = exact.law(your_model.ensemble("Flax NNX, He"))
     results["uniform/log_norm"] = perceptron.quantile(rng.random(SIZE))
     results["conv/log_norm"] = rng.normal(1, 0.2**0.5, SIZE) - growth
+    results = _job.nested(results)
     assert _check.overall(your_model.check(results)) == "pass"
     assert saved(your_model, results, tmp_path)
     for name in your_model.MODELS:
-        moved = {f"{name}/log_norm": 0.1 + results[f"{name}/log_norm"]}
+        moved = {f"{name}/log_norm": 0.1 + results[name]["log_norm"]}
         assert fails(your_model, results, **moved)
-        other = "stable" if str(results[f"{name}/verdict"]) != "stable" else "erratic"
+        other = "stable" if str(results[name]["verdict"]) != "stable" else "erratic"
         assert fails(your_model, results, **{f"{name}/verdict": np.array(other)})
 
 

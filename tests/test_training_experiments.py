@@ -20,6 +20,7 @@ from experiments import (
     _contenders,
     _data,
     _explained,
+    _job,
     step_zero_predicts,
     trainability,
     training_stability,
@@ -124,22 +125,26 @@ def stability_results():
     """Results as the law has them: gradients whose log-variance is that of J, then at
     most half of it, and less in narrow networks, so that it goes with depth as well.
     """
-    rng, results = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
     chosen = training_stability.cases(quick=False)
-    results["shape"] = np.array(list(chosen.values()))
+    results = {"shape": np.array(list(chosen.values())), "networks": {}}
     steps = training_stability.STEPS
     for case, (_, depth, width) in chosen.items():
         law = exact.law(training_stability.network_of(depth, width).ensemble)
         sizes = np.linspace(1, 0.5, steps)[None] ** 0.5
         norm = law.mean + law.variance**0.5 * rng.normal(size=(256, 1)) * sizes
-        results[f"{case}/log_norm"] = norm
         narrow = np.linspace(1, (width / 80) ** 0.25, steps)
         gradient = law.mean + narrow * (norm - law.mean)
-        results[f"{case}/log_gradient"] = gradient + 0.1 * rng.normal(size=norm.shape)
-        results[f"{case}/single"] = norm[:, :1] + 0.1 * rng.normal(size=(256, 1))
-        results[f"{case}/layers"] = np.ones((2, 3, depth + 1)) * law.variance
-    for outcome in training_stability.OUTCOMES:
-        results[f"explained/{outcome}"] = training_stability.explained(results, outcome)
+        results["networks"][case] = {
+            "log_norm": norm,
+            "log_gradient": gradient + 0.1 * rng.normal(size=norm.shape),
+            "single": norm[:, :1] + 0.1 * rng.normal(size=(256, 1)),
+            "layers": np.ones((2, 3, depth + 1)) * law.variance,
+        }
+    results["explained"] = {
+        outcome: training_stability.explained(results, outcome)
+        for outcome in training_stability.OUTCOMES
+    }
     return results
 
 
@@ -152,16 +157,17 @@ def test_exact_training_stability(monkeypatch, tmp_path):
     assert _check.overall(training_stability.check(results)) == "pass"
     assert saved(training_stability, results, tmp_path)
     case = training_stability.labels(results)[0]
-    norm = results[f"{case}/log_norm"]
-    assert fails(training_stability, results, **{f"{case}/log_norm": norm + 0.5})
-    assert fails(training_stability, results, **{f"{case}/log_norm": norm * 1.5})
-    backward = results[f"{case}/log_gradient"][:, ::-1]
-    assert fails(training_stability, results, **{f"{case}/log_gradient": backward})
-    wrong = results["explained/log_norm"][[1, 0, 2]]  # depth in place of β
+    own = f"networks/{case}"
+    norm = results["networks"][case]["log_norm"]
+    assert fails(training_stability, results, **{f"{own}/log_norm": norm + 0.5})
+    assert fails(training_stability, results, **{f"{own}/log_norm": norm * 1.5})
+    backward = results["networks"][case]["log_gradient"][:, ::-1]
+    assert fails(training_stability, results, **{f"{own}/log_gradient": backward})
+    wrong = results["explained"]["log_norm"][[1, 0, 2]]  # depth in place of β
     assert fails(training_stability, results, **{"explained/log_norm": wrong})
-    same = results["explained/log_norm"][[0, 0, 2]]  # depth as good as β
+    same = results["explained"]["log_norm"][[0, 0, 2]]  # depth as good as β
     assert fails(training_stability, results, **{"explained/log_norm": same})
-    wrong = 0.9 * results["explained/log_gradient"]
+    wrong = 0.9 * results["explained"]["log_gradient"]
     assert fails(training_stability, results, **{"explained/log_gradient": wrong})
 
 
@@ -170,15 +176,15 @@ def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
     """With all else as claimed, a share just below its bound is red, and no other row
     is.
     """
-    results, rng = {}, np.random.default_rng(0)
+    results, rng = {"explained": {}}, np.random.default_rng(0)
     for outcome in _collapse.OUTCOMES:
         shares = np.full((3, len(_collapse.SHOWN), 101), 0.95)
         shares[0, 0] = 0.96  # β, before the first step
-        results[f"explained/{outcome}"] = shares + 1e-4 * rng.normal(size=shares.shape)
+        results["explained"][outcome] = shares + 1e-4 * rng.normal(size=shares.shape)
     assert _check.overall(_collapse.rows(results)) == "pass"
     predictor, *other, outcome, step = claim
     bounds = _collapse.BEYOND if other else _collapse.LEAST
-    shares = results[f"explained/{outcome}"]
+    shares = results["explained"][outcome]
     place = _collapse.SHOWN.index(step)
     for name in _collapse.PREDICTORS if other else ():
         shares[_collapse.PREDICTORS.index(name), place] = (
@@ -233,14 +239,16 @@ def test_statistical_training_stability(monkeypatch):
     """The real training, of a few seeds: step 0 has its law, and nothing is NaN."""
     monkeypatch.setattr(training_stability, "QUICK_BETAS", (0.5, 2.0))
     monkeypatch.setattr(training_stability, "QUICK_WIDTHS", (10, 20))
-    results = computed(training_stability, num_samples=64, steps=12)
+    monkeypatch.setattr(training_stability, "NUM_SAMPLES", 64)
+    monkeypatch.setattr(training_stability, "STEPS", 12)
+    results = computed(training_stability)
     rows = training_stability.check(results)
     judged = [row for row in rows if row.quantity in ("E ln ‖J u‖²", "Var ln ‖J u‖²")]
     assert (
         _check.overall([row for row in judged if row.case.startswith("β =")]) == "pass"
     )
-    assert not any(np.isnan(value).any() for value in results.values())
-    assert results["explained/log_gradient"].shape == (
+    assert not any(np.isnan(value).any() for value in _job.flat(results).values())
+    assert results["explained"]["log_gradient"].shape == (
         3,
         5,
         1 + training_stability.REPEATS,
@@ -251,14 +259,17 @@ def trainability_results(predictor):
     rng, chosen = np.random.default_rng(0), trainability.cases(quick=False)
     results = {"shape": np.array(list(chosen.values()))}
     middle = np.exp(np.log(results["shape"][:, predictor]).mean())
+    results |= {name: {} for name in ("explained", *trainability.OPTIMIZERS)}
     for name in trainability.OPTIMIZERS:
         for case, shape in chosen.items():
             share = 1 / (
                 1 + (shape[predictor] / middle) ** 2 / np.array([0.1, 0.5, 1.0, 0.3])
             )
-            results[f"{name}/{case}/trained"] = rng.random((128, 4)) < share
-            results[f"{name}/{case}/finite"] = rng.random((128, 4)) < 0.9
-        results[f"explained/{name}"] = trainability.explained(results, name)
+            results[name][case] = {
+                "trained": rng.random((128, 4)) < share,
+                "finite": rng.random((128, 4)) < 0.9,
+            }
+        results["explained"][name] = trainability.explained(results, name)
     return results
 
 
@@ -292,12 +303,13 @@ def test_statistical_trainability(monkeypatch):
     monkeypatch.setattr(
         trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]}
     )
-    results = computed(trainability, num_samples=16)
+    monkeypatch.setattr(trainability, "QUICK_SAMPLES", 16)
+    results = computed(trainability)
     assert (
-        results["Adam/a/trained"].mean() > 0.9
-        and results["Adam/b/trained"].mean() < 0.1
+        results["Adam"]["a"]["trained"].mean() > 0.9
+        and results["Adam"]["b"]["trained"].mean() < 0.1
     )
-    assert results["Adam/a/finite"].shape == (16, len(trainability.RATES["Adam"]))
+    assert results["Adam"]["a"]["finite"].shape == (16, len(trainability.RATES["Adam"]))
 
 
 def zero_results(within):
@@ -317,7 +329,7 @@ def zero_results(within):
             results |= {
                 f"{name}/{beta:g}/{part}": value for part, value in parts.items()
             }
-    return step_zero_predicts.correlated(results)
+    return step_zero_predicts.correlated(_job.nested(results))
 
 
 def test_exact_step_zero_predicts(monkeypatch, tmp_path):
@@ -327,7 +339,7 @@ def test_exact_step_zero_predicts(monkeypatch, tmp_path):
     assert _check.overall(step_zero_predicts.check(results)) == "pass"
     assert saved(step_zero_predicts, results, tmp_path)
     assert _check.overall(step_zero_predicts.check(zero_results(1.0))) == "fail"
-    turned = {"Adam/ln ‖J u‖², loss": -results["Adam/ln ‖J u‖², loss"][:, [0, 2, 1]]}
+    turned = {"Adam/ln ‖J u‖², loss": -results["Adam"]["ln ‖J u‖², loss"][:, [0, 2, 1]]}
     assert fails(step_zero_predicts, results, **turned)
 
 
