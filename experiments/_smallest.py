@@ -3,7 +3,8 @@
 Expected: mean and variance of ln ‖Ju‖², over initialisations, are those of the exact
 law of the widths, within 5 standard errors.
 
-Time: 10 s on two CPU cores; --quick 5 s. Command: python -m experiments NAME
+Time: 10 s on two CPU cores; --quick 5 s.
+Command: python -m experiments NAME
 """
 
 import numpy as np

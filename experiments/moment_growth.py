@@ -8,7 +8,8 @@ exact standard errors of the exact moments for k = 1 … 5; ln E‖Mu‖^{2k} �
 is the limit; and the exact relative standard error of a simulated mean is at most its
 leading order, exp(5k²β/2)/√N, and soon hopeless all the same.
 
-Time: 20 s on two CPU cores; --quick 15 s. Command: python -m experiments moment_growth
+Time: 20 s on two CPU cores; --quick 15 s.
+Command: python -m experiments moment_growth
 """
 
 import math

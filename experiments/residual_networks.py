@@ -9,8 +9,8 @@ standard errors and a relative 8/n. A linear layer first makes the input generic
 adds 2/n. The vanilla network's E‖z‖² grows, and P(z > 0) falls below ½: hypoactivation.
 KS distance of the balanced log-norm to its normal law at most 0.02.
 
-Time: 1 minute on two CPU cores; --quick 20 s. Command: python -m experiments
-residual_networks
+Time: 1 minute on two CPU cores; --quick 20 s.
+Command: python -m experiments residual_networks
 """
 
 import jax

@@ -23,8 +23,8 @@ table and over the figure. Peak memory is that of the whole process. Exact laws 
 timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf.
 PyTorch is timed where it is installed.
 
-Time: 4 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments
-throughput
+Time: 4 minutes on two CPU cores; --quick 1 minute.
+Command: python -m experiments throughput
 """
 
 import functools

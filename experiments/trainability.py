@@ -15,8 +15,8 @@ Adam at its lowest rate the narrow ones do. (Intervals, 95%: Wilson for shares; 
 is explained, draws of the shares that the seeds leave possible, the networks being
 these.)
 
-Time: 6 minutes on two CPU cores; --quick 1 minute. Command: python -m experiments
-trainability
+Time: 6 minutes on two CPU cores; --quick 1 minute.
+Command: python -m experiments trainability
 """
 
 import functools

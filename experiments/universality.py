@@ -247,7 +247,7 @@ def _finish(axes, widths):
     axes["law"].legend()
     axes["variance"].axhline(0, color=_figure.THEORY, lw=1)
     axes["variance"].set(
-        title="as the width grows they forget the weights",
+        title="the difference falls as 1/n",
         xlabel="width n, at depth n/2",
         ylabel="variance less that of normal weights (± 2 s.e.)",
     )
@@ -263,7 +263,7 @@ def _finish(axes, widths):
         theory = (5 + 2 * (mu4 - 3) * kappa) / NARROW
         axes["first"].plot(mu4, theory, style, color=_figure.THEORY, label=label)
     axes["first"].set(
-        title=f"but in the first layer of a coordinate (n = {NARROW})",
+        title=f"a coordinate's first layer shows μ4 (n = {NARROW})",
         xlabel="fourth moment μ4 of the weights (normal: 3)",
         ylabel="variance of the first layer's ratio, Var R₁ (± 2 s.e.)",
     )
