@@ -268,9 +268,10 @@ def test_statistical_martingale_paths(monkeypatch, tmp_path):
     rest = 5 / martingale_paths.WIDTH
     # of what the fourth moment adds for a coordinate vector
     for factor in (0, 0.8, 1.2):
-        shifted = lambda x, c=factor: np.array(
-            [x[0], [rest + c * (x[1, 0] - rest), x[1, 1]]]
-        )
+
+        def shifted(x, c=factor):
+            return np.array([x[0], [rest + c * (x[1, 0] - rest), x[1, 1]]])
+
         assert found(case, first=shifted) == {"Var R₁"}
 
 
