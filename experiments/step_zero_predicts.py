@@ -105,14 +105,14 @@ def correlated(results) -> dict:
     betas = results["betas"]
     found = {"betas": betas} | {name: dict(results[name]) for name in TRAININGS}
     for name in TRAININGS:
-        for quantity, pair in PAIRS.items():
+        for pair in PAIRS.values():
             x, y = (
                 [results[name][f"{beta:g}"][part] for beta in betas] for part in pair
             )
             sign = -1 if pair[1] == "loss" else 1
             x, y = ([*parts, np.concatenate(parts)] for parts in (x, y))
             seen = [rank_correlation(a, sign * b) for a, b in zip(x, y, strict=True)]
-            found[name][quantity] = np.array(seen)
+            found[name][", ".join(pair)] = np.array(seen)
     return found
 
 
@@ -146,7 +146,7 @@ def check(results) -> list[_check.Row]:
         for i, beta in enumerate([*results["betas"], None]):
             case = f"{name}, " + ("all β" if beta is None else f"β = {beta:g}")
             for quantity in PAIRS:
-                seen = results[name][quantity][i]
+                seen = results[name][", ".join(PAIRS[quantity])][i]
                 first = quantity == next(iter(PAIRS))
                 if not first:
                     rows.append(_check.above(case, quantity, *seen))
@@ -177,7 +177,7 @@ def draw(results):
         for i, (name, color) in enumerate(
             zip(TRAININGS, _figure.PALETTE, strict=False)
         ):
-            seen = results[name][quantity]
+            seen = results[name][", ".join(PAIRS[quantity])]
             x = np.append(betas, 2.5 * betas[-1]) * 1.07 ** (i - 1)
             bars = [seen[:, 0] - seen[:, 1], seen[:, 2] - seen[:, 0]]
             shown = {"fmt": "osD"[i], "color": color, "capsize": 3}

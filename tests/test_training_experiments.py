@@ -339,7 +339,7 @@ def test_exact_step_zero_predicts(monkeypatch, tmp_path):
     assert _check.overall(step_zero_predicts.check(results)) == "pass"
     assert saved(step_zero_predicts, results, tmp_path)
     assert _check.overall(step_zero_predicts.check(zero_results(1.0))) == "fail"
-    turned = {"Adam/ln ‖J u‖², loss": -results["Adam"]["ln ‖J u‖², loss"][:, [0, 2, 1]]}
+    turned = {"Adam/log_norm, loss": -results["Adam"]["log_norm, loss"][:, [0, 2, 1]]}
     assert fails(step_zero_predicts, results, **turned)
 
 
