@@ -197,7 +197,7 @@ def _value(w: Window, x: float) -> float:
     i = int(np.clip(np.searchsorted(w.x, x), 1, len(w.x) - 1))
     near = slice(i - 1, i + 1)
     curve = laws.Curve(w.x[near], w.value[near], w.slope[near], w.bend[near])
-    return float(laws.interpolate(curve)(x)[0])
+    return float(laws.interpolate(curve)(np.asarray(x))[0])
 
 
 def joint(a: Window, b: Window) -> float | None:
