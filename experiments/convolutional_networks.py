@@ -124,13 +124,13 @@ def draw(results):
     axes["layer"].set(
         title="patches align: a layer varies like one of c units",
         xlabel="layer",
-        ylabel="channels × variance of a layer's ratio, c · Var R (± 2 s.e.)",
+        ylabel="channels × variance of a layer, c · Var R (± 2 s.e.)",
     )
     axes["total"].set(
         title=f"c = {CHANNELS} channels, {SIDE} × {SIDE} positions, 3 × 3 taps",
         xlabel="number of layers L",
         ylabel="variance of the log-norm, Var ln ‖Ju‖² (± 2 s.e.)",
     )
-    axes["layer"].legend(loc="center right")
+    axes["layer"].legend(loc="center right", bbox_to_anchor=(1, 0.4))
     axes["total"].legend(loc="upper left")
     return figure

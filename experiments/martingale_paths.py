@@ -19,7 +19,7 @@ Those of the mean are shown without a verdict (~) for Laplace weights and a coor
 where Var R₁ = 0.17 is too large for a second order, and in the quick form, which has
 too few paths.
 
-Time: 2 minutes on two CPU cores; --quick 40 s.
+Time: 3 minutes on two CPU cores; --quick 40 s.
 Command: python -m experiments martingale_paths
 """
 
@@ -273,10 +273,14 @@ def _finish(axes):
     handles = axes["drift"].get_legend_handles_labels()[0]
     axes["drift"].legend(handles=[bars, *handles], ncols=2)
     axes["variance"].axhline(1, color=_figure.THEORY, label="1: the bracket")
-    second = {"color": _figure.THEORY, "ls": ":", "label": "1 + 3.7/n: second order"}
+    second = {
+        "color": _figure.THEORY,
+        "ls": ":",
+        "label": "1 + 3.7/n: second order, normal",
+    }
     axes["variance"].axhline(1 + 3.7 / WIDTH, **second)
     axes["variance"].set(
-        title="the variance is the bracket",
+        title="the variance is the bracket, up to order 1/n",
         xlabel="number of layers, i",
         ylabel="variance over expected bracket, Var Mᵢ / E⟨M⟩ᵢ (± 2 s.e.)",
         xscale="log",
