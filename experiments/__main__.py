@@ -184,9 +184,9 @@ def main() -> None:
                 str | None,
                 arg(
                     metavar="auto|HOST:PORT,COUNT,INDEX",
-                    help="Join the other processes: auto on Slurm, TPU pods, Open MPI and "
-                    "Kubernetes; elsewhere the address of the first process, how many there are, "
-                    "and which this is, from 0. They must share --out.",
+                    help="Join the other processes: auto on Slurm, TPU pods, Open MPI "
+                    "and Kubernetes; elsewhere the address of the first process, how "
+                    "many there are, and which this is, from 0. They must share --out.",
                 ),
             ] = None,
         ) -> int:

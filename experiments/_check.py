@@ -14,11 +14,12 @@ SIGMAS = 5
 SEEN = 0.2  # the relative error of a term that a row about it must be able to see
 
 LEGEND = """\
-A cell reads: measured ± standard error (expected ± allowance), and passes within 5 standard errors
-and the allowance; or KS distance [its 99.99% interval] (allowed), and passes unless the interval
-lies above what is allowed; or number ≤ bound; or number [its 95% interval] > bound or ± bound, and
-passes if all of the interval is above or between. ✗ marks what fails; ~ what is only shown, since
-an error of a fifth of the very term would not be seen.
+A cell reads: measured ± standard error (expected ± allowance), and passes within 5
+standard errors and the allowance; or KS distance [its 99.99% interval] (allowed), and
+passes unless the interval lies above what is allowed; or number ≤ bound; or number [its
+95% interval] > bound or ± bound, and passes if all of the interval is above or between.
+✗ marks what fails; ~ what is only shown, since an error of a fifth of the very term
+would not be seen.
 """
 
 

@@ -19,7 +19,8 @@ import jax
 from experiments import _quiet
 
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
-_SIGNS = "gloo|nccl|coordination service|heartbeat|connection (closed|reset)|socket closed|barrier"
+_SIGNS = "gloo|nccl|coordination service|heartbeat|barrier"
+_SIGNS += "|connection (closed|reset)|socket closed"
 
 
 def join(processes: str) -> bool:

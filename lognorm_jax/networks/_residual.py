@@ -69,9 +69,10 @@ def residual(
 
     # what theory says
     plain = _layers.unbiased(bias_scale)
-    shape = kind, width, depth, alpha, lam
     moments = functools.partial(
-        residuals.law_moments, *shape, entered=input_width is not None
+        residuals.law_moments,
+        *(kind, width, depth, alpha, lam),
+        entered=input_width is not None,
     )
     law = functools.partial(_law, moments, phi, weight_law)
     return _network.Network(

@@ -77,8 +77,8 @@ def log_moments(
     kind: str,
     width: int,
     depth: int,
-    skip_scale: float,
-    branch_scale: float,
+    skip_scale: float | jax.Array,
+    branch_scale: float | jax.Array,
     mask_kurtosis: float = 2.0,
 ) -> tuple[float, float]:
     """Return mean and variance of the limit law of ln(‖z^d‖²/‖z^0‖²), or a Jacobian's.
@@ -163,8 +163,8 @@ def law_moments(
     kind: str,
     width: int,
     depth: int,
-    skip_scale: float,
-    branch_scale: float,
+    skip_scale: float | jax.Array,
+    branch_scale: float | jax.Array,
     x: ArrayLike | None = None,
     tangent: ArrayLike | None = None,
     mask_kurtosis: float = 2.0,

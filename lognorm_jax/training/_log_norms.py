@@ -19,7 +19,8 @@ class LogNorms(NamedTuple):
 
     # ln‖update‖² of the last call; −inf for none, +inf if not finite
     log_norm: jax.Array
-    count: jax.Array  # calls in which it was finite
+    # calls in which it was finite; the name hides tuple.count
+    count: jax.Array  # type: ignore[assignment]
     mean: jax.Array  # of log_norm over those; 0 before the first
     m2: jax.Array  # Σ (log_norm − mean)²
 
@@ -52,9 +53,14 @@ def log_norms(
     )
 
     def init(params):
-        shape, kinds = jax.eval_shape(measure, params).shape, (jnp.float32, jnp.int32)
-        # four buffers
-        return LogNorms(*(jnp.zeros(shape, kinds[i == 1]) for i in range(4)))
+        shape = jax.eval_shape(measure, params).shape
+        # four buffers, as state may be donated
+        return LogNorms(
+            log_norm=jnp.zeros(shape, jnp.float32),
+            count=jnp.zeros(shape, jnp.int32),
+            mean=jnp.zeros(shape, jnp.float32),
+            m2=jnp.zeros(shape, jnp.float32),
+        )
 
     def update(updates, state, params=None):
         del params

@@ -6,6 +6,7 @@ is a pure function of the key, ``path`` makes it one that ``sampling`` runs for 
 seeds as one likes.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -43,6 +44,30 @@ class History(NamedTuple):
         return self.increment.sum(-1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trainer:
+    """Training of one network, as ``trainer`` makes it: fit(key, batches)."""
+
+    network: networks.Network
+    loss: Callable[[jax.Array, jax.Array], jax.Array]
+    num_steps: int
+    along_first: bool  # whether the first input is probe and tangent
+    # (key, inputs, targets) -> (params, History), compiled once
+    train: Callable[..., tuple[networks.Params, History]]
+
+    def __call__(
+        self, key: jax.Array, batches: Batches
+    ) -> tuple[networks.Params, History]:
+        """Return the trained parameters, and what was so before each step."""
+        return self.train(checks.typed_key(key), *self.checked(batches))
+
+    def checked(self, batches: Batches) -> tuple[jax.Array, jax.Array]:
+        """Return inputs and targets as arrays that fit; else raise ``ValueError``."""
+        return _checked(
+            self.network, self.loss, self.num_steps, self.along_first, batches
+        )
+
+
 def trainer(
     network: networks.Network,
     optimizer: optax.GradientTransformation,
@@ -51,7 +76,7 @@ def trainer(
     *,
     probe: Any = None,
     tangent: Any = None,
-) -> Callable[[jax.Array, Batches], tuple[Any, History]]:
+) -> Trainer:
     """Return ``fit(key, batches)`` -> (params, History): ``num_steps`` steps from a
     fresh network.
 
@@ -120,32 +145,35 @@ def trainer(
             finite &= jnp.all(sizes[1] < most) & jnp.all(sizes[2] < most)
             for tree in (gradient, after[0]):
                 finite &= _finite(_parts(tree, "weight", False))
-            record = History(value, sizes[0], increment, _ratio(*sizes[1:]), finite)
-            record = jax.tree.map(
-                lambda leaf: jnp.where(finite, leaf, jnp.inf), record[:-1]
-            )
+            record = value, sizes[0], increment, _ratio(*sizes[1:])
+            record = jax.tree.map(lambda x: jnp.where(finite, x, jnp.inf), record)
             kept = jax.tree.map(
                 functools.partial(jnp.where, finite), after, (params, state)
             )
-            return (*kept, finite), History(*record, finite)
+            value, gradient_size, increment, ratio = record
+            return (*kept, finite), History(
+                loss=value,
+                log_gradient=gradient_size,
+                increment=increment,
+                update_ratio=ratio,
+                finite=finite,
+            )
 
         start = params, optimizer.init(params), jnp.bool_(True)
-        (params, *_), history = jax.lax.scan(step, start, (inputs, targets))
-        return join(params, rest), history
+        end, history = jax.lax.scan(step, start, (inputs, targets))
+        return join(end[0], rest), history
 
-    compiled = jax.jit(train, inline=True)
-
-    def fit(key, batches):
-        return compiled(checks.typed_key(key), *fit.checked(batches))
-
-    fit.checked = functools.partial(
-        _checked, network, loss, num_steps, probe is tangent is None
+    return Trainer(
+        network=network,
+        loss=loss,
+        num_steps=num_steps,
+        along_first=probe is None and tangent is None,
+        train=jax.jit(train, inline=True),
     )
-    return fit
 
 
 def path(
-    fit: Callable, batches: Batches, *, observe: Callable[[Any], Any] | None = None
+    fit: Trainer, batches: Batches, *, observe: Callable[[Any], Any] | None = None
 ) -> Callable[[jax.Array], Any]:
     """Return key -> History of ``fit`` at these batches: for ``sampling.sample``, with
     any options.
@@ -155,7 +183,7 @@ def path(
     as those of other paths. observe: trained params -> pytree, such as the error on a
     test set; then key -> (History, that).
     """
-    checks.require(hasattr(fit, "checked"), "fit", fit, "one that trainer returns")
+    checks.instance("fit", fit, Trainer)
     usable = observe is None or callable(observe)
     checks.require(usable, "observe", observe, "None, or a function params -> pytree")
     inputs, targets = fit.checked(batches)

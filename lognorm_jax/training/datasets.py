@@ -62,11 +62,11 @@ def batches(
         np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), count))
         for epoch in range(epochs)
     ]
-    rows = [
+    whole = [
         order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
         for order in orders
     ]
-    rows = np.concatenate(rows)[:num_steps]
+    rows = np.concatenate(whole)[:num_steps]
     return np.asarray(inputs)[rows], np.asarray(targets)[rows]
 
 

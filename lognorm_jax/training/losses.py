@@ -63,7 +63,7 @@ def _check_labels(targets: jax.Array, classes: int) -> None:
     """Require labels in [0, classes), where they are known."""
     values = checks.known(targets)
     fits = values is None or bool(np.all((values >= 0) & (values < classes)))
-    instead = "−1, or a number that is too large, would be taken for another class, or give NaN."
+    instead = "−1, or a number that is too large, is another class, or gives NaN."
     checks.require(fits, "targets", targets, f"labels in [0, {classes})", instead)
 
 
@@ -88,9 +88,8 @@ def require(loss: Callable, outputs: jax.ShapeDtypeStruct, targets: jax.Array) -
     try:
         value = jax.eval_shape(loss, outputs, targets[0])
     except Exception as error:  # of any kind: it is the loss that raised it
-        raise ValueError(
-            f"loss: does not take outputs {outputs.shape} and targets {targets.shape[1:]}: {error}"
-        ) from error
+        shapes = f"outputs {outputs.shape} and targets {targets.shape[1:]}"
+        raise ValueError(f"loss: does not take {shapes}: {error}") from error
     floating = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
     checks.require(
         floating, "loss(outputs, targets)", value, "an array of floating point"
