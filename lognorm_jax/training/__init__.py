@@ -2,21 +2,20 @@
 
 from lognorm_jax.training import datasets, losses, optimizers
 from lognorm_jax.training._log_norms import LogNorms, leaf_log_norms, log_norms
-from lognorm_jax.training._trainer import (
-    Batches,
-    History,
+from lognorm_jax.training._measures import (
     jacobian_increments,
     join,
     layer_log_norms,
-    path,
     split,
-    trainer,
 )
+from lognorm_jax.training._steps import History
+from lognorm_jax.training._trainer import Batches, Trainer, path, trainer
 
 __all__ = [
     "Batches",
     "History",
     "LogNorms",
+    "Trainer",
     "datasets",
     "jacobian_increments",
     "join",

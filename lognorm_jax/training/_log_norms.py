@@ -1,6 +1,4 @@
-"""Log-norms recorded inside any chain of optax, layer by layer; ``training`` offers
-it.
-"""
+"""Log-norms recorded inside any chain of optax, layer by layer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,82 +9,93 @@ import optax
 
 from lognorm_jax._tools import checks, norms
 
+# a tree like the parameters -> (layers,) log squared norms
+Measure = Callable[[Any], jax.Array]
+
 
 class LogNorms(NamedTuple):
-    """State of ``log_norms``: what it has seen of each layer; all arrays (layers,),
-    float32.
-    """
+    """State of ``log_norms``: what it recorded of each layer; all arrays (layers,)."""
 
-    # ln‖update‖² of the last call; −inf for none, +inf if not finite
+    # float32: ln‖update‖² of the last call; −inf for none, +inf if not finite
     log_norm: jax.Array
-    # calls in which it was finite; the name hides tuple.count
+    # int32: calls in which it was finite; tuples have a method of that name
     count: jax.Array  # type: ignore[assignment]
-    mean: jax.Array  # of log_norm over those; 0 before the first
-    m2: jax.Array  # Σ (log_norm − mean)²
+    mean: jax.Array  # float32: of log_norm over those; 0 before the first
+    m2: jax.Array  # float32: Σ (log_norm − mean)²
 
     @property
     def variance(self) -> jax.Array:
-        """Return the sample variance of log_norm over the steps so far; 0 before the
-        second.
-        """
+        """Sample variance of log_norm over the steps so far; 0 before the second."""
         return self.m2 / jnp.maximum(self.count - 1, 1).astype(self.m2.dtype)
 
 
-def log_norms(
-    measure: Callable[[Any], jax.Array] | None = None,
-) -> optax.GradientTransformation:
-    """Return a transformation that records log squared norms, layer by layer, and
-    changes nothing.
+def log_norms(measure: Measure | None = None) -> optax.GradientTransformation:
+    """Return a transformation that records log squared norms and changes nothing.
 
     Chain it first to see the gradients, last to see the updates, or both. Its state is
     a ``LogNorms``: of ``optax.chain(log_norms(), optax.adam(1e-3))`` it is
-    ``state[0]``. measure: a tree like the parameters -> (layers,) log squared norms,
-    such as ``partial(layer_log_norms, network)``; default one a leaf,
-    ``leaf_log_norms``.
+    ``state[0]``.
 
     Works for parameters of any structure and floating type (norms are computed in
     float32), under jit and vmap, and inside any other transformation of optax.
+
+    Args:
+        measure: a tree like the parameters -> (layers,) log squared norms, such as
+            ``partial(layer_log_norms, network)``; default ``leaf_log_norms``, one per
+            leaf.
+
+    Raises:
+        ValueError: for what is no function.
     """
     measure = leaf_log_norms if measure is None else measure
-    checks.require(
-        callable(measure), "measure", measure, "None, or a function tree -> (layers,)"
-    )
+    checks.function("measure", measure, "None, or a function tree -> (layers,)")
 
     def init(params):
-        shape = jax.eval_shape(measure, params).shape
-        # four buffers, as state may be donated
+        layers = jax.eval_shape(measure, params).shape
+        # four buffers of their own, so that a state may be donated
         return LogNorms(
-            log_norm=jnp.zeros(shape, jnp.float32),
-            count=jnp.zeros(shape, jnp.int32),
-            mean=jnp.zeros(shape, jnp.float32),
-            m2=jnp.zeros(shape, jnp.float32),
+            log_norm=jnp.zeros(layers, jnp.float32),
+            count=jnp.zeros(layers, jnp.int32),
+            mean=jnp.zeros(layers, jnp.float32),
+            m2=jnp.zeros(layers, jnp.float32),
         )
 
     def update(updates, state, params=None):
         del params
-        value = measure(updates).astype(jnp.float32)
-        value = jnp.where(jnp.isnan(value), jnp.inf, value)
-        usable = jnp.isfinite(value)
-        count = state.count + usable.astype(jnp.int32)
-        delta = jnp.where(usable, value, state.mean) - state.mean
-        mean = state.mean + delta / jnp.maximum(count, 1).astype(jnp.float32)
-        m2 = state.m2 + delta * jnp.where(usable, value - mean, 0)
-        return updates, LogNorms(value, count, mean, m2)
+        return updates, _recorded(state, measure(updates).astype(jnp.float32))
 
     return optax.GradientTransformation(init, update)
 
 
-def leaf_log_norms(tree: Any) -> jax.Array:  # (leaves,)
+def leaf_log_norms(tree: Any) -> jax.Array:
     """Return the log squared norm of each leaf, in the order of ``jax.tree.leaves``.
 
-    Raises ``ValueError`` for leaves that are not of real floating point.
+    Args:
+        tree: of arrays of a real floating type.
+
+    Returns:
+        (leaves,), float32: −inf for zeros.
+
+    Raises:
+        ValueError: for leaves of other types.
     """
-    leaves = [jnp.asarray(checks.array("leaf", leaf)) for leaf in jax.tree.leaves(tree)]
-    for leaf in leaves:
-        real = jnp.issubdtype(leaf.dtype, jnp.floating)
-        allowed, instead = "a real floating type", "optax.masked leaves leaves out."
-        checks.require(real, "leaf.dtype", leaf.dtype, allowed, instead)
-    leaves = [norms.log_squares(leaf[None]) for leaf in leaves]
-    return jnp.concatenate(
-        [jnp.zeros(0, jnp.float32), *(x.astype(jnp.float32) for x in leaves)]
-    )
+    log_squares = [jnp.zeros(0, jnp.float32)]
+    for leaf in jax.tree.leaves(tree):
+        array = jnp.asarray(checks.array("leaf", leaf))
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        instead = "optax.masked leaves leaves out."
+        allowed = "a real floating type"
+        checks.require(floating, "leaf.dtype", array.dtype, allowed, instead)
+        log_squares.append(norms.log_squares(array[None]).astype(jnp.float32))
+    return jnp.concatenate(log_squares)
+
+
+def _recorded(state: LogNorms, log_norm: jax.Array) -> LogNorms:
+    """Return the state after one more call: Welford's update, of finite ones."""
+    log_norm = jnp.where(jnp.isnan(log_norm), jnp.inf, log_norm)
+    finite = jnp.isfinite(log_norm)
+    count = state.count + finite.astype(jnp.int32)
+    delta = jnp.where(finite, log_norm, state.mean) - state.mean
+    mean = state.mean + delta / jnp.maximum(count, 1).astype(jnp.float32)
+    m2 = state.m2 + delta * jnp.where(finite, log_norm - mean, 0)
+    return LogNorms(log_norm=log_norm, count=count, mean=mean, m2=m2)

@@ -1,6 +1,6 @@
 """Optimizers of optax for networks, whose equal layers are stacked."""
 
-import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,20 +13,22 @@ from lognorm_jax._tools import checks
 
 
 class Apart(NamedTuple):
-    """A tree like the parameters of a network, its layers apart: for each kind a list
-    of them.
+    """A tree like the parameters of a network, with its layers apart."""
+
+    kinds: list[list[Any]]  # for each kind of layer, a list of its layers
+
+
+def check(optimizer: object) -> None:
+    """Require an optimizer of optax.
+
+    Raises:
+        ValueError: for anything else.
     """
-
-    kinds: list[list[Any]]
-
-
-def check(optimizer: Any) -> None:
-    """Raise ``ValueError`` for what is no optimizer of optax."""
-    usable = all(
-        callable(getattr(optimizer, part, None)) for part in ("init", "update")
-    )
+    parts = [getattr(optimizer, part, None) for part in ("init", "update")]
     allowed = "an optax.GradientTransformation"
-    checks.require(usable, "optimizer", optimizer, allowed, "Such as optax.sgd(0.1).")
+    instead = "Such as optax.sgd(0.1)."
+    usable = all(map(callable, parts))
+    checks.require(usable, "optimizer", optimizer, allowed, instead)
 
 
 def by_layer(
@@ -38,7 +40,13 @@ def by_layer(
     not notice, as they act entry by entry or by the norm of everything. Those that go
     by the norm, the shape or the rank of single arrays do: lamb, lars, muon, adafactor,
     adaptive_grad_clip, a mask by ndim. ``training`` refuses them without this. Compile
-    time grows with depth. Raises ``ValueError`` for what is no optimizer of optax.
+    time grows with depth.
+
+    Args:
+        optimizer: any of optax.
+
+    Raises:
+        ValueError: for what is no optimizer of optax.
     """
     check(optimizer)
     inner = optax.with_extra_args_support(optimizer)
@@ -47,14 +55,19 @@ def by_layer(
         return inner.init(_apart(params))
 
     def update(updates, state, params=None, **extra):
-        if isinstance(updates, Apart):  # one by_layer is enough
+        # one by_layer is enough
+        if isinstance(updates, Apart):
             return inner.update(updates, state, params, **extra)
-        params = None if params is None else _apart(params)
+
+        # what has the layers of a network, apart
+        if params is not None:
+            params = _apart(params)
         if "grad" in extra:
             extra["grad"] = _apart(extra["grad"])
         if "value_fn" in extra:
             value_fn = extra["value_fn"]
             extra["value_fn"] = lambda tree: value_fn(stacked(tree))
+
         updates, state = inner.update(_apart(updates), state, params, **extra)
         return stacked(updates), state
 
@@ -64,8 +77,12 @@ def by_layer(
 def promoting(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return the optimizer with the standard promotion of types, which those of optax
-    count on.
+    """Return the optimizer with JAX's standard promotion of types.
+
+    Those of optax count on it, whatever the caller has set.
+
+    Raises:
+        ValueError: for what is no optimizer of optax.
     """
     check(optimizer)
     inner = optax.with_extra_args_support(optimizer)
@@ -83,98 +100,129 @@ def promoting(
 
 
 def require(network: networks.Network, optimizer: optax.GradientTransformation) -> None:
-    """Raise ``ValueError`` for an optimizer that a network cannot be trained with.
+    """Require an optimizer that a network can be trained with.
 
     Its first updates, for normal parameters and gradients, must be finite, and to
     rounding the same whether equal layers are stacked or apart. Under vmap over
     learning rates neither is known.
+
+    Args:
+        network: the network.
+        optimizer: any of optax.
+
+    Raises:
+        ValueError: for others, with the way out.
     """
     checks.instance("network", network, networks.Network)
     check(optimizer)
-    drawn = jax.eval_shape(network.init, jax.random.key(0))
-    shapes = drawn.trained
-    rng = np.random.default_rng(0)
+    params, *gradients = _normal_trees(network)
 
-    # two layers of a kind are enough, if gradients differ in size
-    def normal(leaf, size=1):
-        drawn = rng.normal(size=(min(leaf.shape[0], 2), *leaf.shape[1:])).astype(
-            leaf.dtype
-        )
-        drawn[-1] *= size
-        return drawn
+    def verdicts():
+        return _finite_and_same(optimizer, params, gradients)
 
-    def second(optimizer, params, gradients):
-        state = optimizer.init(params)
-        for gradient in gradients:
-            extra = {
-                "value": jnp.ones(()),
-                "grad": gradient,
-                "value_fn": optax.tree.sum,
-            }
-            updates, state = optimizer.update(gradient, state, params, **extra)
-        return updates
-
-    def largest(x):
-        return jnp.max(jnp.abs(x), initial=0)
-
-    def compared(params, *gradients):
-        moves = [jax.tree.leaves(second(optimizer, params, gradients))]
-        finite = [jnp.all(jnp.isfinite(move)) for move in moves[0]]
-        try:
-            apart = promoting(by_layer(optimizer))
-            moves.append(jax.tree.leaves(second(apart, params, gradients)))
-        except Exception:  # of any kind: it is made for the tree as it is
-            return jnp.all(jnp.array(finite)), jnp.bool_(True)
-        same = [
-            largest(a - b)
-            <= 1e-5 * largest(b) + 4 * jnp.finfo(p.dtype).eps * largest(p)
-            for a, b, p in zip(*moves, jax.tree.leaves(params), strict=True)
-        ]
-        return jnp.all(jnp.array(finite)), jnp.all(jnp.array(same))
-
-    trees = (
-        jax.tree.map(functools.partial(normal, size=size), shapes)
-        for size in (1, 16, 16)
-    )
     try:
         with jax.ensure_compile_time_eval():
-            finite, same = map(bool, jax.jit(compared)(*trees))
+            finite, same = map(bool, jax.jit(verdicts)())
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
-    allowed, instead = "finite for normal gradients", "Is its learning rate finite?"
-    checks.require(finite, "optimizer's update", "not finite", allowed, instead)
-    found, allowed = (
-        "another where equal layers are stacked",
-        "that of each layer on its own",
+
+    name = "optimizer's update"
+    allowed = "finite for normal gradients"
+    instead = "Is its learning rate finite?"
+    checks.require(finite, name, "not finite", allowed, instead)
+    given = "another where equal layers are stacked"
+    allowed = "that of each layer on its own"
+    instead = (
+        "It depends on the norm, shape or rank of single arrays. "
+        "Wrap it: optimizers.by_layer(optimizer)."
     )
-    instead = "Wrap it: optimizers.by_layer(optimizer)."
-    checks.require(same, "optimizer's update", found, allowed, instead)
+    checks.require(same, name, given, allowed, instead)
 
 
-def _apart(tree: networks.Params | list[Any] | Apart) -> Apart:
+def _normal_trees(network: networks.Network) -> list[Any]:
+    """Return parameters and two gradients, normal, with at most two layers a kind."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0)).trained
+    rng = np.random.default_rng(0)
+
+    def tree(last):
+        def normal(leaf):
+            layers, *shape = leaf.shape
+            drawn = rng.normal(size=(min(layers, 2), *shape)).astype(leaf.dtype)
+            # two layers of a kind are told apart if they differ in size
+            drawn[-1] *= last
+            return drawn
+
+        return jax.tree.map(normal, shapes)
+
+    return [tree(1), tree(16), tree(16)]
+
+
+def _finite_and_same(
+    optimizer: optax.GradientTransformation, params: Any, gradients: Sequence[Any]
+) -> tuple[jax.Array, jax.Array]:
+    """Return whether updates are finite, and whether they are those by layer."""
+    updates = _last_update(optimizer, params, gradients)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in updates]
+    try:
+        apart = promoting(by_layer(optimizer))
+        updates_apart = _last_update(apart, params, gradients)
+    except Exception:  # of any kind: it is made for the tree as it is
+        return jnp.all(jnp.array(finite)), jnp.bool_(True)
+    leaves = updates, updates_apart, jax.tree.leaves(params)
+    same = list(map(_same, *leaves))
+    return jnp.all(jnp.array(finite)), jnp.all(jnp.array(same))
+
+
+def _last_update(
+    optimizer: optax.GradientTransformation, params: Any, gradients: Sequence[Any]
+) -> list[jax.Array]:
+    """Return the leaves of the update after the last gradient."""
+    inner = optax.with_extra_args_support(optimizer)
+    state = inner.init(params)
+    for gradient in gradients:
+        updates, state = inner.update(
+            gradient,
+            state,
+            params,
+            value=jnp.ones(()),
+            grad=gradient,
+            value_fn=optax.tree.sum,
+        )
+    return jax.tree.leaves(updates)
+
+
+def _same(a: jax.Array, b: jax.Array, params: jax.Array) -> jax.Array:
+    """Return whether two updates of parameters agree to rounding."""
+    rounding = 4 * jnp.finfo(params.dtype).eps * _largest(params)
+    return _largest(a - b) <= 1e-5 * _largest(b) + rounding
+
+
+def _largest(x: jax.Array) -> jax.Array:
+    """Return the largest absolute value; 0 if there is none."""
+    return jnp.max(jnp.abs(x), initial=0)
+
+
+def _apart(tree: Any) -> Apart:
     """Return the layers of each kind, of what is stacked over them."""
     if isinstance(tree, Apart):
         return tree
-    if isinstance(tree, networks.Params):
-        tree = tree.by_kind()
-    counts = [
-        len(leaves[0]) if (leaves := jax.tree.leaves(part)) else 1 for part in tree
-    ]
-    return Apart(
-        [
-            [
-                jax.tree.map(lambda leaf, row=row: leaf[row], part)
-                for row in range(count)
-            ]
-            for part, count in zip(tree, counts, strict=True)
-        ]
-    )
+    kinds = tree.by_kind() if isinstance(tree, networks.Params) else tree
+    return Apart([_rows(kind) for kind in kinds])
+
+
+def _rows(kind: Any) -> list[Any]:
+    """Return the layers of one kind; one layer if it has no parameters."""
+    leaves = jax.tree.leaves(kind)
+    count = len(leaves[0]) if leaves else 1
+    return [jax.tree.map(lambda leaf, row=row: leaf[row], kind) for row in range(count)]
 
 
 def stacked(tree: Any) -> Any:
     """Return a tree as the parameters of a network are, its equal layers stacked."""
     if not isinstance(tree, Apart):
         return tree
-    kinds = [jax.tree.map(lambda *rows: jnp.stack(rows), *own) for own in tree.kinds]
+    kinds = [
+        jax.tree.map(lambda *rows: jnp.stack(rows), *layers) for layers in tree.kinds
+    ]
     of_network = bool(kinds) and all(isinstance(x, networks.Params) for x in kinds)
     return networks.Params.of_kinds(kinds) if of_network else kinds
