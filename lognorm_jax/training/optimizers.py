@@ -1,5 +1,6 @@
 """Optimizers of optax for networks, whose equal layers are stacked."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -115,14 +116,11 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     """
     checks.instance("network", network, networks.Network)
     check(optimizer)
-    params, *gradients = _normal_trees(network)
-
-    def verdicts():
-        return _finite_and_same(optimizer, params, gradients)
-
+    verdicts = jax.jit(functools.partial(_finite_and_same, optimizer))
     try:
+        # trees are arguments, as operations on constants would be compiled one by one
         with jax.ensure_compile_time_eval():
-            finite, same = map(bool, jax.jit(verdicts)())
+            finite, same = map(bool, verdicts(*_normal_trees(network)))
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
 
@@ -158,7 +156,7 @@ def _normal_trees(network: networks.Network) -> list[Any]:
 
 
 def _finite_and_same(
-    optimizer: optax.GradientTransformation, params: Any, gradients: Sequence[Any]
+    optimizer: optax.GradientTransformation, params: Any, *gradients: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Return whether updates are finite, and whether they are those by layer."""
     updates = _last_update(optimizer, params, gradients)
