@@ -14,7 +14,7 @@ OUTCOMES = {
     "single": "the same, one image",
 }
 SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
-# steps whose shares are in the table, and of which all layers are kept
+# steps whose shares are in the table
 PROFILE = (0, 10, 50)
 # what a predictor must explain of an outcome at a step, with all of its interval
 LEAST = {

@@ -156,81 +156,79 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the share that trains against shape and rate, and what β, depth and width
-    explain.
-    """
-    parts = ("beta", "depth", "rate", "explained")
-    layout = [[f"{name}/{part}" for part in parts] for name in OPTIMIZERS]
-    figure, axes = _figure.grid(layout, (19, 9))
-    for name in OPTIMIZERS:
-        _shares(name, results, *(axes[f"{name}/{part}"] for part in parts[:3]))
-        axis, rates = axes[f"{name}/explained"], [*RATES[name], 4 * RATES[name][-1]]
-        for predictor, share, color in zip(
-            PREDICTORS, results["explained"][name], _figure.PALETTE, strict=False
-        ):
-            value, low, high = np.array(
-                [_explained.interval(draws) for draws in share]
-            ).T
-            bars = np.maximum([value - low, high - value], 0)
-            shown = {"color": color, "capsize": 3}
-            axis.errorbar(
-                rates[:-1], value[:-1], bars[:, :-1], fmt="o-", label=predictor, **shown
-            )
-            axis.errorbar(rates[-1:], value[-1:], bars[:, -1:], fmt="o", **shown)
-        axis.set(
-            xscale="log",
-            xticks=rates,
-            ylim=(-0.2, 1.04),
-            xlabel="learning rate × depth",
-        )
-        axis.set(xticklabels=[*(f"{rate:g}" for rate in rates[:-1]), "best"])
-        axis.minorticks_off()
-        axis.set(
-            title="explained by one number",
-            ylabel="share of variance explained,\nchance-corrected, 95% CI",
-        )
-        axis.legend(loc="center left", bbox_to_anchor=(0, 0.39))
+    """Draw the share that trains against β and against depth, and what explains it."""
+    figure, axes = _figure.grid([["beta", "depth", "explained"]], (13.5, 5))
+    _draw_shares(axes["beta"], results, 0)
+    _draw_shares(axes["depth"], results, 1)
+    _draw_explained(axes["explained"], results["explained"])
+
+    axes["beta"].set(xlabel="β = hidden layers / width, d/n")
+    axes["beta"].set(title="lowest rate: nearly one curve in β …")
+    axes["depth"].set(xlabel="hidden layers d", title="… and not in depth")
+    widths = np.unique(results["shape"][:, 2])
+    named = [f"width {width:.0f}" for width in widths]
+    axes["beta"].legend(handles=_entries(named, "osD"), loc="upper right")
     return figure
 
 
-def _shares(name, results, by_beta, by_depth, by_rate) -> None:
-    """Draw the shares of one optimizer on three axes."""
-    shapes, colors, rates = results["shape"], _figure.PALETTE, RATES[name]
-    widths, betas = list(np.unique(shapes[:, 2])), list(np.unique(shapes[:, 0]))
-    shades = dict(zip(betas, _figure.shades(len(betas)), strict=True))
-    found = {}
-    for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
-        rows = np.array([wilson(column) for column in results[name][case]["trained"].T])
-        found.setdefault(width, []).append((beta, depth, *rows[0]))
-        style = ("o:", "s--", "D-")[widths.index(width)]
-        by_rate.plot(rates, rows[:, 0], style, color=shades[beta], ms=5)
-        by_rate.fill_between(
-            rates, *rows[:, 1:].T, color=shades[beta], alpha=0.08, lw=0
-        )
-    for i, width in enumerate(widths):
-        beta, depth, share, low, high = np.array(found[width]).T
+def _styles() -> dict:
+    """Return the line of each optimizer, and whether its points are filled."""
+    return dict(zip(OPTIMIZERS, (("-", True), ("--", False)), strict=True))
+
+
+def _entries(names, markers) -> list:
+    """Return what a legend says of colours, then of the optimizers."""
+    found = []
+    for name, marker, color in zip(names, markers, _figure.PALETTE, strict=False):
+        found.append(_figure.entry(name, marker=marker, color=color))
+    for name, (line, filled) in _styles().items():
+        style = {"color": _figure.THEORY, "mfc": _figure.THEORY if filled else "white"}
+        found.append(_figure.entry(name, marker="o", ls=line, **style))
+    return found
+
+
+def _draw_shares(axis, results, column):
+    """Draw the shares at the lowest rate against one column of the shapes."""
+    shapes = results["shape"]
+    for name, (line, filled) in _styles().items():
+        trained = [results[name][case]["trained"][:, 0] for case in labels(results)]
+        share, low, high = np.array([wilson(seeds) for seeds in trained]).T
+        # a share of 0 or 1 may be beyond its interval by rounding
         bars = np.maximum([share - low, high - share], 0)
-        for axis, x in ((by_beta, beta), (by_depth, depth)):
-            shown = {"color": colors[i], "capsize": 3, "label": f"width {width:.0f}"}
-            axis.errorbar(x, share, bars, fmt="osD"[i] + "-", **shown)
-    for beta in betas:
-        by_rate.plot([], [], color=shades[beta], label=f"β = {beta:g}")
-    lowest = f"learning rate {rates[0]:g}/depth"
-    by_beta.set(xlabel="β = d/n", title=f"{name}, {lowest}")
-    by_depth.set(xlabel="hidden layers d", title=f"the same against depth, {lowest}")
-    by_rate.set(
-        xlabel="learning rate × depth", title="widths: 12 dotted, 24 dashed, 48 solid"
+        for i, width in enumerate(np.unique(shapes[:, 2])):
+            own = shapes[:, 2] == width
+            color = _figure.PALETTE[i]
+            style = {"fmt": "osD"[i] + line, "color": color, "capsize": 3}
+            style["mfc"] = color if filled else "white"
+            axis.errorbar(shapes[own, column], share[own], bars[:, own], **style)
+
+    ticks = np.unique(shapes[:, column])
+    axis.set(xscale="log", xticks=ticks, xticklabels=[f"{x:.3g}" for x in ticks])
+    axis.minorticks_off()
+    axis.set(ylim=(-0.04, 1.04), ylabel="share of seeds that train, 95% CI")
+
+
+def _draw_explained(axis, explained):
+    """Draw what each predictor explains of the shares, at each rate and at the best."""
+    for name, (line, filled) in _styles().items():
+        place = np.arange(len(CHOSEN)) + (-0.06 if filled else 0.06)
+        for share, color in zip(explained[name], _figure.PALETTE, strict=False):
+            found = np.array([_explained.interval(draws) for draws in share])
+            value, low, high = found.T
+            bars = np.maximum([value - low, high - value], 0)
+            style = {"color": color, "capsize": 3, "fmt": "o"}
+            style["mfc"] = color if filled else "white"
+            axis.errorbar(place, value, bars, **style)
+            # the best rate is another one for each network: no line leads there
+            axis.plot(place[:-1], value[:-1], line, color=color, zorder=1)
+
+    rates = [f"{a:g}\n{b:g}" for a, b in zip(*RATES.values(), strict=True)]
+    axis.set(xticks=range(len(CHOSEN)), xticklabels=[*rates, "best\nof each"])
+    entries = _entries(PREDICTORS, "ooo")
+    axis.legend(handles=entries, ncols=2, loc="center", bbox_to_anchor=(0.33, 0.4))
+    axis.set(
+        title="what one number of the shape explains",
+        xlabel=f"learning rate × depth, {' over '.join(RATES)}",
+        ylabel="share of variance explained,\nchance-corrected, 95% CI",
+        ylim=(-0.25, 1.04),
     )
-    for axis, ticks in (
-        (by_beta, betas),
-        (by_depth, np.unique(shapes[:, 1])),
-        (by_rate, rates),
-    ):
-        axis.set(xscale="log", ylim=(-0.04, 1.04), xticks=ticks)
-        axis.set(
-            xticklabels=[f"{x:.3g}" for x in ticks],
-            ylabel="share of seeds that train, 95% CI",
-        )
-        axis.minorticks_off()
-    by_beta.legend()
-    by_rate.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))

@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from experiments import _check, _collapse, _data, _explained, _figure
-from experiments._collapse import OUTCOMES, PREDICTORS, PROFILE, SHOWN
+from experiments._collapse import OUTCOMES, PREDICTORS, SHOWN
 from lognorm_jax import exact, laws, losses, networks, sampling, summaries, training
 
 BETAS, QUICK_BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 0.5, 1.0, 2.0)
@@ -98,12 +98,10 @@ def compute(job) -> dict:
     for case, (_, depth, width) in chosen.items():
         path = path_of(depth, width, images, targets, STEPS, probe, tangent)
         history, single = job.sample(case, path, NUM_SAMPLES, engine=engine)
-        kept = history.log_gradient[:, [step for step in PROFILE if step < STEPS]]
         results["networks"][case] = {
             "log_norm": history.log_norm,
             "log_gradient": history.log_gradient[:, :, depth // 2],
             "single": single[:, None],
-            "layers": np.apply_along_axis(spread, 0, kept),
         }
     every = {outcome: explained(results, outcome) for outcome in OUTCOMES}
     return results | {"explained": every}
@@ -181,118 +179,102 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the collapse at step 0, what training makes of it, and all layers of some
-    networks.
-    """
-    layout = [["norm", "depth", "explained"], ["gradient", "steps", "layers"]]
-    figure, axes = _figure.grid(layout, (15.5, 9))
-    shapes = results["shape"]
-    widths, betas = np.unique(shapes[:, 2]), np.unique(shapes[:, 0])
-    markers, colors = dict(zip(widths, "osD", strict=False)), _figure.PALETTE
-    styles = dict(zip(widths, (":", "--", "-"), strict=False))
-    for case, (beta, depth, width) in zip(labels(results), shapes, strict=True):
-        color = colors[list(widths).index(width)]
-        shown = {"ms": 6, "capsize": 3, "fmt": markers[width], "color": color}
-        norm, gradient = (
-            results["networks"][case][o] for o in ("log_norm", "log_gradient")
-        )
-        variance, error = spread(norm[:, 0])
-        axes["norm"].errorbar(beta, variance, 2 * error, **shown)
-        axes["depth"].errorbar(depth, variance, 2 * error, **shown)
-        for samples, fill in ((gradient[:, 0], color), (gradient[:, -1], "white")):
-            variance, error = spread(samples)
-            axes["gradient"].errorbar(beta, variance, 2 * error, mfc=fill, **shown)
-        series = np.array([spread(column)[0] for column in gradient.T])
-        color = colors[list(betas).index(beta) % len(colors)]
-        axes["steps"].plot(series, styles[width], color=color, lw=1.3)
-        if beta == betas[len(betas) // 2]:
-            for (profile, error), color in zip(
-                results["networks"][case]["layers"].swapaxes(0, 1), colors, strict=False
-            ):
-                place = np.arange(1, len(profile) + 1) / len(profile)
-                axes["layers"].plot(place, profile, styles[width], color=color, lw=1.3)
-                if width == widths[-1]:
-                    low, high = profile - 2 * error, profile + 2 * error
-                    axes["layers"].fill_between(
-                        place, low, high, color=color, alpha=0.2, lw=0
-                    )
-    fine = np.geomspace(betas[0], betas[-1])
-    for name in ("norm", "gradient"):
-        axes[name].plot(fine, 5 * fine, color=_figure.THEORY, lw=1.2)
-    for width in widths:
-        own = shapes[shapes[:, 2] == width]
-        exact_laws = [law_of(int(d), int(width)).variance for _, d, _ in own]
-        color = colors[list(widths).index(width)]
-        for name, x in (("norm", own[:, 0]), ("depth", own[:, 1])):
-            axes[name].plot(x, exact_laws, styles[width], color=color, lw=1.2)
-    for (outcome, label), style in zip(
-        list(OUTCOMES.items())[:2], ("-", "--"), strict=True
-    ):
-        for predictor, share, color in zip(
-            PREDICTORS, results["explained"][outcome], colors, strict=False
-        ):
-            _, low, high = np.array([_explained.interval(draws) for draws in share]).T
-            steps = SHOWN[: len(share)]
-            legend = f"{predictor}, {label}"
-            axes["explained"].plot(steps, share[:, 0], style, color=color, label=legend)
-            axes["explained"].fill_between(
-                steps, low, high, color=color, alpha=0.15, lw=0
-            )
-    _finish(axes, widths, betas, markers, styles)
+    """Draw the collapse onto β, what training makes of it, and what shape explains."""
+    layout = [["norm", "gradient", "explained"]]
+    figure, axes = _figure.grid(layout, (13.5, 5))
+    _draw_norm(axes["norm"], results)
+    _draw_gradient(axes["gradient"], results)
+    _draw_explained(axes["explained"], results["explained"])
     return figure
 
 
-def _finish(axes, widths, betas, markers, styles) -> None:
-    """Name the axes, and what colours, markers and lines mean."""
-    colors, black, entry = _figure.PALETTE, _figure.THEORY, _figure.entry
-    by_width = [
-        entry(f"width {n:.0f}", marker=markers[n], ls=styles[n], color=c)
-        for n, c in zip(widths, colors, strict=False)
-    ]
-    five = entry("5β", color=black)
-    axes["norm"].legend(
-        handles=[*by_width, five], title="lines: exact laws", title_fontsize=9
+def _by_width(results) -> list:
+    """Return each width, its style, and the β, depths and names of its networks."""
+    shapes = results["shape"]
+    names = np.array(labels(results))
+    widths = np.unique(shapes[:, 2])
+    found = []
+    for width, color, marker in zip(widths, _figure.PALETTE, "osD", strict=False):
+        chosen = shapes[:, 2] == width
+        style = {"color": color, "fmt": marker, "ms": 6, "capsize": 3}
+        found.append((int(width), style, shapes[chosen, :2].T, names[chosen]))
+    return found
+
+
+def _draw_norm(axis, results):
+    """Draw the variance of ln ‖J u‖² before the first step, over its exact laws."""
+    for width, style, (betas, depths), names in _by_width(results):
+        samples = [results["networks"][name]["log_norm"][:, 0] for name in names]
+        variance, error = np.array([spread(column) for column in samples]).T
+        axis.errorbar(betas, variance, 2 * error, label=f"width {width}", **style)
+        line = [law_of(int(depth), width).variance for depth in depths]
+        axis.plot(betas, line, color=style["color"], lw=1.2)
+
+    _over_beta(axis, results["shape"][:, 0], (0.5, 1, 2, 5, 10, 20))
+    axis.legend(title="lines: exact laws", title_fontsize=9)
+    axis.set(
+        title="before the first step: one curve in β",
+        ylabel="variance of ln ‖J u‖² over seeds (± 2 s.e.)",
     )
-    axes["norm"].set(title="before the first step: one curve in β …")
-    axes["depth"].legend(handles=by_width)
-    axes["depth"].set(title="… and not in depth", xlabel="hidden layers d")
-    for name in ("norm", "depth"):
-        axes[name].set(ylabel="Var ln ‖J u‖² (± 2 s.e.)")
-    full = entry("before step 0", marker="o", ls="", color=black)
-    empty = entry("after 50 steps", marker="o", ls="", color=black, mfc="white")
-    axes["gradient"].legend(
-        handles=[full, empty, five], title="colours: width", title_fontsize=9
+
+
+def _draw_gradient(axis, results):
+    """Draw the variance of ln ‖∂L/∂W‖² before the first step and after the last."""
+    for _, style, (betas, _), names in _by_width(results):
+        samples = [results["networks"][name]["log_gradient"] for name in names]
+        for step, fill in ((0, style["color"]), (-1, "white")):
+            ends = [spread(column[:, step]) for column in samples]
+            variance, error = np.array(ends).T
+            axis.errorbar(betas, variance, 2 * error, mfc=fill, **style)
+
+    _over_beta(axis, results["shape"][:, 0], (0.01, 0.1, 1, 10))
+    shown = {"marker": "o", "ls": "", "color": _figure.THEORY}
+    full = _figure.entry("before step 0", **shown)
+    empty = _figure.entry(f"after {STEPS - 1} steps", mfc="white", **shown)
+    handles = [full, empty, *axis.get_legend_handles_labels()[0]]
+    axis.legend(handles=handles, title="colours: width", title_fontsize=9)
+    axis.set(
+        title="gradients: training shrinks it, not evenly",
+        ylabel="variance of ln ‖∂L/∂W‖² over seeds (± 2 s.e.)",
     )
-    axes["gradient"].set(title="training shrinks what gradients differ by")
-    axes["gradient"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer (± 2 s.e.)")
-    for name in ("norm", "gradient", "depth"):
-        axes[name].set(xscale="log", yscale="log")
-    axes["depth"].set(xticks=(2, 5, 20, 80, 320), xticklabels=(2, 5, 20, 80, 320))
-    for name in ("norm", "gradient"):
-        axes[name].set(
-            xlabel="β = d/n", xticks=betas, xticklabels=[f"{b:g}" for b in betas]
-        )
-        axes[name].minorticks_off()
-    by_beta = [
-        entry(f"β = {b:g}", color=c) for b, c in zip(betas, colors, strict=False)
-    ]
-    lines = [entry(f"width {n:.0f}", ls=styles[n], color=black) for n in widths]
-    axes["steps"].legend(handles=[*by_beta, *lines], ncols=3, loc="upper right")
-    axes["steps"].set(title="step by step", xlabel="step", yscale="log")
-    axes["steps"].set(ylabel="Var ln ‖∂L/∂W‖², middle layer")
-    axes["steps"].margins(y=0.25)
-    steps = [entry(f"step {s}", color=c) for s, c in zip(PROFILE, colors, strict=False)]
-    axes["layers"].legend(handles=[*steps, *lines], ncols=2)
-    axes["layers"].set(
-        title=f"layer by layer, β = {betas[len(betas) // 2]:g}",
-        xlabel="place of the layer (1: the head)",
-        ylabel=f"Var ln ‖∂L/∂Wᵢ‖² (band: ± 2 s.e., width {widths[-1]:.0f})",
-    )
-    axes["layers"].set_ylim(0)
-    axes["explained"].legend(ncols=2, loc="center right")
-    axes["explained"].set(
+
+
+def _over_beta(axis, betas, heights):
+    """Draw 5β on logarithmic axes, with ticks at the given β and heights."""
+    ticks = np.unique(betas)
+    style = {"color": _figure.THEORY, "ls": "--", "lw": 1.2}
+    axis.plot(ticks, 5 * ticks, label="5β", **style)
+    axis.set(xscale="log", yscale="log", xlabel="β = hidden layers / width, d/n")
+    axis.set(xticks=ticks, xticklabels=[f"{beta:g}" for beta in ticks])
+    axis.set(yticks=heights, yticklabels=[f"{height:g}" for height in heights])
+    axis.minorticks_off()
+
+
+def _draw_explained(axis, explained):
+    """Draw what each number of the shape explains of both variances, step by step."""
+    lines = dict(zip(("log_norm", "log_gradient"), ("-", "--"), strict=True))
+    for outcome, line in lines.items():
+        shares = zip(PREDICTORS, explained[outcome], _figure.PALETTE, strict=False)
+        for predictor, draws, color in shares:
+            found = np.array([_explained.interval(step) for step in draws])
+            value, low, high = found.T
+            steps = SHOWN[: len(value)]
+            label = predictor if line == "-" else None
+            axis.plot(steps, value, line, color=color, label=label)
+            axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+
+    black = {"color": _figure.THEORY}
+    styles = [_figure.entry(OUTCOMES[key], ls=lines[key], **black) for key in lines]
+    handles = [*axis.get_legend_handles_labels()[0], *styles]
+    axis.legend(handles=handles, ncols=2, loc="center", bbox_to_anchor=(0.5, 0.38))
+    # the first steps are where it changes
+    axis.set_xscale("symlog", linthresh=2)
+    ticks = [step for step in SHOWN if step != 35]  # whose number would touch 50
+    axis.set(xticks=ticks, xticklabels=ticks)
+    axis.minorticks_off()
+    axis.set(
         title="what one number of the shape explains",
-        xlabel="step",
+        xlabel="number of steps trained",
         ylabel="share of variance explained,\nchance-corrected, 95% CI",
-        ylim=(-0.15, 1.03),
+        ylim=(-0.2, 1.04),
     )

@@ -139,7 +139,6 @@ def stability_results():
             "log_norm": norm,
             "log_gradient": gradient + 0.1 * rng.normal(size=norm.shape),
             "single": norm[:, :1] + 0.1 * rng.normal(size=(256, 1)),
-            "layers": np.ones((2, 3, depth + 1)) * law.variance,
         }
     results["explained"] = {
         outcome: training_stability.explained(results, outcome)
