@@ -21,7 +21,8 @@ import numpy as np
 from experiments import _check, _data, _figure
 from lognorm_jax import convolutions, networks, summaries
 
-CHANNELS, DEPTH, TAPS, SIDE = 24, 40, (3, 3), 8
+CHANNELS, TAPS, SIDE = 24, (3, 3), 8
+DEPTH, QUICK_DEPTH = 40, 24
 LAYERS = (1, 2, 4, 8, 16, 24, 32, 40)
 NUM_SAMPLES, QUICK_SAMPLES = 6_000, 500
 # and what 5L/(c s) is at most of its variance
@@ -34,7 +35,8 @@ def compute(job) -> dict:
     reaches it.
     """
     num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
-    network = networks.conv((1, *(CHANNELS,) * DEPTH), (SIDE, SIDE), TAPS)
+    depth = job.count(DEPTH, QUICK_DEPTH)
+    network = networks.conv((1, *(CHANNELS,) * depth), (SIDE, SIDE), TAPS)
     x = _data.digit(0).reshape(network.shape)
     u = np.asarray(jax.random.normal(job.key("tangent"), network.shape))
     results = {}
@@ -59,7 +61,8 @@ def check(results) -> list[_check.Row]:
     for name, share in DIRECTIONS.items():
         increment = results[name]["increment"].astype(np.float64)
         predicted = results[name]["predicted"].astype(np.float64)
-        for layer in LAYERS:
+        depth = increment.shape[1]
+        for layer in (layer for layer in LAYERS if layer <= depth):
             case = f"{name}, layer {layer}"
             square = (np.exp(increment[:, layer - 1]) - 1) ** 2  # E R = 1 exactly
             forecast = predicted[:, layer - 1]
@@ -70,57 +73,54 @@ def check(results) -> list[_check.Row]:
             rows.append(_check.agree(case, "c · Var R", *told))
         variance, error = summaries.estimate(increment.sum(1)).variance
         total = predicted.sum(1).mean()
-        case = f"{name}, all {DEPTH} layers"
+        case = f"{name}, all {depth} layers"
         rows.append(
             _check.agree(case, "Var log_norm", variance, error, total, TOTAL * total)
         )
-        rows.append(_check.show(case, "5L/c", 5 * DEPTH / CHANNELS))
-        rows.append(_check.show(case, "5L/(c s)", 5 * DEPTH / CHANNELS / SIDE**2))
-        wrong = 5 * DEPTH / CHANNELS / SIDE**2 / variance
+        rows.append(_check.show(case, "5L/c", 5 * depth / CHANNELS))
+        rows.append(_check.show(case, "5L/(c s)", 5 * depth / CHANNELS / SIDE**2))
+        wrong = 5 * depth / CHANNELS / SIDE**2 / variance
         rows.append(_check.below(case, "5L/(c s) over variance", wrong, share))
     return rows
 
 
 def draw(results):
-    """Draw the variance of each layer and of the whole against depth, with the naive
-    formulas.
-    """
+    """Draw the variance of each layer and of the whole against depth, over formulas."""
     figure, axes = _figure.grid([["layer", "total"]], (12, 5))
-    layers = np.arange(1, DEPTH + 1)
     for name, color in zip(DIRECTIONS, _figure.PALETTE, strict=False):
         increment = results[name]["increment"].astype(np.float64)
-        predicted = results[name]["predicted"].astype(np.float64)
+        predicted = results[name]["predicted"].astype(np.float64).mean(0)
         mean, error = summaries.estimate((np.exp(increment) - 1) ** 2).mean
-        total = summaries.estimate(np.cumsum(increment, axis=1)).variance
-        style = {
-            "fmt": "o",
-            "ms": 4,
-            "color": color,
-            "capsize": 2,
-            "label": f"{name}, simulated",
-        }
-        for axis, seen, bar, line, label in (
-            (
-                "layer",
-                CHANNELS * mean,
-                CHANNELS * error,
-                CHANNELS * predicted.mean(0),
-                "predicted",
-            ),
-            (
-                "total",
-                *total,
-                np.cumsum(predicted.mean(0)),
-                "sum of predictions",
-            ),
-        ):
-            axes[axis].errorbar(layers, seen, 2 * bar, **style)
-            axes[axis].plot(layers, line, color=color, label=f"{name}, {label}")
-    for axis, upper in (("layer", 5 + 0 * layers), ("total", 5 * layers / CHANNELS)):
-        lower = upper / SIDE**2
-        label = {"layer": "5 and 5/s", "total": "5L/c and 5L/(c s)"}[axis]
-        axes[axis].plot(layers, upper, "--", color=_figure.THEORY, lw=1, label=label)
-        axes[axis].plot(layers, lower, "--", color=_figure.THEORY, lw=1)
+        layer = CHANNELS * mean, CHANNELS * error, CHANNELS * predicted
+        _draw_line(axes["layer"], *layer, color, name, "predicted")
+
+        seen = summaries.estimate(np.cumsum(increment, axis=1)).variance
+        total = *seen, np.cumsum(predicted)
+        _draw_line(axes["total"], *total, color, name, "sum of predictions")
+
+    layers = np.arange(1, len(predicted) + 1)
+    _draw_naive(axes["layer"], layers, 5 + 0 * layers, "5 and 5/s")
+    _draw_naive(axes["total"], layers, 5 * layers / CHANNELS, "5L/c and 5L/(c s)")
+    _finish(axes)
+    return figure
+
+
+def _draw_line(axis, seen, error, theory, color, name, label):
+    """Draw what was simulated of each layer, and the line that theory predicts."""
+    layers = np.arange(1, len(seen) + 1)
+    style = {"fmt": "o", "ms": 4, "color": color, "capsize": 2}
+    axis.errorbar(layers, seen, 2 * error, label=f"{name}, simulated", **style)
+    axis.plot(layers, theory, color=color, label=f"{name}, {label}")
+
+
+def _draw_naive(axis, layers, upper, label):
+    """Draw what it would be were all positions alike, and were all units apart."""
+    style = {"color": _figure.THEORY, "ls": "--", "lw": 1}
+    axis.plot(layers, upper, label=label, **style)
+    axis.plot(layers, upper / SIDE**2, **style)
+
+
+def _finish(axes):
     axes["layer"].set(
         title="patches align: a layer varies like one of c units",
         xlabel="layer",
@@ -133,4 +133,3 @@ def draw(results):
     )
     axes["layer"].legend(loc="center right", bbox_to_anchor=(1, 0.4))
     axes["total"].legend(loc="upper left")
-    return figure

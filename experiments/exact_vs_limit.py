@@ -16,13 +16,15 @@ Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments exact_vs_limit
 """
 
+import itertools
+
 import numpy as np
 
 from experiments import _check, _figure
 from lognorm_jax import ensembles, exact, laws, masks, paths, weights
 
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-RATIOS = (0.2, 1.0, 3.0)  # depth / width
+RATIOS, QUICK_RATIOS = (0.2, 1.0, 3.0), (0.2, 1.0)  # depth / width
 MASKS = {"ReLU": masks.relu(), "linear": masks.bernoulli(1)}
 SAMPLED = (8, 16, 32)  # widths small enough to simulate every weight
 NUM_SAMPLES, QUICK_SAMPLES = 40_000, 2_048
@@ -59,19 +61,23 @@ def point_of_largest_gap(law: laws.Law, other: laws.Law) -> float:
     return float(x[np.argmax(np.abs(law.cdf(x) - other.cdf(x)))])
 
 
+def cases(ratios=RATIOS) -> dict[str, tuple[str, float]]:
+    """Return mask and depth / width of each case."""
+    pairs = itertools.product(MASKS, ratios)
+    return {f"{mask}, depth {ratio:g} · n": (mask, ratio) for mask, ratio in pairs}
+
+
 def compute(job) -> dict:
     """Compute all distances, and simulate the gap at the point where it is largest."""
     results = {}
-    for mask in MASKS:
-        for ratio in RATIOS:
-            case = f"{mask}, depth {ratio:g} · n"
-            distances = [_distances(ensemble(mask, ratio, width)) for width in WIDTHS]
-            gaps = [_gap(job, case, ensemble(mask, ratio, n), n) for n in SAMPLED]
-            seen = [gap for gap in gaps if gap is not None]
-            results[case] = {
-                "distances": np.array(distances),
-                "sampled": np.array(seen).reshape(-1, 4),
-            }
+    for case, (mask, ratio) in cases(job.count(RATIOS, QUICK_RATIOS)).items():
+        distances = [_distances(ensemble(mask, ratio, width)) for width in WIDTHS]
+        gaps = [_gap(job, case, ensemble(mask, ratio, n), n) for n in SAMPLED]
+        seen = [gap for gap in gaps if gap is not None]
+        results[case] = {
+            "distances": np.array(distances),
+            "sampled": np.array(seen).reshape(-1, 4),
+        }
     return results
 
 
@@ -118,97 +124,84 @@ def exponent(distances: np.ndarray) -> float:
 def check(results) -> list[_check.Row]:
     """Hold exponents, constants and simulated gaps against theory."""
     rows = []
-    for mask in MASKS:
-        for ratio in RATIOS:
-            case = f"{mask}, depth {ratio:g} · n"
-            limit, matched, corrected = results[case]["distances"].T
-            valid = np.isfinite(corrected)
-            best = np.minimum(limit, matched)
-            last, theory = limit[-1] * WIDTHS[-1], constant(mask, ratio)
-            rows += [
-                _check.agree(case, "exponent", exponent(limit), 0, -1, 0.02),
-                _check.agree(case, "n·KS, n = 2048", last, 0, theory, 0.01 * theory),
-                _check.show(case, "of matched normal", matched[-1] * WIDTHS[-1]),
-                _check.agree(
-                    case, "Edgeworth exponent", exponent(corrected), 0, -3, 0.1
-                ),
-                _check.below(
-                    case,
-                    "Edgeworth / best normal",
-                    np.max((corrected / best)[valid]),
-                    0.5,
-                ),
-            ]
+    for case, (mask, ratio) in cases().items():
+        if case in results:
+            rows += _distance_rows(case, results[case]["distances"], mask, ratio)
             for width, gap, error, truth in results[case]["sampled"]:
-                rows.append(
-                    _check.agree(
-                        case, f"sampled gap, n = {width:.0f}", gap, error, truth
-                    )
-                )
+                label = f"sampled gap, n = {width:.0f}"
+                rows.append(_check.agree(case, label, gap, error, truth))
     return rows
 
 
+def _distance_rows(case, distances, mask, ratio) -> list[_check.Row]:
+    """Hold exponents and constants of the distances, which have no sampling error."""
+    limit, matched, corrected = distances.T
+    valid = np.isfinite(corrected)
+    best = np.minimum(limit, matched)
+    worst = np.max((corrected / best)[valid])
+    last = limit[-1] * WIDTHS[-1]
+    theory = constant(mask, ratio)
+    return [
+        _check.agree(case, "exponent", exponent(limit), 0, -1, 0.02),
+        _check.agree(case, "n·KS, n = 2048", last, 0, theory, 0.01 * theory),
+        _check.show(case, "of matched normal", matched[-1] * WIDTHS[-1]),
+        _check.agree(case, "Edgeworth exponent", exponent(corrected), 0, -3, 0.1),
+        _check.below(case, "Edgeworth / best normal", worst, 0.5),
+    ]
+
+
+LINES = {"the limit, N(−v/2, v)": "-", "N(exact mean, variance)": "--"}
+LINES |= {"Edgeworth law": ":"}
+
+
 def draw(results):
-    """Draw the distances of the three laws against the width, and the simulated
-    ones.
-    """
+    """Draw the distances of the three laws against the width, and simulated ones."""
     figure, axes = _figure.grid([list(MASKS)], (13, 6))
-    styles = {
-        "the limit, N(−v/2, v)": "-",
-        "N(exact mean, variance)": "--",
-        "Edgeworth law": ":",
-    }
-    bottom = 1e-9
     for mask, axis in axes.items():
         for ratio, color in zip(RATIOS, _figure.PALETTE, strict=False):
             case = f"{mask}, depth {ratio:g} · n"
-            for curve, line in zip(
-                results[case]["distances"].T, styles.values(), strict=True
-            ):
-                axis.plot(WIDTHS, curve, line, color=color, marker=".", ms=4)
-            width, gap, error, _ = results[case]["sampled"].T
-            axis.errorbar(
-                width,
-                np.abs(gap),
-                2 * error,
-                fmt="o",
-                ms=6,
-                mfc="white",
-                color=color,
-                capsize=3,
-            )
-            axis.plot([], [], color=color, label=f"depth = {ratio:g} · width")
+            if case in results:
+                label = f"depth = {ratio:g} · width"
+                _draw_distances(axis, results[case], color, label)
+        _draw_bound(axis)
         middle = results[f"{mask}, depth 1 · n"]["distances"].T
-        fitted = [exponent(curve) for curve in middle]
-        for name, line in styles.items():
-            axis.plot([], [], line, color=_figure.THEORY, label=f"to {name}")
-        solid, dashed, dotted = (f"{slope:.2f}".replace("-", "−") for slope in fitted)
-        slopes = f"exponents at d = n: {solid} solid, {dashed} dashed, {dotted} dotted"
-        axis.errorbar(
-            [],
-            [],
-            [],
-            fmt="o",
-            mfc="white",
-            color=_figure.THEORY,
-            label="simulated, ± 2 s.e.",
-        )
-        slope = np.array([WIDTHS[0], WIDTHS[-1]], dtype=float)
-        axis.plot(slope, 0.4 * (slope / 8) ** -0.2, color="0.6", lw=4, alpha=0.6)
-        axis.text(
-            40,
-            0.36,
-            "slope −1/5 of the theorem, height arbitrary",
-            color="0.4",
-            fontsize=9,
-        )
-        axis.set(
-            title=f"{mask} layers\n{slopes}",
-            yscale="log",
-            xlabel="width n of all layers",
-            ylabel="KS distance from the exact law of ln‖Mu‖²",
-            ylim=(bottom, 1),
-        )
-        _figure.log_widths(axis, WIDTHS[::2])
+        _finish(axis, mask, [exponent(curve) for curve in middle])
     axes["ReLU"].legend(loc="lower left")
     return figure
+
+
+def _draw_distances(axis, parts, color, label):
+    """Draw the three distances of one case, and the simulated gaps."""
+    for curve, line in zip(parts["distances"].T, LINES.values(), strict=True):
+        axis.plot(WIDTHS, curve, line, color=color, marker=".", ms=4)
+    width, gap, error, _ = parts["sampled"].T
+    style = {"fmt": "o", "ms": 6, "mfc": "white", "color": color, "capsize": 3}
+    axis.errorbar(width, np.abs(gap), 2 * error, **style)
+    axis.plot([], [], color=color, label=label)
+
+
+def _draw_bound(axis):
+    """Draw the slope of the theorem's bound, which tells no height."""
+    width = np.array([WIDTHS[0], WIDTHS[-1]], dtype=float)
+    axis.plot(width, 0.4 * (width / 8) ** -0.2, color="0.6", lw=4, alpha=0.6)
+    text = "slope −1/5 of the theorem, height arbitrary"
+    axis.text(40, 0.36, text, color="0.4", fontsize=9)
+
+
+def _finish(axis, mask, exponents):
+    """Name the axes, and what the lines mean, with their exponents at depth n."""
+    black = {"color": _figure.THEORY}
+    for name, line in LINES.items():
+        axis.plot([], [], line, label=f"to {name}", **black)
+    style = {"fmt": "o", "mfc": "white", "label": "simulated, ± 2 s.e."}
+    axis.errorbar([], [], [], **style, **black)
+    solid, dashed, dotted = (f"{slope:.2f}".replace("-", "−") for slope in exponents)
+    slopes = f"exponents at d = n: {solid} solid, {dashed} dashed, {dotted} dotted"
+    axis.set(
+        title=f"{mask} layers\n{slopes}",
+        yscale="log",
+        xlabel="width n of all layers",
+        ylabel="KS distance from the exact law of ln‖Mu‖²",
+        ylim=(1e-9, 1),
+    )
+    _figure.log_widths(axis, WIDTHS[::2])

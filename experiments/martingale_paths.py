@@ -23,6 +23,8 @@ Time: 3 minutes on two CPU cores; --quick 40 s.
 Command: python -m experiments martingale_paths
 """
 
+import itertools
+
 import numpy as np
 
 from experiments import _check, _figure
@@ -31,6 +33,7 @@ from lognorm_jax import ensembles, exact, martingales, masks, paths, summaries, 
 LAWS = (weights.normal(), weights.rademacher(), weights.uniform(), weights.laplace())
 WIDTH, DEPTH = 64, 32
 DIRECTIONS = {"flat": np.full(WIDTH, WIDTH**-0.5), "coordinate": np.eye(WIDTH)[0]}
+QUICK_CASES = ("rademacher, flat", "rademacher, coordinate", "laplace, coordinate")
 NUM_SAMPLES, QUICK_SAMPLES = 80_000, 6_000
 FIRST = 3  # paths of the first layer alone, for each of them
 PATHS_DRAWN = 300
@@ -41,27 +44,33 @@ def ensemble(law: weights.Weights, depth: int = DEPTH) -> ensembles.Ensemble:
     return ensembles.Ensemble((WIDTH,) * (depth + 1), law, masks.relu())
 
 
+def cases() -> dict[str, tuple[weights.Weights, np.ndarray]]:
+    """Return law and direction of each case."""
+    pairs = itertools.product(LAWS, DIRECTIONS.items())
+    return {f"{law.name}, {name}": (law, u) for law, (name, u) in pairs}
+
+
 def compute(job) -> dict:
     """Decompose sampled paths, and keep what the checks and the figure need."""
     num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
     results = {}
-    for law in LAWS:
-        for name, direction in DIRECTIONS.items():
-            case = f"{law.name}, {name}"
-            trace = job.sample(case, paths.dense(ensemble(law), direction), num_samples)
-            one = paths.dense(ensemble(law, depth=1), direction)
-            first = job.sample(f"{case}, layer 1", one, FIRST * num_samples)
-            parts = martingales.decompose(trace, ensemble(law))
-            results[case] = {
-                "first": first_layer(first),
-                "increment": np.array(estimates(trace.increment)[:2]),
-                "martingale": parts.martingale.astype(np.float32),
-                "bracket": parts.bracket.mean(0),
-                "drift": parts.drift.mean(0),
-                "squares": squares(trace, parts),
-                "second order": second_order(trace, parts),
-                "theory": second_order_theory(law, trace, parts),
-            }
+    for case in job.count(cases(), QUICK_CASES):
+        law, direction = cases()[case]
+        trace = job.sample(case, paths.dense(ensemble(law), direction), num_samples)
+        one = paths.dense(ensemble(law, depth=1), direction)
+        first = job.sample(f"{case}, layer 1", one, FIRST * num_samples)
+
+        parts = martingales.decompose(trace, ensemble(law))
+        results[case] = {
+            "first": first_layer(first),
+            "increment": np.array(estimates(trace.increment)[:2]),
+            "martingale": parts.martingale.astype(np.float32),
+            "bracket": parts.bracket.mean(0),
+            "drift": parts.drift.mean(0),
+            "squares": squares(trace, parts),
+            "second order": second_order(trace, parts),
+            "theory": second_order_theory(law, trace, parts),
+        }
     return results
 
 
@@ -135,24 +144,22 @@ def lagged(correlation: np.ndarray, lag: int, num_samples: int) -> tuple[float, 
 def check(results) -> list[_check.Row]:
     """Hold every case against theory."""
     rows = []
-    for law in LAWS:
-        for name, direction in DIRECTIONS.items():
-            case = f"{law.name}, {name}"
-            parts = results[case]
-            kappa = np.array([np.sum(direction**4)])
-            variance = ensembles.predictable_variance(ensemble(law, depth=1), kappa)[0]
-            # what the drift of layer 1 leaves out: elsewhere, and for normal weights,
-            # next to none
-            third = 0.0 if law is weights.normal() else variance**3 / 2
-            rows += _sum_rows(case, parts, third)
-            rows += _orthogonality_rows(case, parts["martingale"])
-            # the row of Var R₁ is about what μ4 adds for a coordinate vector; for
-            # normal weights and for the flat vector, where it hides, about all of the
-            # variance
-            shows = name == "coordinate" and law is not weights.normal()
-            rows += _first_rows(
-                case, parts, variance, third, 5 / WIDTH if shows else 0.0
-            )
+    for case, (law, direction) in cases().items():
+        if case not in results:
+            continue
+        parts = results[case]
+        kappa = np.array([np.sum(direction**4)])
+        variance = ensembles.predictable_variance(ensemble(law, depth=1), kappa)[0]
+        # what the drift of layer 1 leaves out: elsewhere, and for normal weights,
+        # next to none
+        third = 0.0 if law is weights.normal() else variance**3 / 2
+        rows += _sum_rows(case, parts, third)
+        rows += _orthogonality_rows(case, parts["martingale"])
+        # the row of Var R₁ is about what μ4 adds for a coordinate vector; for normal
+        # weights and for the flat vector, where it hides, about all of the variance
+        shows = case.endswith("coordinate") and law is not weights.normal()
+        rest = 5 / WIDTH if shows else 0.0
+        rows += _first_rows(case, parts, variance, third, rest)
     return rows
 
 

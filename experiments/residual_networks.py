@@ -22,7 +22,8 @@ from lognorm_jax import laws, networks, paths, residuals, summaries
 
 WIDTH, DEPTH = 200, 100
 DEPTHS = (1, 5, 10, 20, 40, 60, 80, 100)
-SMALL_DEPTHS = (5, 20, 50, 100)  # of networks with λ² = 1/d
+# of networks with λ² = 1/d
+SMALL_DEPTHS, QUICK_SMALL_DEPTHS = (5, 20, 50, 100), (20, 100)
 HALF = 0.5**0.5
 NUM_SAMPLES, QUICK_SAMPLES = 30_000, 4_000
 SECOND_ORDER = 8 / WIDTH  # relative; about 5/n is seen
@@ -53,7 +54,7 @@ def compute(job) -> dict:
             "active": np.stack(summaries.estimate(positive).mean),
             "active late": np.array(summaries.estimate(late).mean),
         }
-    for depth in SMALL_DEPTHS:
+    for depth in job.count(SMALL_DEPTHS, QUICK_SMALL_DEPTHS):
         network = networks.residual(WIDTH, depth, **_small(depth), input_width=WIDTH)
         trace = job.sample(f"λ² = 1 over {depth}", paths.gram(network, x), num_samples)
         results["small"][f"{depth}"] = trace.log_norm
@@ -62,6 +63,11 @@ def compute(job) -> dict:
 
 def _small(depth: int) -> dict[str, float]:
     return {"skip_scale": (1 - 1 / depth) ** 0.5, "branch_scale": depth**-0.5}
+
+
+def _depths(results, kind: str) -> list[int]:
+    """Return the depths at which a kind of network was sampled."""
+    return [int(depth) for depth in results["small"]] if kind == "1/d" else [*DEPTHS]
 
 
 def theory(kind: str, depth: int) -> tuple[float, float]:
@@ -80,7 +86,7 @@ def check(results) -> list[_check.Row]:
     """
     rows = []
     for kind in ("balanced", "vanilla", "1/d"):
-        for j, depth in enumerate(SMALL_DEPTHS if kind == "1/d" else DEPTHS):
+        for j, depth in enumerate(_depths(results, kind)):
             case = f"{kind}, d = {depth}"
             if kind == "1/d":
                 log_norm = results["small"][f"{depth}"]
@@ -134,7 +140,7 @@ def draw(results):
     styles = zip(("balanced", "vanilla", "1/d"), _figure.PALETTE, "osD", strict=False)
     names = {"balanced": "balanced", "vanilla": "vanilla", "1/d": "vanilla, λ² = 1/d"}
     for kind, color, marker in styles:
-        depths = SMALL_DEPTHS if kind == "1/d" else DEPTHS
+        depths = _depths(results, kind)
         columns = (
             [results["small"][f"{d}"] for d in depths]
             if kind == "1/d"

@@ -28,8 +28,8 @@ from scipy import stats
 from experiments import _check, _data, _figure
 from lognorm_jax import datasets, losses, networks, sampling, training
 
-WIDTH = 24
-BETAS, QUICK_BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), (0.125, 2.0)
+WIDTH, QUICK_WIDTH = 24, 12
+BETAS, QUICK_BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 2.0)
 STEPS, BATCH = 100, 64
 LAST = 5  # steps whose losses are averaged at the end
 TRAININGS = {  # optimizer at rate / depth, loss
@@ -40,10 +40,12 @@ TRAININGS = {  # optimizer at rate / depth, loss
     ),
     "Adam": (lambda rate: optax.adam(0.03 * rate), losses.cross_entropy),
 }
+QUICK_TRAININGS = ("momentum",)
 NUM_SAMPLES, QUICK_SAMPLES = 512, 256  # seeds
 BLOCK = 32  # seeds
 REPEATS = 1000  # of the bootstrap
 MOST = 0.5  # rank correlation, within one network; over all of them it is larger
+PARTS = ("log_norm", "gradient", "loss", "accuracy")  # what is kept of each seed
 PAIRS = {  # quantity: predictor, outcome
     "ln ‖J u‖², loss": ("log_norm", "loss"),
     "ln ‖J u‖², accuracy": ("log_norm", "accuracy"),
@@ -51,11 +53,11 @@ PAIRS = {  # quantity: predictor, outcome
 }
 
 
-def path_of(depth, name, batches, digits, tangent):
+def path_of(depth, width, name, batches, digits, tangent):
     """Return key -> ln ‖J u‖² and ln of the squared gradient norm at step 0; loss,
     accuracy.
     """
-    network = networks.relu_mlp((64, *(WIDTH,) * depth, 10), fan="in", head="linear")
+    network = networks.relu_mlp((64, *(width,) * depth, 10), fan="in", head="linear")
     optimizer, loss = TRAININGS[name]
     optimizer, probe = optimizer(1 / (depth + 1)), digits.test_inputs[0]
 
@@ -75,7 +77,8 @@ def path_of(depth, name, batches, digits, tangent):
 def compute(job) -> dict:
     """Train every network in every way from many seeds; keep step 0 and the end."""
     num_samples = job.count(NUM_SAMPLES, QUICK_SAMPLES)
-    betas = job.count(BETAS, QUICK_BETAS)
+    betas, width = job.count((BETAS, WIDTH), (QUICK_BETAS, QUICK_WIDTH))
+    chosen = job.count(tuple(TRAININGS), QUICK_TRAININGS)
     digits = _data.digits()
     whole = digits.inputs[:BATCH], np.eye(10, dtype=np.float32)[digits.labels[:BATCH]]
     descent = tuple(np.broadcast_to(a, (STEPS, *a.shape)) for a in whole)
@@ -85,17 +88,22 @@ def compute(job) -> dict:
     tangent = np.asarray(jax.random.normal(job.key("tangent"), (64,)))
 
     engine = functools.partial(sampling.sample, block_size=BLOCK)
-    results = {"betas": np.array(betas)} | {name: {} for name in TRAININGS}
+    results = {"betas": np.array(betas)} | {name: {} for name in chosen}
     for beta in betas:
         key = job.key(f"β = {beta:g}")  # the same networks for each training
-        for name in TRAININGS:
+        for name in chosen:
             batches = descent if name == "descent" else drawn
-            path = path_of(round(beta * WIDTH), name, batches, digits, tangent)
+            path = path_of(round(beta * width), width, name, batches, digits, tangent)
             case = f"{name}, β = {beta:g}"
             parts = job.sample(case, path, num_samples, engine=engine, key=key)
-            names = ("log_norm", "gradient", "loss", "accuracy")
-            results[name][f"{beta:g}"] = dict(zip(names, parts, strict=True))
+            parts = dict(zip(PARTS, parts, strict=True))
+            results[name][f"{beta:g}"] = parts
     return correlated(results)
+
+
+def names(results) -> list[str]:
+    """Return the trainings of results."""
+    return [name for name in TRAININGS if name in results]
 
 
 def correlated(results) -> dict:
@@ -103,8 +111,8 @@ def correlated(results) -> dict:
     together, 3).
     """
     betas = results["betas"]
-    found = {"betas": betas} | {name: dict(results[name]) for name in TRAININGS}
-    for name in TRAININGS:
+    found = {"betas": betas} | {name: dict(results[name]) for name in names(results)}
+    for name in names(results):
         for pair in PAIRS.values():
             x, y = (
                 [results[name][f"{beta:g}"][part] for beta in betas] for part in pair
@@ -142,7 +150,7 @@ def rank_correlation(x, y) -> tuple[float, float, float]:
 def check(results) -> list[_check.Row]:
     """Hold correlations to be weak within each network, and strong over all of them."""
     rows = []
-    for name in TRAININGS:
+    for name in names(results):
         for i, beta in enumerate([*results["betas"], None]):
             case = f"{name}, " + ("all β" if beta is None else f"β = {beta:g}")
             for quantity in PAIRS:
@@ -169,48 +177,52 @@ def check(results) -> list[_check.Row]:
 def draw(results):
     """Draw rank correlations against β, and one training seed by seed."""
     figure, axes = _figure.grid([["norm", "gradient", "seeds"]], (15.5, 5))
-    betas = results["betas"]
     for axis, quantity in (
         ("norm", "ln ‖J u‖², loss"),
         ("gradient", "ln ‖∂L/∂W‖², loss"),
     ):
-        for i, (name, color) in enumerate(
-            zip(TRAININGS, _figure.PALETTE, strict=False)
-        ):
-            seen = results[name][", ".join(PAIRS[quantity])]
-            x = np.append(betas, 2.5 * betas[-1]) * 1.07 ** (i - 1)
-            bars = [seen[:, 0] - seen[:, 1], seen[:, 2] - seen[:, 0]]
-            shown = {"fmt": "osD"[i], "color": color, "capsize": 3}
-            axes[axis].errorbar(x, seen[:, 0], bars, label=name, **shown)
-        ticks = [*betas, 2.5 * betas[-1]]
-        names = [*(f"{beta:.3g}" for beta in betas), "all β"]
-        axes[axis].set(
-            xscale="log",
-            xticks=ticks,
-            xticklabels=names,
-            xlabel="β = Σ 1/width",
-            ylim=(-1, 1),
-        )
-        axes[axis].minorticks_off()
-        axes[axis].axhline(0, color=_figure.THEORY, lw=1)
-        axes[axis].axvline(1.6 * betas[-1], color=_figure.THEORY, lw=0.8, ls=":")
-        axes[axis].set(
-            ylabel="rank correlation, 95% CI (+ : larger norms train better)"
-        )
+        _draw_correlations(axes[axis], results, quantity)
     axes["norm"].set(title="ln ‖J u‖² at step 0 and the loss at the end")
     axes["gradient"].set(title="ln ‖∂L/∂W‖² at step 0 and the loss at the end")
     axes["norm"].legend(loc="lower left")
+    _draw_seeds(axes["seeds"], results, names(results)[-1])
+    return figure
+
+
+def _draw_correlations(axis, results, quantity):
+    """Draw the rank correlations of each training, at each β and over all."""
+    betas = results["betas"]
+    # all β together have a place of their own, beyond a dotted line
+    places = np.append(betas, 2.5 * betas[-1])
+    axis.axvline(1.6 * betas[-1], color=_figure.THEORY, lw=0.8, ls=":")
+    axis.axhline(0, color=_figure.THEORY, lw=1)
+    styles = zip(names(results), _figure.PALETTE, "osD", (-1, 0, 1), strict=False)
+    for name, color, marker, shift in styles:
+        value, low, high = results[name][", ".join(PAIRS[quantity])].T
+        bars = [value - low, high - value]
+        style = {"fmt": marker, "color": color, "capsize": 3, "label": name}
+        axis.errorbar(places * 1.07**shift, value, bars, **style)
+
+    ticks = [*(f"{beta:.3g}" for beta in betas), "all β"]
+    axis.set(xscale="log", xticks=places, xticklabels=ticks, ylim=(-1, 1))
+    axis.minorticks_off()
+    axis.set(xlabel="β = Σ 1/width")
+    axis.set(ylabel="rank correlation, 95% CI (+ : larger norms train better)")
+
+
+def _draw_seeds(axis, results, name):
+    """Draw the norm that each seed of a training starts with, and its loss."""
+    betas = results["betas"]
     for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
-        x, y = (results["Adam"][f"{beta:g}"][part] for part in ("log_norm", "loss"))
+        parts = results[name][f"{beta:g}"]
+        x, y = parts["log_norm"], parts["loss"]
         seen = np.isfinite(x) & np.isfinite(y)
-        axes["seeds"].scatter(
-            x[seen], y[seen], s=5, color=color, alpha=0.6, label=f"β = {beta:g}"
-        )
-    axes["seeds"].set(
+        style = {"s": 5, "color": color, "alpha": 0.6, "label": f"β = {beta:g}"}
+        axis.scatter(x[seen], y[seen], **style)
+    axis.set(
         yscale="log",
         xlabel="ln ‖J u‖² of a seed at step 0",
         ylabel="its loss after 100 steps",
+        title=f"{name}: β matters, a seed's own norm hardly",
     )
-    axes["seeds"].set(title="Adam: β matters, a seed's own norm hardly")
-    axes["seeds"].legend(markerscale=3)
-    return figure
+    axis.legend(markerscale=3)

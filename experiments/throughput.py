@@ -38,12 +38,16 @@ import numpy as np
 from experiments import _check, _contenders, _figure, _machine
 from lognorm_jax import ensembles, exact, increments, masks, quadrature, weights
 
-SHAPES = ((100, 100), (1000, 20), (30, 1000))  # (width, depth)
-NETWORKS = ((64, 20),)  # only networks, drawn whole and followed in law
-TRAININGS = ((16, 16), (32, 32), (64, 64))  # seeds trained
-STEPPED = ((64, 32),)  # one seed trained, with and without log_norms
-SECONDS, QUICK_SECONDS = 0.6, 0.1  # of one run
-REPEATS, QUICK_REPEATS = 5, 3
+# (width, depth); a quick run has small ones, as its speeds tell nothing
+SHAPES, QUICK_SHAPES = ((100, 100), (1000, 20), (30, 1000)), ((32, 16),)
+# only networks, drawn whole and followed in law
+NETWORKS, QUICK_NETWORKS = ((64, 20),), ()
+# seeds trained
+TRAININGS, QUICK_TRAININGS = ((16, 16), (32, 32), (64, 64)), ((16, 4),)
+# one seed trained, with and without log_norms
+STEPPED, QUICK_STEPPED = ((64, 32),), ()
+SECONDS, QUICK_SECONDS = 0.6, 0.05  # of one run
+REPEATS, QUICK_REPEATS = 5, 2
 RAW = 22, 16  # log2 of numbers a call
 EXACT = {  # label: widths after the first, mask
     "100 × 100, bernoulli": ((100,) * 100, masks.bernoulli(0.5)),
@@ -53,6 +57,7 @@ EXACT = {  # label: widths after the first, mask
     "30 distinct widths, leaky": (tuple(range(40, 70)), masks.leaky_relu(0.1)),
     "3 × 3, dropout on leaky": ((3,) * 3, masks.dropout(0.5, masks.leaky_relu(0.1))),
 }
+QUICK_EXACT = ("100 × 100, bernoulli", "3 × 3, dropout on leaky")
 
 
 def _peak(reset=False) -> float:
@@ -152,16 +157,18 @@ def compute(job) -> dict:
     """Measure each contender on each shape, the raw rates beside it, and exact laws."""
     key, repeats = job.key("all"), job.count(REPEATS, QUICK_REPEATS)
     seconds = job.count(SECONDS, QUICK_SECONDS)
-    kept = slice(job.count(None, 1))  # a quick run has the first shape of each kind
-    ways = {shape: _contenders.products(*shape, key) for shape in SHAPES[kept]}
-    for shape in NETWORKS[kept]:
+    shapes = job.count(SHAPES, QUICK_SHAPES)
+    ways = {shape: _contenders.products(*shape, key) for shape in shapes}
+    for shape in job.count(NETWORKS, QUICK_NETWORKS):
         every = _contenders.products(*shape, key)
         ways[shape] = {
             name: every[name] for name in every if name.startswith("network")
         }
     raw = {_label(shape): raw_rates(key, repeats) for shape in ways}
-    ways |= {shape: _contenders.trainings(*shape, key) for shape in TRAININGS[kept]}
-    ways |= {shape: _contenders.steps(*shape, key) for shape in STEPPED[kept]}
+    for shape in job.count(TRAININGS, QUICK_TRAININGS):
+        ways[shape] = _contenders.trainings(*shape, key)
+    for shape in job.count(STEPPED, QUICK_STEPPED):
+        ways[shape] = _contenders.steps(*shape, key)
 
     speeds = {}
     for shape, contenders in ways.items():
@@ -169,8 +176,8 @@ def compute(job) -> dict:
         for name, times in numbers.items():
             speeds.setdefault(name, {})[_label(shape)] = times
     laws = {}
-    for label, layers in EXACT.items():
-        laws[label] = exact_seconds(*layers, repeats)
+    for label in job.count(EXACT, QUICK_EXACT):
+        laws[label] = exact_seconds(*EXACT[label], repeats)
         job.tick(f"exact law, {label}")
     return {"speeds": speeds, "raw": raw, "exact law": laws}
 
@@ -191,49 +198,62 @@ def rates(results) -> dict[tuple[str, str], float]:
 def check(results) -> list[_check.Row]:
     """Show the rates; a speed has no verdict."""
     rows, speed = [], rates(results)
-    for (name, shape), rate in speed.items():
-        if name.startswith(("training", "step")):
-            rows += _training_rows(name, shape, speed, results)
-            continue
-        case = f"{name}, {shape}"
-        width, depth = map(int, shape.split(" × "))
-        _, first, peak, *_ = results["speeds"][name][shape]
-        normal, words = results["raw"][shape]
-        # a sign is one bit of a word
-        raw = words * 32 if "Rademacher" in name else normal
-        unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
-        rows += [
-            _check.show(case, "a run", results["speeds"][name][shape][0]),
-            _check.show(case, "paths/s", rate),
-            _check.show(case, "10⁶ layers/s", rate * depth / 1e6),
-            _check.show(case, "10⁶ weights/s", rate * depth * width**2 / 1e6),
-            _check.show(case, "of raw, 2²²", unit / raw[0]),
-            _check.show(case, "of raw, 2¹⁶", unit / raw[1]),
-        ]
-        if ("NumPy loop", shape) in speed:
-            rows.append(_check.show(case, "× NumPy", rate / speed["NumPy loop", shape]))
-        if name == "network gram":
-            rows.append(
-                _check.show(case, "× network jvp", rate / speed["network jvp", shape])
-            )
-        if ("PyTorch", shape) in speed:
-            rows.append(_check.show(case, "× PyTorch", rate / speed["PyTorch", shape]))
-        if np.isfinite(peak):
-            rows.append(_check.show(case, "peak MB", peak))
-        if name not in ("NumPy loop", "PyTorch"):
-            rows.append(_check.show(case, "compile s", first))
+    for name, shape in speed:
+        kind = _training_rows if _trains(name) else _path_rows
+        rows += kind(name, shape, speed, results)
     for shape in (shape for name, shape in speed if name == "dense normal"):
-        ratio = speed["dense Rademacher", shape] / speed["dense normal", shape]
-        rows.append(_check.show(f"dense, {shape}", "Rademacher/normal", ratio))
-        for name, (large, small) in zip(
-            ("normal", "bits"), results["raw"][shape], strict=True
-        ):
-            rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2²²", large))
-            rows.append(_check.show(f"raw beside {shape}", f"10⁶ {name}, 2¹⁶", small))
-    for label in EXACT:
-        law, cdf = 1e3 * np.median(results["exact law"][label], axis=1)
+        rows += _raw_rows(shape, speed, results)
+    for label, seconds in results["exact law"].items():
+        law, cdf = 1e3 * np.median(seconds, axis=1)
         rows.append(_check.show(f"exact law, {label}", "law, ms", law))
         rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
+    return rows
+
+
+def _trains(name: str) -> bool:
+    return name.startswith(("training", "step"))
+
+
+def _path_rows(name, shape, speed, results) -> list[_check.Row]:
+    """Show how fast paths are sampled, against the raw rates and the other ways."""
+    case, rate = f"{name}, {shape}", speed[name, shape]
+    width, depth = map(int, shape.split(" × "))
+    count, first, peak, *_ = results["speeds"][name][shape]
+    normal, words = results["raw"][shape]
+    # a sign is one bit of a word
+    raw = words * 32 if "Rademacher" in name else normal
+    unit = rate * depth * (1 if name.startswith("transport") else width**2) / 1e6
+
+    shown = {
+        "a run": count,
+        "paths/s": rate,
+        "10⁶ layers/s": rate * depth / 1e6,
+        "10⁶ weights/s": rate * depth * width**2 / 1e6,
+        "of raw, 2²²": unit / raw[0],
+        "of raw, 2¹⁶": unit / raw[1],
+    }
+    if ("NumPy loop", shape) in speed:
+        shown["× NumPy"] = rate / speed["NumPy loop", shape]
+    if name == "network gram":
+        shown["× network jvp"] = rate / speed["network jvp", shape]
+    if ("PyTorch", shape) in speed:
+        shown["× PyTorch"] = rate / speed["PyTorch", shape]
+    if np.isfinite(peak):
+        shown["peak MB"] = peak
+    if name not in ("NumPy loop", "PyTorch"):
+        shown["compile s"] = first
+    return [_check.show(case, label, value) for label, value in shown.items()]
+
+
+def _raw_rows(shape, speed, results) -> list[_check.Row]:
+    """Show what signs gain over normal weights, and the raw rates beside both."""
+    ratio = speed["dense Rademacher", shape] / speed["dense normal", shape]
+    rows = [_check.show(f"dense, {shape}", "Rademacher/normal", ratio)]
+    case = f"raw beside {shape}"
+    for name, rate in zip(("normal", "bits"), results["raw"][shape], strict=True):
+        large, small = rate
+        rows.append(_check.show(case, f"10⁶ {name}, 2²²", large))
+        rows.append(_check.show(case, f"10⁶ {name}, 2¹⁶", small))
     return rows
 
 

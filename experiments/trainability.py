@@ -20,6 +20,7 @@ Command: python -m experiments trainability
 """
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -29,27 +30,32 @@ from scipy import stats
 from experiments import _check, _data, _explained, _figure
 from lognorm_jax import datasets, losses, networks, sampling, training
 
-WIDTHS, QUICK_WIDTHS = (12, 24, 48), (12, 24)
-DEPTHS, QUICK_DEPTHS = (3, 6, 12, 24, 48), (6, 12, 24)
+WIDTHS = (12, 24, 48)
+DEPTHS = (3, 6, 12, 24, 48)
+# width, depth: each is a compilation, and so few must tell β from depth and width
+QUICK_SHAPES = (16, 4), (10, 10), (16, 16), (40, 10)
 STEPS, BATCH = 100, 64
 THRESHOLD = 0.5  # of the test images
 OPTIMIZERS = {
     "momentum": functools.partial(optax.sgd, momentum=0.9),
     "Adam": optax.adam,
 }
+QUICK_OPTIMIZERS = ("momentum",)
 RATES = {"momentum": (0.03, 0.1, 0.3, 1.0), "Adam": (0.01, 0.03, 0.1, 0.3)}  # × depth
 NUM_SAMPLES, QUICK_SAMPLES = 128, 32  # seeds
 BLOCK = 16  # seeds
 REPEATS = 400  # of the bootstrap
 PREDICTORS = ("β", "depth", "width")
+# line, and whether points are filled
+STYLES = {"momentum": ("-", True), "Adam": ("--", False)}
 # of four rates
 CHOSEN = ("lowest rate", "low rate", "high rate", "highest rate", "best rate")
 
 
 def cases(quick: bool) -> dict[str, tuple[float, int, int]]:
     """Return β, number of hidden layers and width of each network."""
-    widths, depths = (QUICK_WIDTHS, QUICK_DEPTHS) if quick else (WIDTHS, DEPTHS)
-    return {f"n = {n}, d = {d}": (d / n, d, n) for n in widths for d in depths}
+    shapes = QUICK_SHAPES if quick else itertools.product(WIDTHS, DEPTHS)
+    return {f"n = {n}, d = {d}": (d / n, d, n) for n, d in shapes}
 
 
 def path_of(depth, width, name, batches, digits):
@@ -83,24 +89,29 @@ def compute(job) -> dict:
     )
     engine = functools.partial(sampling.sample, block_size=BLOCK)
     results = {"shape": np.array(list(chosen.values())), "explained": {}}
-    results |= {name: {} for name in OPTIMIZERS}
+    results |= {name: {} for name in job.count(OPTIMIZERS, QUICK_OPTIMIZERS)}
     for case, (_, depth, width) in chosen.items():
         key = job.key(case)  # the same networks for each optimizer
-        for name in OPTIMIZERS:
+        for name in names(results):
             path = path_of(depth, width, name, batches, digits)
             finite, seen = job.sample(
                 f"{name}, {case}", path, num_samples, engine=engine, key=key
             )
             # (seeds, rates)
             results[name][case] = {"finite": finite, "trained": seen >= THRESHOLD}
-    for name in OPTIMIZERS:
+    for name in names(results):
         results["explained"][name] = explained(results, name)
     return results
 
 
+def names(results) -> list[str]:
+    """Return the optimizers of results."""
+    return [name for name in OPTIMIZERS if name in results]
+
+
 def labels(results) -> list[str]:
     """Return the cases of results, one a network."""
-    return list(results[next(iter(OPTIMIZERS))])
+    return list(results[names(results)[0]])
 
 
 def explained(results, name) -> np.ndarray:  # (predictors, CHOSEN, 1 + REPEATS)
@@ -132,7 +143,7 @@ def check(results) -> list[_check.Row]:
     width.
     """
     rows = []
-    for name in OPTIMIZERS:
+    for name in names(results):
         for case, (beta, *_) in zip(labels(results), results["shape"], strict=True):
             label = f"{name}, {case}, β = {beta:g}"
             trained, finite = (
@@ -141,7 +152,7 @@ def check(results) -> list[_check.Row]:
             for rate, column in zip(CHOSEN[:-1], trained.T, strict=True):
                 rows.append(_check.above(label, rate, *wilson(column)))
             rows.append(_check.show(label, "diverged", 1 - finite.mean()))
-    for name in OPTIMIZERS:
+    for name in names(results):
         every = results["explained"][name]
         for i, predictor in enumerate(PREDICTORS):
             for j, rate in enumerate(CHOSEN):
@@ -167,21 +178,19 @@ def draw(results):
     axes["depth"].set(xlabel="hidden layers d", title="… and not in depth")
     widths = np.unique(results["shape"][:, 2])
     named = [f"width {width:.0f}" for width in widths]
-    axes["beta"].legend(handles=_entries(named, "osD"), loc="upper right")
+    axes["beta"].legend(
+        handles=_entries(named, "osD", names(results)), loc="upper right"
+    )
     return figure
 
 
-def _styles() -> dict:
-    """Return the line of each optimizer, and whether its points are filled."""
-    return dict(zip(OPTIMIZERS, (("-", True), ("--", False)), strict=True))
-
-
-def _entries(names, markers) -> list:
+def _entries(labels, markers, optimizers) -> list:
     """Return what a legend says of colours, then of the optimizers."""
     found = []
-    for name, marker, color in zip(names, markers, _figure.PALETTE, strict=False):
+    for name, marker, color in zip(labels, markers, _figure.PALETTE, strict=False):
         found.append(_figure.entry(name, marker=marker, color=color))
-    for name, (line, filled) in _styles().items():
+    for name in optimizers:
+        line, filled = STYLES[name]
         style = {"color": _figure.THEORY, "mfc": _figure.THEORY if filled else "white"}
         found.append(_figure.entry(name, marker="o", ls=line, **style))
     return found
@@ -190,7 +199,8 @@ def _entries(names, markers) -> list:
 def _draw_shares(axis, results, column):
     """Draw the shares at the lowest rate against one column of the shapes."""
     shapes = results["shape"]
-    for name, (line, filled) in _styles().items():
+    for name in names(results):
+        line, filled = STYLES[name]
         trained = [results[name][case]["trained"][:, 0] for case in labels(results)]
         share, low, high = np.array([wilson(seeds) for seeds in trained]).T
         # a share of 0 or 1 may be beyond its interval by rounding
@@ -210,7 +220,8 @@ def _draw_shares(axis, results, column):
 
 def _draw_explained(axis, explained):
     """Draw what each predictor explains of the shares, at each rate and at the best."""
-    for name, (line, filled) in _styles().items():
+    for name in explained:
+        line, filled = STYLES[name]
         place = np.arange(len(CHOSEN)) + (-0.06 if filled else 0.06)
         for share, color in zip(explained[name], _figure.PALETTE, strict=False):
             found = np.array([_explained.interval(draws) for draws in share])
@@ -222,13 +233,14 @@ def _draw_explained(axis, explained):
             # the best rate is another one for each network: no line leads there
             axis.plot(place[:-1], value[:-1], line, color=color, zorder=1)
 
-    rates = [f"{a:g}\n{b:g}" for a, b in zip(*RATES.values(), strict=True)]
+    columns = zip(*(RATES[name] for name in explained), strict=True)
+    rates = ["\n".join(f"{rate:g}" for rate in column) for column in columns]
     axis.set(xticks=range(len(CHOSEN)), xticklabels=[*rates, "best\nof each"])
-    entries = _entries(PREDICTORS, "ooo")
+    entries = _entries(PREDICTORS, "ooo", explained)
     axis.legend(handles=entries, ncols=2, loc="center", bbox_to_anchor=(0.33, 0.4))
     axis.set(
         title="what one number of the shape explains",
-        xlabel=f"learning rate × depth, {' over '.join(RATES)}",
+        xlabel=f"learning rate × depth, {' over '.join(explained)}",
         ylabel="share of variance explained,\nchance-corrected, 95% CI",
         ylim=(-0.25, 1.04),
     )

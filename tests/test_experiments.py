@@ -61,10 +61,10 @@ def times_beta(factor):
     )
 
 
-def ideal_log_norms(size):
-    """Samples that follow the exact law of each architecture, without simulation."""
+def ideal_log_norms(size, labels=None):
+    """Samples that follow the exact law of architectures, without simulation."""
     rng, results = np.random.default_rng(0), {}
-    for label in lognormal_law.ARCHITECTURES:
+    for label in labels or lognormal_law.ARCHITECTURES:
         law = law_of(lognormal_law.ensemble(label))
         for model in lognormal_law.MODELS:
             results[f"{label}/{model}"] = law.quantile(rng.random(size))
@@ -84,16 +84,20 @@ def failing(rows):
 
 
 @pytest.mark.parametrize(
-    "size", [lognormal_law.NUM_SAMPLES, lognormal_law.QUICK_SAMPLES]
+    ("size", "labels"),
+    [
+        (lognormal_law.NUM_SAMPLES, None),
+        (lognormal_law.QUICK_SAMPLES, lognormal_law.QUICK_ARCHITECTURES),
+    ],
 )
 def test_statistical_lognormal_law_sees_a_mean_wrong_by_5_percent_and_a_variance_by_4(
-    size, monkeypatch
+    size, labels, monkeypatch
 ):
     """Whether the paths are wrong or the theory, and with the counts of the quick form
     too.
     """
     monkeypatch.setattr(exact, "law", law_of)
-    results = ideal_log_norms(size)
+    results = ideal_log_norms(size, labels)
     assert set(verdicts(lognormal_law.check(results)).values()) == {"pass"}
     for name, factor in (("mean", 0.95), ("variance", 1.04)):
 
@@ -160,6 +164,8 @@ def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     order.
     """
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→64×4": (64,) * 5})
+    monkeypatch.setattr(lognormal_law, "QUICK_ARCHITECTURES", ("64→64×4",))
+    monkeypatch.setattr(lognormal_law, "QUICK_SAMPLES", 4_096)
     monkeypatch.setattr(
         lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0]
     )
@@ -283,6 +289,9 @@ def test_statistical_martingale_paths_of_real_products(monkeypatch):
     monkeypatch.setattr(
         martingale_paths, "LAWS", (weights.rademacher(), weights.laplace())
     )
+    monkeypatch.setattr(
+        martingale_paths, "QUICK_CASES", tuple(martingale_paths.cases())
+    )
     monkeypatch.setattr(martingale_paths, "QUICK_SAMPLES", martingale_paths.NUM_SAMPLES)
     results = computed(martingale_paths)
     assert _check.overall(martingale_paths.check(results)) == "pass"
@@ -299,7 +308,7 @@ def follow(law, size, seed=0):
 
 
 def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(exact_vs_limit, "RATIOS", (1.0,))
+    monkeypatch.setattr(exact_vs_limit, "QUICK_RATIOS", (1.0,))
     monkeypatch.setattr(exact_vs_limit, "SAMPLED", (8,))
     draws = [
         exact.law(exact_vs_limit.ensemble(mask, 1.0, 8))
@@ -437,6 +446,7 @@ def test_statistical_universality_of_real_products(monkeypatch):
     ones.
     """
     monkeypatch.setattr(universality, "LAWS", (weights.uniform(), weights.laplace()))
+    monkeypatch.setattr(universality, "QUICK_LAWS", universality.LAWS)
     samples = {width: universality.SAMPLES[width] for width in (10, 40)}
     monkeypatch.setattr(universality, "QUICK_COORDINATE", universality.COORDINATE)
     monkeypatch.setattr(universality, "QUICK_SAMPLES", samples)
@@ -451,11 +461,13 @@ def test_statistical_universality_of_real_products(monkeypatch):
 
 @pytest.mark.slow
 def test_exact_throughput(monkeypatch, tmp_path):
-    monkeypatch.setattr(throughput, "SHAPES", ((12, 3),))
-    monkeypatch.setattr(throughput, "TRAININGS", ((8, 3),))
-    monkeypatch.setattr(throughput, "STEPPED", ((8, 4),))
+    monkeypatch.setattr(throughput, "QUICK_SHAPES", ((12, 3),))
+    monkeypatch.setattr(throughput, "QUICK_NETWORKS", ((16, 2),))
+    monkeypatch.setattr(throughput, "QUICK_TRAININGS", ((8, 3),))
+    monkeypatch.setattr(throughput, "QUICK_STEPPED", ((8, 4),))
     monkeypatch.setattr(throughput, "RAW", (10, 8))
     monkeypatch.setattr(throughput, "EXACT", {"tiny": ((4,) * 4, masks.relu())})
+    monkeypatch.setattr(throughput, "QUICK_EXACT", ("tiny",))
     monkeypatch.setattr(throughput, "QUICK_SECONDS", 1e-4)
     results = computed(throughput)
     rows = throughput.check(results)
@@ -634,6 +646,8 @@ def test_invariance_an_experiment_goes_on_where_it_was_stopped(
     lost.
     """
     monkeypatch.setattr(lognormal_law, "ARCHITECTURES", {"64→8": (64, 8)})
+    monkeypatch.setattr(lognormal_law, "QUICK_ARCHITECTURES", ("64→8",))
+    monkeypatch.setattr(lognormal_law, "QUICK_SAMPLES", 4_096)
     monkeypatch.setattr(lognormal_law, "check", lambda results: [])
     monkeypatch.setattr(
         lognormal_law, "draw", lambda results: _figure.grid([["x"]], (1, 1))[0]

@@ -76,7 +76,7 @@ def test_exact_residual_networks(monkeypatch, tmp_path):
 
 
 def test_statistical_convolutional_networks(monkeypatch, tmp_path):
-    monkeypatch.setattr(convolutional_networks, "DEPTH", 5)
+    monkeypatch.setattr(convolutional_networks, "QUICK_DEPTH", 5)
     monkeypatch.setattr(convolutional_networks, "LAYERS", (1, 3, 5))
     monkeypatch.setattr(convolutional_networks, "CHANNELS", 8)
     monkeypatch.setattr(convolutional_networks, "QUICK_SAMPLES", 2_000)

@@ -302,6 +302,7 @@ def test_statistical_trainability(monkeypatch):
     monkeypatch.setattr(
         trainability, "OPTIMIZERS", {"Adam": trainability.OPTIMIZERS["Adam"]}
     )
+    monkeypatch.setattr(trainability, "QUICK_OPTIMIZERS", ("Adam",))
     monkeypatch.setattr(trainability, "QUICK_SAMPLES", 16)
     results = computed(trainability)
     assert (
