@@ -21,6 +21,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -71,38 +72,18 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
     except OSError as error:
         return _refuse(f"--out {folder}: {error}")
 
-    first, blocks = jax.process_index() == 0, folder / f"{name}.blocks"
+    first = jax.process_index() == 0
+    blocks = folder / f"{name}.blocks"
     if first:
         _announce(experiment, blocks)
-    spec = {"experiment": name, "quick": quick, "seed": seed, "versions": versions()}
-    spec["source"] = _job.source_digest()
-
-    started = time.time()
-    with tqdm(
-        total=0, unit="", unit_scale=True, dynamic_ncols=True, disable=not first
-    ) as bar:
-        results = experiment.compute(_job.Job(key, quick, bar, blocks, spec))
-    seconds = time.time() - started
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("all processes have read the blocks")
+    record = {"experiment": name, "quick": quick, "seed": seed}
+    results, seconds = _computed(experiment, key, record, blocks, first)
 
     rows = experiment.check(results)
     verdict = _check.overall(rows)
     if first:
-        arrays = _job.flat(results)
-        np.savez_compressed(folder / f"{name}.npz", **arrays)
-        record = {
-            "experiment": name,
-            "quick": quick,
-            "seed": seed,
-            "seconds": round(seconds, 1),
-            "machine": _machine.record(),
-            "versions": versions(),
-            "arrays": {array: value.shape for array, value in arrays.items()},
-            "checks": [row._asdict() for row in rows],
-        }
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text + "\n")
+        record["seconds"] = round(seconds, 1)
+        _write(folder, record, results, rows)
         _figure.save(experiment.draw(results), folder / f"{name}.png")
         shutil.rmtree(blocks, ignore_errors=True)
 
@@ -112,6 +93,35 @@ def run(name: str, quick: bool = False, out: Path | None = None, seed: int = 0) 
         written = f"Written: {folder / name}.npz, .json, .png"
         print(f"{name}: {verdict} in {seconds:.0f} s. {written}")
     return 0 if verdict == "pass" else 1
+
+
+def _computed(experiment, key, record, blocks: Path, first: bool) -> tuple[dict, float]:
+    """Return the results of an experiment, and the seconds that they took."""
+    spec = {**record, "versions": versions(), "source": _job.source_digest()}
+    started = time.time()
+    bar = tqdm(total=0, unit="", unit_scale=True, dynamic_ncols=True, disable=not first)
+    with bar:
+        job = _job.Job(key, record["quick"], bar, blocks, spec)
+        results = experiment.compute(job)
+    seconds = time.time() - started
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("all processes have read the blocks")
+    return results, seconds
+
+
+def _write(folder: Path, record: dict, results, rows: list[_check.Row]) -> None:
+    """Write what was computed, and how."""
+    name, arrays = record["experiment"], _job.flat(results)
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    whole = {
+        **record,
+        "machine": _machine.record(),
+        "versions": versions(),
+        "arrays": {array: value.shape for array, value in arrays.items()},
+        "checks": [row._asdict() for row in rows],
+    }
+    text = json.dumps(whole, indent=1, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n")
 
 
 def _refuse(message: str) -> int:
@@ -169,41 +179,42 @@ def _require_known(arguments: list[str]) -> None:
     sys.exit(2)
 
 
-def main() -> None:
-    """Read the command line; each experiment is a command."""
+def _command(name: str) -> Callable[..., int]:
+    """Return the command of an experiment, with its claim for help."""
     arg = tyro.conf.arg
 
-    def command(name):
-        def start(
-            quick: Annotated[bool, arg(help="Fewer samples, the same code.")] = False,
-            out: Annotated[
-                Path | None, arg(help="Folder: results, or with --quick results/quick.")
-            ] = None,
-            seed: Annotated[int, arg(help="Seed of the random key.")] = 0,
-            distributed: Annotated[
-                str | None,
-                arg(
-                    metavar="auto|HOST:PORT,COUNT,INDEX",
-                    help="Join the other processes: auto on Slurm, TPU pods, Open MPI "
-                    "and Kubernetes; elsewhere the address of the first process, how "
-                    "many there are, and which this is, from 0. They must share --out.",
-                ),
-            ] = None,
-        ) -> int:
-            if distributed is not None and not _cluster.join(distributed):
-                return 2
-            return run(name, quick, out, seed)
+    def start(
+        quick: Annotated[bool, arg(help="Fewer samples, the same code.")] = False,
+        out: Annotated[
+            Path | None, arg(help="Folder: results, or with --quick results/quick.")
+        ] = None,
+        seed: Annotated[int, arg(help="Seed of the random key.")] = 0,
+        distributed: Annotated[
+            str | None,
+            arg(
+                metavar="auto|HOST:PORT,COUNT,INDEX",
+                help="Join the other processes: auto on Slurm, TPU pods, Open MPI "
+                "and Kubernetes; elsewhere the address of the first process, how "
+                "many there are, and which this is, from 0. They must share --out.",
+            ),
+        ] = None,
+    ) -> int:
+        if distributed is not None and not _cluster.join(distributed):
+            return 2
+        return run(name, quick, out, seed)
 
-        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        claim, *more = ast.get_docstring(ast.parse(source)).split("\n\n")
-        asked = name in sys.argv  # only then all of it
-        start.__doc__ = "\n\n".join([claim, *more] if asked else [claim])
-        return start
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    claim, *more = ast.get_docstring(ast.parse(source)).split("\n\n")
+    asked = name in sys.argv  # only then all of it
+    start.__doc__ = "\n\n".join([claim, *more] if asked else [claim])
+    return start
 
-    flags = (tyro.conf.FlagCreatePairsOff,)
+
+def main() -> None:
+    """Read the command line; each experiment is a command."""
     if sys.argv[1:2] == ["new"]:
         sys.exit(_new(sys.argv[2:]))
-    commands = {name: command(name) for name in names()}
+    commands = {name: _command(name) for name in names()}
     _require_known(sys.argv[1:])
     with _cluster.together():
         try:
@@ -211,13 +222,11 @@ def main() -> None:
                 commands,
                 prog="python -m experiments",
                 description=__doc__,
-                config=flags,
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
         except KeyboardInterrupt:
-            print(
-                "\nStopped. The same command goes on from the finished blocks.",
-                file=sys.stderr,
-            )
+            told = "Stopped. The same command goes on from the finished blocks."
+            print(f"\n{told}", file=sys.stderr)
             exit_code = 130
         sys.exit(exit_code)
 

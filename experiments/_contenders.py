@@ -100,35 +100,35 @@ def products(width, depth, key) -> dict[str, tuple]:
         "transport, kept": (sampling.sample, transport, block),
     }
     block = 64 if width < 500 else 4
+    gram = paths.gram(network, x, np.arange(width))
     made |= {
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
         "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
-        "network gram": (
-            sampling.sample,
-            paths.gram(network, x, np.arange(width)),
-            16 * block,
-        ),
+        "network gram": (sampling.sample, gram, 16 * block),
     }
 
     ways = {}
     for name, (engine, path, block) in made.items():
-        ways[name] = (
-            functools.partial(engine, path, key, block_size=block),
-            least(block),
-        )
+        run = functools.partial(engine, path, key, block_size=block)
+        ways[name] = run, least(block)
     ways["NumPy loop"] = functools.partial(numpy_loop, rng, width, depth), 1
     if importlib.util.find_spec("torch"):
-        fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
-        trials = {
-            b: timed(lambda b=b: torch_batches(width, 2, b, b)) / b for b in 2 * fitting
-        }
-        best = min(trials, key=trials.get)
-        ways["PyTorch"] = (
-            functools.partial(torch_batches, width, depth, batch=best),
-            best,
-        )
+        batch = fastest_batch(width)
+        run = functools.partial(torch_batches, width, depth, batch=batch)
+        ways["PyTorch"] = run, batch
     return ways
+
+
+def fastest_batch(width: int) -> int:
+    """Return how many products at once PyTorch is fastest with, of those that fit."""
+    fitting = [b for b in (1, 16, 64, 256) if b * width**2 <= 1 << 20]
+    seconds = {
+        # each twice, of which the second counts: the first warms up
+        b: timed(lambda b=b: torch_batches(width, 2, b, b)) / b
+        for b in 2 * fitting
+    }
+    return min(seconds, key=seconds.get)
 
 
 def training_data() -> tuple[np.ndarray, np.ndarray]:
@@ -244,19 +244,21 @@ def trainings(width, depth, key) -> dict[str, tuple]:
         run = functools.partial(sampling.sample, path, key, block_size=block)
         ways[name] = run, least(block)
     if importlib.util.find_spec("torch"):
-        import torch
-
-        counts = dict.fromkeys((1, torch.get_num_threads()))
-        trials = {
-            t: min(timed(lambda t=t: torch_training(width, 4, 1, t)) for _ in "ab")
-            for t in counts
-        }
-        best = min(trials, key=trials.get)
-        ways["training, PyTorch"] = (
-            functools.partial(torch_training, width, depth, threads=best),
-            1,
-        )
+        threads = fastest_threads(width)
+        run = functools.partial(torch_training, width, depth, threads=threads)
+        ways["training, PyTorch"] = run, 1
     return ways
+
+
+def fastest_threads(width: int) -> int:
+    """Return with how many threads PyTorch trains fastest: one, or all."""
+    import torch
+
+    seconds = {
+        t: min(timed(lambda t=t: torch_training(width, 4, 1, t)) for _ in "ab")
+        for t in dict.fromkeys((1, torch.get_num_threads()))
+    }
+    return min(seconds, key=seconds.get)
 
 
 def steps(width, depth, key) -> dict[str, tuple]:

@@ -21,6 +21,8 @@ def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
     total = np.sum((outcome - outcome.mean()) ** 2)
     if np.ptp(outcome) == 0:
         return 1.0
+
+    # what the best rising and the best falling function leave
     left = []
     for increasing in (True, False):
         fitted = optimize.isotonic_regression(
@@ -39,14 +41,15 @@ def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     told: f is ``monotone``, and c its mean over random permutations of the first
     outcomes. 0 is chance, 1 is all.
     """
-    rng, found = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    found = []
     for predictor in predictors:
         shuffled = (rng.permutation(outcomes[0]) for _ in range(PERMUTATIONS))
         chance = np.mean([monotone(predictor, outcome) for outcome in shuffled])
         seen = np.array([monotone(predictor, outcome) for outcome in outcomes])
-        found.append(
-            (seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(outcomes))
-        )
+        # one value for all networks: nothing to explain by chance or else
+        beyond = (seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(seen))
+        found.append(beyond)
     return np.array(found)
 
 

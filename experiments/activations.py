@@ -44,6 +44,7 @@ CASES = {  # activation, bias_scale, gain
     "gelu": (activations.gelu(), 0.0, None),
     "gelu, critical": (activations.gelu(), 0.17292239**0.5, 1.98305826),
 }
+QUICK_CASES = ("relu", "shaped relu", "gelu, critical")
 SHOWN = ("tanh", "gelu", "gelu, critical")
 
 
@@ -89,7 +90,7 @@ def compute(job) -> dict:
     u = np.asarray(jax.random.normal(job.key("tangent"), (WIDTH,)))
 
     results = {}
-    for name in CASES:
+    for name in job.count(CASES, QUICK_CASES):
         path = paths.gram(network(name, DEPTH), x, u)
         trace = job.sample(name, path, num_samples)
         total = np.cumsum(trace.increment, axis=1, dtype=np.float64)
@@ -100,7 +101,7 @@ def compute(job) -> dict:
     _, results["cosine"] = job.sample("two inputs", path, pairs)
 
     # the same network, followed in law and drawn whole
-    for name in SHOWN:
+    for name in (name for name in SHOWN if name in results):
         short = network(name, DEPTH // 10)
         both = {
             "in law": paths.gram(short, x, u),
@@ -141,7 +142,7 @@ def step_ratios(cosine: np.ndarray) -> dict[str, tuple[float, float]]:
 
 @functools.cache
 # (times, num_samples)
-def diffusion(times, num_samples=100_000, step=1 / 500) -> np.ndarray:
+def diffusion(times, num_samples, step=1 / 500) -> np.ndarray:
     """Return ρ at a tuple of times, by Euler and Maruyama, from START."""
     rng, now, rho, found = (
         np.random.default_rng(0),
@@ -164,11 +165,11 @@ def check(results) -> list[_check.Row]:
     networks.
     """
     rows = []
-    for name in CASES:
+    for name in (name for name in CASES if name in results):
         for log_norm, depth in zip(results[name]["log_norm"].T, DEPTHS, strict=True):
             rows += _depth_rows(name, depth, log_norm)
     rows += _cosine_rows(results["cosine"])
-    for name in SHOWN:
+    for name in (name for name in SHOWN if name in results):
         same = laws.compare(
             results[name]["in law"], laws.empirical(results[name]["whole"])
         )
@@ -216,7 +217,7 @@ def _cosine_rows(cosine) -> list[_check.Row]:
             )
         )
     times = tuple(depth / WIDTH for depth in DEPTHS)
-    for depth, expected in zip(DEPTHS, diffusion(times), strict=True):
+    for depth, expected in zip(DEPTHS, diffusion(times, len(cosine)), strict=True):
         ours = summaries.estimate(cosine[:, depth])
         theirs = summaries.estimate(expected)
         for name in ("mean", "variance"):
@@ -229,83 +230,76 @@ def _cosine_rows(cosine) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw variance against depth, the law of the shaped ReLU, and the cosine of two
-    inputs.
-    """
+    """Draw variance against depth, the law of a shaped ReLU, the cosine of inputs."""
     figure, axes = _figure.grid([["variance", "law", "cosine"]], (15, 5))
-    depths = np.array(DEPTHS)
-    for (name, (phi, *_)), color, marker in zip(
-        CASES.items(), _figure.PALETTE, "os^Dv", strict=False
-    ):
-        variance = summaries.estimate(results[name]["log_norm"]).variance
-        axes["variance"].errorbar(
-            depths,
-            variance.value,
-            2 * variance.error,
-            fmt=marker,
-            ms=5,
-            capsize=3,
-            color=color,
-            label=name,
-        )
-        if phi.mask is None:
-            axes["variance"].plot(depths, variance.value, ":", color=color, lw=1)
-        else:
-            line = [law_of(name, int(d)).variance for d in depths]
-            axes["variance"].plot(depths, line, color=color, lw=1.2)
+    styles = zip(CASES, _figure.PALETTE, "os^Dv", strict=False)
+    for name, color, marker in styles:
+        if name in results:
+            log_norm = results[name]["log_norm"]
+            _draw_variance(axes["variance"], name, log_norm, color, marker)
+    shaped, plain = (results[name]["log_norm"] for name in ("shaped relu", "relu"))
+    _draw_law(axes["law"], "shaped relu", shaped, 2, "N(−T, 2T)", _figure.PALETTE[1])
+    _draw_law(axes["law"], "relu", plain, 5, "N(−5T/2, 5T)", _figure.PALETTE[0])
+    _draw_diffusion(axes["cosine"])
+    _draw_cosine(axes["cosine"], results["cosine"])
+    _finish(axes)
+    return figure
+
+
+def _draw_variance(axis, name, log_norm, color, marker):
+    """Draw the variance of one case against depth, and its exact one if known."""
+    variance, error = summaries.estimate(log_norm).variance
+    style = {"fmt": marker, "ms": 5, "capsize": 3, "color": color, "label": name}
+    axis.errorbar(DEPTHS, variance, 2 * error, **style)
+    if CASES[name][0].mask is None:
+        axis.plot(DEPTHS, variance, ":", color=color, lw=1)
+    else:
+        line = [law_of(name, depth).variance for depth in DEPTHS]
+        axis.plot(DEPTHS, line, color=color, lw=1.2)
+
+
+def _draw_law(axis, name, log_norm, scale, limit_name, color):
+    """Draw the density at T = 1, and that of the limit law N(−scale/2, scale)."""
+    limit = laws.normal(-scale / 2, scale)
+    x = np.linspace(-10, 6, 400)
+    style = {"range": (-10, 6), "density": True, "color": color, "alpha": 0.4}
+    axis.hist(log_norm[:, -1], 60, label=f"{name}, simulated", **style)
+    axis.plot(x, limit.pdf(x), color=color, label=limit_name)
+
+
+def _draw_diffusion(axis):
+    """Draw the middle of the diffusion of the cosine against time, T = d/n."""
+    times = np.linspace(0.02, DEPTH / WIDTH, 50)
+    rho = diffusion(tuple(times), 20_000)
+    for q, alpha in ((0.05, 0.12), (0.25, 0.25)):
+        low, high = np.quantile(rho, [q, 1 - q], axis=1)
+        style = {"color": _figure.THEORY, "alpha": alpha, "lw": 0}
+        label = f"diffusion, middle {1 - 2 * q:.0%}"
+        axis.fill_between(times, low, high, label=label, **style)
+    median = np.median(rho, axis=1)
+    axis.plot(times, median, color=_figure.THEORY, label="its median")
+
+
+def _draw_cosine(axis, cosine):
+    """Draw quantiles of the cosine of two inputs at the layers of DEPTHS."""
+    place = np.array((0, *DEPTHS))
+    shares = [0.05, 0.25, 0.5, 0.75, 0.95]
+    lines = np.quantile(cosine[:, place], shares, axis=0)
+    style = {"ms": 4, "color": _figure.PALETTE[1]}
+    axis.plot(
+        place / WIDTH, lines[0], "o", label="network: 5, 25, 50, 75, 95%", **style
+    )
+    axis.plot(place / WIDTH, lines[1:].T, "o", **style)
+
+
+def _finish(axes):
     axes["variance"].set(
         title="log-variance against depth (lines: exact)",
         yscale="log",
         xlabel=f"depth d (n = {WIDTH})",
         ylabel="variance of the log-norm, Var ln ‖Ju‖² (± 2 s.e.)",
     )
-    for name, color, scale in (
-        ("shaped relu", _figure.PALETTE[1], 2),
-        ("relu", _figure.PALETTE[0], 5),
-    ):
-        law = laws.normal(-scale / 2, scale)
-        x = np.linspace(-10, 6, 400)
-        axes["law"].hist(
-            results[name]["log_norm"][:, -1],
-            60,
-            range=(-10, 6),
-            density=True,
-            color=color,
-            alpha=0.4,
-            label=f"{name}, simulated",
-        )
-        text = "N(−T, 2T)" if scale == 2 else "N(−5T/2, 5T)"
-        axes["law"].plot(x, law.pdf(x), color=color, label=text)
     axes["law"].set(title="d = n: T = 1", xlabel="log-norm, ln ‖Ju‖²", ylabel="density")
-    times = np.linspace(0.02, DEPTH / WIDTH, 50)
-    rho = diffusion(tuple(times), 20_000)
-    for q, alpha in ((0.05, 0.12), (0.25, 0.25)):
-        low, high = np.quantile(rho, [q, 1 - q], axis=1)
-        axes["cosine"].fill_between(
-            times,
-            low,
-            high,
-            color=_figure.THEORY,
-            alpha=alpha,
-            lw=0,
-            label=f"diffusion, middle {1 - 2 * q:.0%}",
-        )
-    axes["cosine"].plot(
-        times, np.median(rho, axis=1), color=_figure.THEORY, label="its median"
-    )
-    place = np.array((0, *DEPTHS))
-    seen = np.quantile(
-        results["cosine"][:, place], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0
-    )
-    for i, line in enumerate(seen):
-        axes["cosine"].plot(
-            place / WIDTH,
-            line,
-            "o",
-            ms=4,
-            color=_figure.PALETTE[1],
-            label="network: 5, 25, 50, 75, 95%" if i == 0 else None,
-        )
     axes["cosine"].set(
         title="cosine of two inputs, shaped ReLU",
         xlabel="depth over width, T = d/n",
@@ -314,4 +308,3 @@ def draw(results):
     )
     for axis in axes.values():
         axis.legend()
-    return figure

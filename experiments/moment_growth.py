@@ -117,66 +117,78 @@ def check(results) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw the moments over the exponential, its approach, and what simulation can see
-    of them.
-    """
+    """Draw moments over the exponential, its approach, what simulation sees of them."""
     figure, axes = _figure.grid([["moment", "approach", "error"]], (15, 5))
-    width, depth = SIMULATED
-    size = float(results["num_samples"])
     for i, (law, color) in enumerate(zip(LAWS, _figure.PALETTE, strict=False)):
-        scale = np.exp([limit(k, depth / width) for k in POWERS])
-        exact = np.exp(results[law.name]["exact"]) / scale
-        error = 2 * results[law.name]["error"] * exact / math.sqrt(size)
+        size = float(results["num_samples"])
         place = np.array(POWERS) + 0.08 * (i - 1.5)
-        axes["moment"].plot(place, exact, "_", ms=16, mew=2, color=color)
-        seen = results[law.name]["simulated"] / scale
-        axes["moment"].errorbar(
-            place,
-            seen,
-            error,
-            fmt="o",
-            ms=4,
-            color=color,
-            capsize=2,
-            label=f"{law.name}",
-        )
-        by_width = results[law.name]["by width"].T
-        for k, line, logs in zip(SHOWN, ("-", "--"), by_width, strict=True):
-            gap = np.abs(logs - limit(k, BETA))
-            axes["approach"].plot(WIDTHS, gap, line, marker=".", color=color)
-        axes["approach"].plot([], [], color=color, label=law.name)
-    axes["moment"].axhline(1, color=_figure.THEORY, lw=1, ls=":")
-    axes["moment"].plot([], [], "_", ms=16, mew=2, color=_figure.THEORY, label="exact")
-    axes["moment"].set(
+        _draw_moments(axes["moment"], law, results[law.name], size, place, color)
+        _draw_approach(axes["approach"], law, results[law.name]["by width"].T, color)
+    _finish_moments(axes["moment"])
+    _finish_approach(axes["approach"])
+    _draw_errors(axes["error"], results["errors"])
+    return figure
+
+
+def _draw_moments(axis, law, parts, size, place, color):
+    """Draw exact and simulated moments of one law over those of the theorem."""
+    width, depth = SIMULATED
+    scale = np.exp([limit(k, depth / width) for k in POWERS])
+    exact = np.exp(parts["exact"]) / scale
+    error = 2 * parts["error"] * exact / math.sqrt(size)
+    axis.plot(place, exact, "_", ms=16, mew=2, color=color)
+    style = {"fmt": "o", "ms": 4, "color": color, "capsize": 2, "label": law.name}
+    axis.errorbar(place, parts["simulated"] / scale, error, **style)
+
+
+def _finish_moments(axis):
+    width, depth = SIMULATED
+    axis.axhline(1, color=_figure.THEORY, lw=1, ls=":")
+    axis.plot([], [], "_", ms=16, mew=2, color=_figure.THEORY, label="exact")
+    axis.set(
         title=f"moments, β = {depth / width:g} (n = {width})",
         xlabel="power k (bars: exact; points: simulated, ± 2 exact s.e.)",
         ylabel="moment over the theorem's, E‖Mu‖²ᵏ / exp(5·C(k,2)β)",
         xticks=POWERS,
     )
-    axes["moment"].legend()
+    axis.legend()
+
+
+def _draw_approach(axis, law, by_width, color):
+    """Draw how far the log moments of one law are from the limit, against width."""
+    for k, line, logs in zip(SHOWN, ("-", "--"), by_width, strict=True):
+        gap = np.abs(logs - limit(k, BETA))
+        axis.plot(WIDTHS, gap, line, marker=".", color=color)
+    axis.plot([], [], color=color, label=law.name)
+
+
+def _finish_approach(axis):
     for k, line in zip(SHOWN, ("-", "--"), strict=True):
-        axes["approach"].plot([], [], line, color=_figure.THEORY, label=f"k = {k}")
-    axes["approach"].set(
+        axis.plot([], [], line, color=_figure.THEORY, label=f"k = {k}")
+    axis.set(
         title=f"the exponential is the limit, as 1/n (β = {BETA:g})",
         yscale="log",
         xlabel="width n, depth n/4",
         ylabel="distance of log moments, |ln E‖Mu‖²ᵏ − 5·C(k,2)β|",
     )
-    _figure.log_widths(axes["approach"], WIDTHS[::2])
-    axes["approach"].legend(ncols=2)
+    _figure.log_widths(axis, WIDTHS[::2])
+    axis.legend(ncols=2)
+
+
+def _draw_errors(axis, errors):
+    """Draw how many paths it takes to see a moment to 10%, and the leading order."""
     grays = ("#a6611a", "#525252", "#80307a")
-    for beta, values, color in zip(BETAS, results["errors"], grays, strict=True):
-        axes["error"].plot(
-            POWERS, (10 * values) ** 2, "o-", ms=4, color=color, label=f"β = {beta:g}"
-        )
+    for beta, values, color in zip(BETAS, errors, grays, strict=True):
+        style = {"ms": 4, "color": color, "label": f"β = {beta:g}"}
+        axis.plot(POWERS, (10 * values) ** 2, "o-", **style)
         leading = np.exp(5 * np.array(POWERS) ** 2 * beta / 2)
-        axes["error"].plot(POWERS, (10 * leading) ** 2, ":", color=color)
-    axes["error"].plot(
-        [], [], ":", color=_figure.THEORY, label="leading order, 100·exp(5k²β)"
-    )
-    axes["error"].axhspan(1, 1e8, color="0.9", zorder=0)
-    axes["error"].text(2.9, 3, "within reach of a simulation", color="0.4", fontsize=9)
-    axes["error"].set(
+        axis.plot(POWERS, (10 * leading) ** 2, ":", color=color)
+
+    dotted = {"color": _figure.THEORY, "label": "leading order, 100·exp(5k²β)"}
+    axis.plot([], [], ":", **dotted)
+    axis.axhspan(1, 1e8, color="0.9", zorder=0)
+    axis.text(2.9, 3, "within reach of a simulation", color="0.4", fontsize=9)
+    axis.set(
         title="paths needed to see E‖Mu‖²ᵏ to 10%",
         xlabel="power k",
         ylabel="number of paths (normal weights, n = 60)",
@@ -184,5 +196,4 @@ def draw(results):
         ylim=(1, 1e30),
         xticks=POWERS,
     )
-    axes["error"].legend(loc="upper left", framealpha=1, frameon=True, edgecolor="none")
-    return figure
+    axis.legend(loc="upper left", framealpha=1, frameon=True, edgecolor="none")

@@ -25,6 +25,7 @@ DEPTHS = (1, 5, 10, 20, 40, 60, 80, 100)
 # of networks with λ² = 1/d
 SMALL_DEPTHS, QUICK_SMALL_DEPTHS = (5, 20, 50, 100), (20, 100)
 HALF = 0.5**0.5
+KINDS = {"balanced": "balanced", "vanilla": "vanilla", "1/d": "vanilla, λ² = 1/d"}
 NUM_SAMPLES, QUICK_SAMPLES = 30_000, 4_000
 SECOND_ORDER = 8 / WIDTH  # relative; about 5/n is seen
 
@@ -81,114 +82,107 @@ def theory(kind: str, depth: int) -> tuple[float, float]:
 
 
 def check(results) -> list[_check.Row]:
-    """Hold mean and variance at each depth against their formulas; growth and activity
-    too.
-    """
+    """Hold mean and variance at each depth to their formulas; growth, activity too."""
     rows = []
-    for kind in ("balanced", "vanilla", "1/d"):
-        for j, depth in enumerate(_depths(results, kind)):
+    for kind in KINDS:
+        log_norms = _log_norms(results, kind)
+        for depth, log_norm in zip(_depths(results, kind), log_norms, strict=True):
             case = f"{kind}, d = {depth}"
-            if kind == "1/d":
-                log_norm = results["small"][f"{depth}"]
-            else:
-                log_norm = results[kind]["log_norm"][:, j]
-            mean, variance, _ = summaries.estimate(log_norm)
-            expected, spread = theory(kind, depth)
-            slack = SECOND_ORDER * spread
-            rows += [
-                _check.agree(case, "mean", *mean, expected, slack / 2),
-                _check.agree(case, "variance", *variance, spread, slack),
-            ]
+            rows += _law_rows(case, kind, depth, log_norm)
             if kind == "vanilla":
-                growth, error = summaries.estimate(np.exp(log_norm)).mean
-                expected = residuals.log_mean_growth(WIDTH, depth, HALF, HALF)
-                label, slack = "ln E‖z‖²/‖x‖²", 2 * SECOND_ORDER * expected
-                rows.append(
-                    _check.agree(
-                        case, label, np.log(growth), error / growth, expected, slack
-                    )
-                )
-            if kind == "balanced" and depth == DEPTH:
-                law = laws.normal(*theory(kind, depth))
-                rows.append(
-                    _check.distance(
-                        case,
-                        "KS to the normal law",
-                        laws.compare(log_norm, law, 0.02),
-                        0.02,
-                    )
-                )
-    expected = residuals.active_share(WIDTH, DEPTH, HALF, HALF)[
-        DEPTH // 2 - 1 : -1
-    ].mean()
-    for kind, share in (("balanced", 0.5), ("vanilla", expected)):
+                rows.append(_growth_row(case, depth, log_norm))
+    return rows + _active_rows(results)
+
+
+def _log_norms(results, kind: str) -> list[np.ndarray]:
+    """Return the log-norms of a kind of network at each of its depths."""
+    if kind == "1/d":
+        return list(results["small"].values())
+    return list(results[kind]["log_norm"].T)
+
+
+def _law_rows(case, kind, depth, log_norm) -> list[_check.Row]:
+    """Hold mean and variance at one depth, and at the last the law, to the limit."""
+    mean, variance, _ = summaries.estimate(log_norm)
+    expected, spread = theory(kind, depth)
+    slack = SECOND_ORDER * spread
+    rows = [
+        _check.agree(case, "mean", *mean, expected, slack / 2),
+        _check.agree(case, "variance", *variance, spread, slack),
+    ]
+    if kind == "balanced" and depth == DEPTH:
+        same = laws.compare(log_norm, laws.normal(expected, spread), 0.02)
+        rows.append(_check.distance(case, "KS to the normal law", same, 0.02))
+    return rows
+
+
+def _growth_row(case, depth, log_norm) -> _check.Row:
+    """Hold the growth of the mean square of a vanilla network to its formula."""
+    growth, error = summaries.estimate(np.exp(log_norm)).mean
+    expected = residuals.log_mean_growth(WIDTH, depth, HALF, HALF)
+    slack = 2 * SECOND_ORDER * expected
+    told = np.log(growth), error / growth, expected, slack
+    return _check.agree(case, "ln E‖z‖²/‖x‖²", *told)
+
+
+def _active_rows(results) -> list[_check.Row]:
+    """Hold the share of active units in late blocks against ½, and against theory."""
+    shares = residuals.active_share(WIDTH, DEPTH, HALF, HALF)
+    late = shares[DEPTH // 2 - 1 : -1].mean()
+    rows = []
+    for kind, share in (("balanced", 0.5), ("vanilla", late)):
         measured, error = results[kind]["active late"]
         slack = 2 * SECOND_ORDER * (0.5 - share)
-        rows.append(
-            _check.agree(
-                f"{kind}, d > {DEPTH // 2}",
-                "10³·(½ − P(z > 0))",
-                *(500 - 1e3 * measured, 1e3 * error, 500 - 1e3 * share, 1e3 * slack),
-            )
-        )
+        told = 500 - 1e3 * measured, 1e3 * error, 500 - 1e3 * share, 1e3 * slack
+        case = f"{kind}, d > {DEPTH // 2}"
+        rows.append(_check.agree(case, "10³·(½ − P(z > 0))", *told))
     return rows
 
 
 def draw(results):
     """Draw variance and mean against depth, and the share of active units."""
     figure, axes = _figure.grid([["variance", "mean", "active"]], (15, 5))
-    styles = zip(("balanced", "vanilla", "1/d"), _figure.PALETTE, "osD", strict=False)
-    names = {"balanced": "balanced", "vanilla": "vanilla", "1/d": "vanilla, λ² = 1/d"}
-    for kind, color, marker in styles:
-        depths = _depths(results, kind)
-        columns = (
-            [results["small"][f"{d}"] for d in depths]
-            if kind == "1/d"
-            else results[kind]["log_norm"].T
-        )
-        seen = summaries.estimate(np.stack(columns, axis=1))
-        fine = np.arange(1, DEPTH + 1)
-        lines = np.array([theory(kind, int(d)) for d in fine])
-        for name, i in (("variance", 1), ("mean", 0)):
-            axes[name].plot(fine, lines[:, i], color=color, lw=1.2)
-            axes[name].errorbar(
-                depths,
-                getattr(seen, name).value,
-                2 * getattr(seen, name).error,
-                fmt=marker,
-                color=color,
-                ms=5,
-                capsize=3,
-                label=names[kind],
-            )
-    axes["variance"].plot(
-        [0, DEPTH],
-        [0, 5 * DEPTH / WIDTH],
-        ":",
-        color=_figure.THEORY,
-        label="plain network, 5d/n",
-    )
-    axes["mean"].plot([0, DEPTH], [0, -2.5 * DEPTH / WIDTH], ":", color=_figure.THEORY)
-    for kind, color in (
-        ("balanced", _figure.PALETTE[0]),
-        ("vanilla", _figure.PALETTE[1]),
-    ):
+    styles = zip(KINDS.items(), _figure.PALETTE, "osD", strict=False)
+    for (kind, name), color, marker in styles:
+        style = {"fmt": marker, "color": color, "ms": 5, "capsize": 3, "label": name}
+        _draw_moments(axes, results, kind, style)
+    _draw_active(axes["active"], results)
+    _finish(axes)
+    return figure
+
+
+def _draw_moments(axes, results, kind, style):
+    """Draw variance and mean of one kind of network against depth, over theory."""
+    seen = summaries.estimate(np.stack(_log_norms(results, kind), axis=1))
+    depths = _depths(results, kind)
+    fine = np.arange(1, DEPTH + 1)
+    lines = np.array([theory(kind, int(depth)) for depth in fine])
+    for name, line in zip(("mean", "variance"), lines.T, strict=True):
+        value, error = getattr(seen, name)
+        axes[name].plot(fine, line, color=style["color"], lw=1.2)
+        axes[name].errorbar(depths, value, 2 * error, **style)
+
+
+def _draw_active(axis, results):
+    """Draw the share of active units that reaches each block."""
+    blocks = np.arange(DEPTH)
+    for kind, color in zip(("balanced", "vanilla"), _figure.PALETTE, strict=False):
         mean, error = results[kind]["active"]
-        axes["active"].fill_between(
-            np.arange(DEPTH),
-            mean - 2 * error,
-            mean + 2 * error,
-            color=color,
-            alpha=0.3,
-            lw=0,
-        )
-        axes["active"].plot(np.arange(DEPTH), mean, color=color, lw=0.8, label=kind)
-    curve = np.concatenate(
-        [[0.5], residuals.active_share(WIDTH, DEPTH, HALF, HALF)[:-1]]
-    )
-    axes["active"].plot(
-        curve, color=_figure.THEORY, lw=1, ls="--", label="theory, vanilla"
-    )
+        band = mean - 2 * error, mean + 2 * error
+        axis.fill_between(blocks, *band, color=color, alpha=0.3, lw=0)
+        axis.plot(blocks, mean, color=color, lw=0.8, label=kind)
+
+    shares = residuals.active_share(WIDTH, DEPTH, HALF, HALF)
+    curve = np.concatenate([[0.5], shares[:-1]])
+    style = {"color": _figure.THEORY, "lw": 1, "ls": "--", "label": "theory, vanilla"}
+    axis.plot(curve, **style)
+
+
+def _finish(axes):
+    dotted = {"color": _figure.THEORY, "ls": ":"}
+    plain = 5 * DEPTH / WIDTH
+    axes["variance"].plot([0, DEPTH], [0, plain], label="plain network, 5d/n", **dotted)
+    axes["mean"].plot([0, DEPTH], [0, -plain / 2], **dotted)
     axes["variance"].set(
         title=f"α = λ = 1/√2 grows, λ² = 1/d does not (n = {WIDTH})",
         xlabel="number of blocks d",
@@ -206,4 +200,3 @@ def draw(results):
     )
     axes["variance"].legend()
     axes["active"].legend()
-    return figure
