@@ -256,7 +256,7 @@ def dense_against_law(name, key, num_samples):
 
 
 def test_statistical_dense_samples_follow_the_exact_law(key):
-    dense_against_law("mixed, fan in", key, 20_000)
+    dense_against_law("mixed, fan in", key, 8_000)
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_statistical_increments_are_orthogonal(law, key):
     are not.
     """
     ensemble = ensembles.Ensemble((16,) * 13, law, masks.relu())
-    trace, parts = decomposed(ensemble, key, 40_000)
+    trace, parts = decomposed(ensemble, key, 20_000)
     alive = np.isfinite(trace.log_norm)
 
     def lag_one(x):

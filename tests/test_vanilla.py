@@ -98,7 +98,7 @@ def test_statistical_the_law_at_an_input_is_that_of_the_network(key):
     """Real inputs, by the gram path; the law of generic inputs is another one."""
     x = input_with(15)
     network = networks.residual(N, D)
-    log_norm = sampling.sample(paths.gram(network, x, x), key, 20_000).increment.sum(1)
+    log_norm = sampling.sample(paths.gram(network, x, x), key, 12_000).increment.sum(1)
     law = networks.limit_law(network, 3 * x, -x)  # their length does not matter
     assert laws.compare(log_norm, law, 0.02).verdict == "pass"
     generic = residuals.log_moments("vanilla", N, D, HALF, HALF)
