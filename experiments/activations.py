@@ -17,7 +17,7 @@ shown at gain 2 without biases, where its activations fade, and at the gain and 
 which they do not (Roberts, Yaida & Hanin, "The principles of deep learning theory",
 2022, section 5.3; checked by quadrature).
 
-Time: 1 minute on two CPU cores; --quick 30 s.
+Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments activations
 """
 

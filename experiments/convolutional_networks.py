@@ -11,7 +11,7 @@ their sum, within 20%. Along another direction patches of the tangent stay apart
 only the masks align: a layer varies by about 1/c. 5L/(c s), as if all units were apart,
 is at most 0.03 and 0.12 of them. The input is a handwritten digit on an 8 × 8 torus.
 
-Time: 1 minute on two CPU cores; --quick 20 s.
+Time: 1 minute on two CPU cores; --quick 15 s.
 Command: python -m experiments convolutional_networks
 """
 

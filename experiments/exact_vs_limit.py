@@ -12,7 +12,7 @@ variance is of the same order, better by 1.6 to 13, but for shallow linear nets 
 worse. The Edgeworth law is at most half as far as either, where its series is valid,
 with exponent −3. A simulation sees the gap where it exceeds 5 of its standard errors.
 
-Time: 1 minute on two CPU cores; --quick 20 s.
+Time: 1 minute on two CPU cores; --quick 15 s.
 Command: python -m experiments exact_vs_limit
 """
 

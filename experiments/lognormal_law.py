@@ -15,7 +15,7 @@ series (9.6 and 34 times Σ n_i⁻³/β), so that 4.8β in place of 5β fails; t
 of N(−v/2, v) to the exact law, 0.007 to 0.064 here, is at most 1.5 Σ n_i⁻²/β. The input
 x is an image of a handwritten digit, and the direction u is x/‖x‖.
 
-Time: 3 minutes on two CPU cores; --quick 1 minute.
+Time: 3 minutes on two CPU cores; --quick 20 s.
 Command: python -m experiments lognormal_law
 """
 

@@ -19,7 +19,7 @@ Those of the mean are shown without a verdict (~) for Laplace weights and a coor
 where Var R₁ = 0.17 is too large for a second order, and in the quick form, which has
 too few paths.
 
-Time: 3 minutes on two CPU cores; --quick 40 s.
+Time: 3 minutes on two CPU cores; --quick 15 s.
 Command: python -m experiments martingale_paths
 """
 

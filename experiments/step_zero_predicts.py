@@ -14,7 +14,7 @@ norms do no better, and rather worse, the more so by the norm of the gradient; o
 β = 4, with momentum above all, do small norms hold a seed back. (Intervals: bootstrap
 over seeds, 95%.)
 
-Time: 5 minutes on two CPU cores; --quick 1 minute.
+Time: 5 minutes on two CPU cores; --quick 20 s.
 Command: python -m experiments step_zero_predicts
 """
 

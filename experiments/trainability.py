@@ -9,13 +9,13 @@ than that of depth or of width alone. A network has trained when it classifies h
 the test images right after 100 steps.
 
 Found, against the slogan: at the best rate of each network β explains hardly more than
-depth (0.06 with momentum, 0.01 with Adam), and at the highest rate less. Networks of equal β do not train alike either: with
-momentum the deeper ones train more slowly, though rate × depth is the same, and with
-Adam at its lowest rate the narrow ones do. (Intervals, 95%: Wilson for shares; for what
-is explained, draws of the shares that the seeds leave possible, the networks being
-these.)
+depth (0.06 with momentum, 0.01 with Adam), and at the highest rate less. Networks of
+equal β do not train alike either: with momentum the deeper ones train more slowly,
+though rate × depth is the same, and with Adam at its lowest rate the narrow ones do.
+(Intervals, 95%: Wilson for shares; for what is explained, draws of the shares that the
+seeds leave possible, the networks being these.)
 
-Time: 6 minutes on two CPU cores; --quick 1 minute.
+Time: 6 minutes on two CPU cores; --quick 30 s.
 Command: python -m experiments trainability
 """
 

@@ -17,7 +17,7 @@ others are shown.
 The quick form has verdicts at n = 40 for the laws whose δ is large enough for its
 count. The mean is told with the help of Σ(R_i − 1), whose mean is exactly 0.
 
-Time: 5 minutes on two CPU cores, half of it for Student's t; --quick 40 s.
+Time: 5 minutes on two CPU cores, half of it for Student's t; --quick 15 s.
 Command: python -m experiments universality
 """
 

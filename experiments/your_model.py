@@ -9,7 +9,7 @@ network with He initialisation is equal in law to ``networks.conv`` of the same 
 Means and variances within 5 standard errors, and what Flax's truncation of the normal
 is worth; equal in law, up to a KS distance of 0.01 for the truncated ones.
 
-Time: 1 minute on two CPU cores; --quick 40 s.
+Time: 1 minute on two CPU cores; --quick 25 s.
 Command: python -m experiments your_model
 """
 
