@@ -24,7 +24,7 @@ from experiments import _check, _figure
 from lognorm_jax import ensembles, exact, laws, masks, paths, weights
 
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-RATIOS, QUICK_RATIOS = (0.2, 1.0, 3.0), (0.2, 1.0)  # depth / width
+RATIOS, QUICK_RATIOS = (0.2, 1.0, 3.0), (1.0, 3.0)  # depth / width
 MASKS = {"ReLU": masks.relu(), "linear": masks.bernoulli(1)}
 SAMPLED = (8, 16, 32)  # widths small enough to simulate every weight
 NUM_SAMPLES, QUICK_SAMPLES = 40_000, 2_048
