@@ -236,8 +236,8 @@ def test_exact_readme_tells_what_the_stored_run_found():
 @pytest.mark.slow
 def test_statistical_training_stability(monkeypatch):
     """The real training, of a few seeds: step 0 has its law, and nothing is NaN."""
-    monkeypatch.setattr(training_stability, "QUICK_BETAS", (0.5, 2.0))
-    monkeypatch.setattr(training_stability, "QUICK_WIDTHS", (10, 20))
+    shapes = tuple(itertools.product((0.5, 2.0), (10, 20)))
+    monkeypatch.setattr(training_stability, "QUICK_SHAPES", shapes)
     monkeypatch.setattr(training_stability, "NUM_SAMPLES", 64)
     monkeypatch.setattr(training_stability, "STEPS", 12)
     results = computed(training_stability)
