@@ -1,5 +1,9 @@
 """How much of what differs between networks is known from one number of their shape."""
 
+import itertools
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import optimize
 
@@ -38,19 +42,26 @@ def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
 
     predictors: (predictors, networks). outcomes: (draws, networks), the first as
     measured. A predictor of more values fits noise better, so that (f − c)/(1 − c) is
-    told: f is ``monotone``, and c its mean over random permutations of the first
-    outcomes. 0 is chance, 1 is all.
+    told: f is ``monotone``, and c its mean over permutations of the first outcomes. 0
+    is chance, 1 is all.
     """
     rng = np.random.default_rng(0)
     found = []
     for predictor in predictors:
-        shuffled = (rng.permutation(outcomes[0]) for _ in range(PERMUTATIONS))
+        shuffled = _permutations(outcomes[0], rng)
         chance = np.mean([monotone(predictor, outcome) for outcome in shuffled])
         seen = np.array([monotone(predictor, outcome) for outcome in outcomes])
         # one value for all networks: nothing to explain by chance or else
         beyond = (seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(seen))
         found.append(beyond)
     return np.array(found)
+
+
+def _permutations(outcome: np.ndarray, rng) -> Iterable:
+    """Return all orders of the outcomes where these are few, else random ones."""
+    if math.factorial(len(outcome)) <= PERMUTATIONS:
+        return itertools.permutations(outcome)
+    return (rng.permutation(outcome) for _ in range(PERMUTATIONS))
 
 
 def shares(successes: np.ndarray, rng, repeats: int) -> np.ndarray:  # (1 + repeats, …)
