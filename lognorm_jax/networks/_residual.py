@@ -55,11 +55,8 @@ def residual(
     weight_law = _layers.weight_law(weight_law)
 
     # the blocks, all of one kind
-    def combine(z, branch):
-        return alpha * z + lam * branch
-
-    block = functools.partial(_inside, width, weight_law, bias_scale)
-    kinds = (_layers.layer(_BLOCKS[kind](block, width, phi, combine)),) * depth
+    inside = functools.partial(_inside, width, weight_law, bias_scale)
+    kinds = (_block(kind, width, phi, alpha, lam, inside),) * depth
 
     # a linear layer before them
     first = width
@@ -87,6 +84,22 @@ def residual(
 def _entry(width: int, n_in: int, weight_law: weights.Weights) -> _layers.Layer:
     """Return a linear layer n_in → width with weights of variance 1/width."""
     return _layers.layer(_layers.Matrix((width, n_in), width**-0.5, weight_law))
+
+
+def _block(
+    kind: str,
+    width: int,
+    phi: activations.Activation,
+    alpha: float | jax.Array,
+    lam: float | jax.Array,
+    inside: Callable,
+) -> _layers.Layer:
+    """Return the block z ↦ α z + λ·branch(z) of this kind."""
+
+    def combine(z, branch):
+        return alpha * z + lam * branch
+
+    return _layers.layer(_BLOCKS[kind](inside, width, phi, combine))
 
 
 def _inside(
