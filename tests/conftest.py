@@ -1,17 +1,18 @@
 """Run the suite in float32, or with --x64; with four simulated CPU devices and strict
 promotion.
 
-Most of the suite's time is compilation, of code that then runs for milliseconds: so XLA
-is asked to optimise less, unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully
-optimised).
+Most of the suite's time is compilation, of code that then runs for milliseconds. So XLA
+is asked to optimise less, and hardly at all in tests that are not statistical, unless
+XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimised).
 """
 
 import os
 
+OPTIMISED = "XLA_FLAGS" in os.environ
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import jax
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(config, items):
     """
     if config.getoption("--x64"):
         items[:] = [item for item in items if runs_in_float64(item)]
+
+
+def pytest_runtest_setup(item):
+    """Optimise what statistical tests compile, as they run it on many samples."""
+    hardly = not (OPTIMISED or "test_statistical" in item.name)
+    jax.config.update("jax_disable_most_optimizations", hardly)
 
 
 def runs_in_float64(item):

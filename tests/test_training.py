@@ -240,7 +240,7 @@ def test_statistical_step_zero_is_the_exact_law(key):
 
 
 def test_exact_a_diverged_seed_is_frozen_flagged_and_alone(key):
-    network = networks.mlp((6,) * 4)
+    network = networks.mlp((6, 8, 8, 3), head="linear")
     inputs, targets = batches_for(network, steps=40)
     fit = training.trainer(network, optax.sgd(30.0), losses.squared_error, 40)
     params, history = jax.jit(fit)(key, (inputs, targets))
