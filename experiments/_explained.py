@@ -2,66 +2,95 @@
 
 import itertools
 import math
-from collections.abc import Iterable
 
 import numpy as np
-from scipy import optimize
 
 LEVEL = 0.95  # of the intervals
 PERMUTATIONS = 400
 
 
-def monotone(predictor: np.ndarray, outcome: np.ndarray) -> float:
-    """Return the fraction of the variance that the best monotone function explains, in
-    [0, 1].
+def monotone(predictor: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """Return the fraction of the variance that the best monotone function explains.
 
-    predictor, outcome: (networks,). The function may rise or fall, and no form of it is
-    assumed; networks of equal predictor get one value. 1 if nothing varies.
+    The function may rise or fall, and no form of it is assumed; networks of equal
+    predictor get one value.
+
+    Args:
+        predictor: (networks,).
+        outcomes: (..., networks), each explained on its own.
+
+    Returns:
+        (...), in [0, 1]; 1 where nothing varies.
     """
     _, place = np.unique(np.asarray(predictor), return_inverse=True)
-    outcome = np.asarray(outcome, np.float64)
-    count = np.bincount(place)
-    mean = np.bincount(place, outcome) / count
-    total = np.sum((outcome - outcome.mean()) ** 2)
-    if np.ptp(outcome) == 0:
-        return 1.0
+    outcomes = np.asarray(outcomes, np.float64)
+    constant = np.ptp(outcomes, axis=-1) == 0
 
-    # what the best rising and the best falling function leave
-    left = []
-    for increasing in (True, False):
-        fitted = optimize.isotonic_regression(
-            mean, weights=count, increasing=increasing
-        ).x
-        left.append(np.sum((outcome - fitted[place]) ** 2))
-    return float(1 - min(left) / total)
+    # means over the networks of each value, and what they leave unexplained
+    values = (place[:, None] == np.arange(place.max() + 1)).astype(float)
+    count = values.sum(0)
+    centred = outcomes - outcomes.mean(-1, keepdims=True)
+    means = centred @ values / count
+    total = np.sum(np.square(centred), axis=-1)
+    within = total - np.square(means) @ count
+
+    # what the nearest rising and falling functions of the values leave of the means
+    left = [
+        np.square(means - sign * _rising(sign * means, count)) @ count
+        for sign in (1, -1)
+    ]
+    unexplained = (within + np.minimum(*left)) / np.where(constant, 1, total)
+    return np.where(constant, 1, 1 - unexplained)
 
 
-# (predictors, draws)
+def _rising(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the nearest rising sequence, by weighted least squares.
+
+    At i it is the largest over j ≤ i of the smallest over k ≥ i of the mean of the
+    values from j to k (the max-min formula of isotonic regression).
+
+    Args:
+        values: (..., count).
+        weights: (count,), positive.
+    """
+    first = np.arange(len(weights))
+    ends = np.cumsum(values * weights, axis=-1)
+    sums = ends[..., None, :] - (ends - values * weights)[..., :, None]
+    size = np.cumsum(weights) - (np.cumsum(weights) - weights)[:, None]
+    means = np.where(first[:, None] <= first, sums / np.where(size > 0, size, 1), np.inf)
+    smallest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+    return np.where(first[:, None] <= first, smallest, -np.inf).max(-2)
+
+
 def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     """Return what each predictor explains beyond chance, for each draw of the outcomes.
 
-    predictors: (predictors, networks). outcomes: (draws, networks), the first as
-    measured. A predictor of more values fits noise better, so that (f − c)/(1 − c) is
-    told: f is ``monotone``, and c its mean over permutations of the first outcomes. 0
-    is chance, 1 is all.
+    A predictor of more values fits noise better, so that (f − c)/(1 − c) is told: f is
+    ``monotone``, and c its mean over permutations of the first outcomes: all of them
+    if these are few, else random ones.
+
+    Args:
+        predictors: (predictors, networks).
+        outcomes: (draws, networks), the first as measured.
+
+    Returns:
+        (predictors, draws): 0 is chance, 1 is all.
     """
     rng = np.random.default_rng(0)
     found = []
     for predictor in predictors:
-        shuffled = _permutations(outcomes[0], rng)
-        chance = np.mean([monotone(predictor, outcome) for outcome in shuffled])
-        seen = np.array([monotone(predictor, outcome) for outcome in outcomes])
-        # one value for all networks: nothing to explain by chance or else
-        beyond = (seen - chance) / (1 - chance) if chance < 1 else np.zeros(len(seen))
-        found.append(beyond)
+        chance = monotone(predictor, _permutations(outcomes[0], rng)).mean()
+        explained = monotone(predictor, outcomes)
+        beyond = explained - chance
+        found.append(beyond / (1 - chance) if chance < 1 else 0 * explained)
     return np.array(found)
 
 
-def _permutations(outcome: np.ndarray, rng) -> Iterable:
-    """Return all orders of the outcomes where these are few, else random ones."""
+def _permutations(outcome: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return orders of (networks,) outcomes, (orders, networks)."""
     if math.factorial(len(outcome)) <= PERMUTATIONS:
-        return itertools.permutations(outcome)
-    return (rng.permutation(outcome) for _ in range(PERMUTATIONS))
+        return np.array(list(itertools.permutations(outcome)))
+    return np.array([rng.permutation(outcome) for _ in range(PERMUTATIONS)])
 
 
 def shares(successes: np.ndarray, rng, repeats: int) -> np.ndarray:  # (1 + repeats, …)
