@@ -2,8 +2,8 @@
 promotion.
 
 Most of the suite's time is compilation, of code that then runs for milliseconds. So XLA
-is asked to optimise less, and hardly at all in tests that are not statistical, unless
-XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimised).
+is asked to optimise less, and hardly at all in exact, oracle and invariance tests,
+unless XLA_FLAGS is set (XLA_FLAGS= runs the suite fully optimised).
 """
 
 import os
@@ -48,9 +48,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_runtest_setup(item):
-    """Optimise what statistical tests compile, as they run it on many samples."""
-    hardly = not (OPTIMISED or "test_statistical" in item.name)
-    jax.config.update("jax_disable_most_optimizations", hardly)
+    """Hardly optimise what is not run on many samples."""
+    few = item.name.startswith(("test_exact", "test_oracle", "test_invariance"))
+    jax.config.update("jax_disable_most_optimizations", few and not OPTIMISED)
 
 
 def runs_in_float64(item):
