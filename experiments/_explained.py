@@ -53,13 +53,19 @@ def _rising(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         values: (..., count).
         weights: (count,), positive.
     """
-    first = np.arange(len(weights))
-    ends = np.cumsum(values * weights, axis=-1)
-    sums = ends[..., None, :] - (ends - values * weights)[..., :, None]
+    place = np.arange(len(weights))
+    ordered = place[:, None] <= place  # j ≤ k
+
+    # means from j to k, (..., j, k)
+    until = np.cumsum(values * weights, axis=-1)
+    before = until - values * weights
     size = np.cumsum(weights) - (np.cumsum(weights) - weights)[:, None]
-    means = np.where(first[:, None] <= first, sums / np.where(size > 0, size, 1), np.inf)
+    sums = until[..., None, :] - before[..., :, None]
+    means = np.where(ordered, sums / np.where(ordered, size, 1), np.inf)
+
+    # the smallest over k ≥ i, then the largest over j ≤ i
     smallest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
-    return np.where(first[:, None] <= first, smallest, -np.inf).max(-2)
+    return np.where(ordered, smallest, -np.inf).max(-2)
 
 
 def fractions(predictors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
