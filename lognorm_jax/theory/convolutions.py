@@ -51,8 +51,10 @@ def _integers(name: str, values: Iterable[object]) -> tuple[int, ...]:
 def patches(x: jax.Array, taps: tuple[int, ...]) -> jax.Array:
     """Return the patches of x (c, *positions) as columns, (c·k, number of positions).
 
-    taps: how many along each axis of positions; a patch is centred at its position, or
-    for even taps half a step after it.
+    Args:
+        x: (c, *positions).
+        taps: how many along each axis of positions; a patch is centred at its position,
+            or for even taps half a step after it.
     """
     shifts = itertools.product(*(range(-((k - 1) // 2), k // 2 + 1) for k in taps))
     axes = tuple(range(1, x.ndim))

@@ -41,8 +41,11 @@ Numbers = list[Fraction | float]
 def partitions(k: int) -> tuple[Partition, ...]:
     """Return the partitions of k, from (k,) to (1, …, 1): 1, 2, 3, 5, 7, 11, … of them.
 
-    k: an integer in 0…50, where there are 204,226. Raises ``ValueError`` for anything
-    else.
+    Args:
+        k: an integer in 0…50, where there are 204,226.
+
+    Raises:
+        ValueError: for anything else.
     """
     k = checks.integer("k", k, 0)
     instead = "The number of partitions of k grows as exp(2.57 √k)."

@@ -290,6 +290,12 @@ def log_mean_growth(
 
     (λ⁴/n) Σ (d − k) K(α^k): without interlayer correlations it would be 0. For α² + λ²
     = 1, else d ln(α² + λ²) more.
+
+    Args:
+        width: n ≥ 1.
+        depth: the number of blocks d, ≥ 1.
+        skip_scale: α in [0, 1e6].
+        branch_scale: λ, likewise.
     """
     mean, variance = log_moments("vanilla", width, depth, skip_scale, branch_scale)
     return mean + variance / 2
@@ -302,6 +308,12 @@ def active_share(
 
     Its hypoactivation: 1/2 − (λ²/(πn)) Σ_{k ≤ l} α^k √(1 − α^{2k}), to first order in
     1/n.
+
+    Args:
+        width: n ≥ 1.
+        depth: the number of blocks d, ≥ 1.
+        skip_scale: α in [0, 1e6].
+        branch_scale: λ, likewise.
     """
     alpha, lam = _unit(skip_scale, branch_scale)
     cosine = alpha ** np.arange(1, checks.integer("depth", depth, 1) + 1)
@@ -315,8 +327,16 @@ def post_growth(
     """Return E(R | x) of a post-activation block x ↦ α x + λ φ(W x): it is not 1.
 
     α² + λ² + 2αλ Σ x_a/(‖x‖√(πn)) for weights of variance 2/n: exact, for normal
-    weights. mean_cosine: Σ x_a/(‖x‖√n), the cosine of x with the flat direction; any
-    shape.
+    weights.
+
+    Args:
+        width: n ≥ 1.
+        skip_scale: α in [0, 1e6].
+        branch_scale: λ, likewise.
+        mean_cosine: Σ x_a/(‖x‖√n) in [−1, 1], the cosine of x with the flat direction.
+
+    Returns:
+        Of the shape of ``mean_cosine``.
     """
     alpha, lam = _scales(skip_scale, branch_scale)
     checks.integer("width", width, 1)
