@@ -332,3 +332,10 @@ def test_statistical_dense_against_exact_moments(first, key):
         statistical.assert_near(
             *statistical.mean_and_error(np.exp(k * log_norms)), row["float"]
         )
+
+
+@pytest.mark.parametrize("dtype", ["", 0, [], False, np.ones(2)], ids=repr)
+def test_exact_what_is_false_is_no_dtype(dtype):
+    ensemble = ensembles.Ensemble((4, 3), weights.normal(), masks.relu())
+    with pytest.raises(ValueError, match="dtype = "):
+        paths.dense(ensemble, dtype=dtype)

@@ -242,6 +242,15 @@ def test_exact_a_residual_network_without_skips_is_a_plain_one():
     assert residuals.log_moments("vanilla", 30, 7, 1, 0) == (0, 0)
 
 
+def test_exact_correlations_of_a_number_are_numbers():
+    for value in (
+        residuals.square_correlation(0.5),
+        residuals.product_correlation(0.5),
+    ):
+        assert isinstance(value, float)
+    assert residuals.square_correlation(np.ones(2)).shape == (2,)
+
+
 def test_exact_bad_input():
     for name, call in (
         ("kind", lambda: networks.residual(8, 2, "fancy")),

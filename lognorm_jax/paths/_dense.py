@@ -63,7 +63,8 @@ def dense(
     (2,)
     """
     unit = ensembles.unit_direction(ensemble, direction)
-    dtype = jnp.dtype(checks.floating("dtype", dtype or jnp.result_type(float)))
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = jnp.dtype(checks.floating("dtype", dtype))
     checks.flag("thinned", thinned)
     law = ensemble.weights
     _require_precision(law, dtype)

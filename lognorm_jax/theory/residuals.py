@@ -33,12 +33,12 @@ def square_correlation(cosine: ArrayLike) -> np.ndarray:
     4 Cov(φ(a)², φ(b)²) for standard normals a, b of correlation ρ is S(ρ) + 2ρ², φ the
     ReLU.
     """
-    return np.asarray(arccosine.squares(_cosine(cosine)))
+    return np.asarray(arccosine.squares(_cosine(cosine)))[()]  # a number for a number
 
 
 def product_correlation(cosine: ArrayLike) -> np.ndarray:
     """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b))."""
-    return np.asarray(arccosine.signs(_cosine(cosine)))
+    return np.asarray(arccosine.signs(_cosine(cosine)))[()]
 
 
 def predictable_variance(
