@@ -13,10 +13,9 @@ cluster.
 
 import ast
 import difflib
-import importlib
+import importlib.util
 import json
 import os
-import pkgutil
 import platform
 import shutil
 import sys
@@ -33,16 +32,21 @@ import tyro
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+import experiments
 import lognorm_jax
 from experiments import _check, _cluster, _figure, _job, _machine
+
+NO_CLAIM = "It has no claim: begin its file with a docstring."
 
 
 def names() -> list[str]:
     """Return the experiments: the modules of this folder that do not begin with an
-    underscore.
+    underscore, and are not empty.
     """
-    found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return [module.name for module in found if not module.name.startswith("_")]
+    folders = map(Path, experiments.__path__)
+    files = [file for folder in folders for file in folder.glob("[!_]*.py")]
+    # one that is about to be written by a shell is still empty
+    return sorted(file.stem for file in files if file.stat().st_size)
 
 
 def versions() -> dict[str, str]:
@@ -132,7 +136,7 @@ def _refuse(message: str) -> int:
 
 def _announce(experiment, blocks: Path) -> None:
     """Print the claim, and what there is of a run that was stopped."""
-    print(experiment.__doc__.strip().split("\n\n")[0], "\n")
+    print((experiment.__doc__ or NO_CLAIM).strip().split("\n\n")[0], "\n")
     finished = len(list(blocks.glob("*/blocks-*.npz")))
     if finished:
         print(f"Going on from {blocks}; files of finished blocks: {finished}.\n")
@@ -203,8 +207,9 @@ def _command(name: str) -> Callable[..., int]:
             return 2
         return run(name, quick, out, seed)
 
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    claim, *more = ast.get_docstring(ast.parse(source)).split("\n\n")
+    source = Path(importlib.util.find_spec(f"experiments.{name}").origin)
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    claim, *more = (ast.get_docstring(tree) or NO_CLAIM).split("\n\n")
     asked = name in sys.argv  # only then all of it
     start.__doc__ = "\n\n".join([claim, *more] if asked else [claim])
     return start

@@ -104,7 +104,7 @@ def products(width, depth, key) -> dict[str, tuple]:
     made |= {
         "dense normal": (sampling.sample, paths.dense(ensemble), block),
         "dense Rademacher": (sampling.sample, paths.dense(signs), block),
-        "network jvp": (sampling.sample, networks.jacobian_path(network, x, x), block),
+        "network jvp": (sampling.sample, paths.jacobian(network, x, x), block),
         "network gram": (sampling.sample, gram, 16 * block),
     }
 

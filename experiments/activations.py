@@ -105,7 +105,7 @@ def compute(job) -> dict:
         short = network(name, DEPTH // 10)
         both = {
             "in law": paths.gram(short, x, u),
-            "whole": networks.jacobian_path(short, x, u),
+            "whole": paths.jacobian(short, x, u),
         }
         for label, path in both.items():
             trace = job.sample(f"{name}, {label}", path, whole)

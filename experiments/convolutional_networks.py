@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from experiments import _check, _data, _figure
-from lognorm_jax import convolutions, networks, summaries
+from lognorm_jax import convolutions, networks, paths, summaries
 
 CHANNELS, TAPS, SIDE = 24, (3, 3), 8
 DEPTH, QUICK_DEPTH = 40, 24
@@ -47,7 +47,7 @@ def compute(job) -> dict:
             along = {"tangent": tangent} if other else {}
             return convolutions.predictable_variance(x, TAPS, CHANNELS, **along)
 
-        path = networks.jacobian_path(network, x, u if other else x, observe=observe)
+        path = paths.jacobian(network, x, u if other else x, observe=observe)
         trace, predicted = job.sample(name, path, num_samples)
         results[name] = {"increment": trace.increment, "predicted": predicted}
     return results

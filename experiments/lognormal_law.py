@@ -68,7 +68,7 @@ def compute(job) -> dict:
         network = networks.relu_mlp(ARCHITECTURES[label], bias_scale=BIAS_SCALE)
         both = {
             "mask model": paths.dense(ensemble(label), image),
-            "network": networks.jacobian_path(network, image, image),
+            "network": paths.jacobian(network, image, image),
         }
         results[label] = {
             model: job.sample(f"{label}, {model}", path, num_samples).log_norm

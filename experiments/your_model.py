@@ -173,7 +173,7 @@ def compute(job) -> dict:
     results["uniform"] = {"log_norm": trace.log_norm}
     network = networks.conv(CHANNELS, (SIDE, SIDE), 3)
     x = _data.digit(0).reshape(network.shape)
-    path = networks.jacobian_path(network, x, u.reshape(network.shape))
+    path = paths.jacobian(network, x, u.reshape(network.shape))
     trace = job.sample("networks.conv", path, num_samples)
     return results | {"conv": {"log_norm": trace.log_norm}}
 

@@ -119,7 +119,8 @@ def _masks(given: Any, depth: int) -> tuple[Mask, ...]:
     if isinstance(given, Mask):
         return (given,) * depth
     allowed = f"one Mask, or a sequence of {depth} masks, one per layer"
-    checks.require(isinstance(given, Sequence), "masks", given, allowed)
+    instead = "Make it with a call such as masks.relu()."
+    checks.require(checks.is_sequence(given), "masks", given, allowed, instead)
     length = len(given)
     checks.require(length == depth, "len(masks)", length, f"{depth}: {allowed}")
     for i, mask in enumerate(given):

@@ -247,7 +247,7 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
     >>> str(dropout(0.5).keep_prob)
     '0.25'
     """
-    instead = "For no dropout take the base mask."
+    instead = "For no dropout take 1, or the base mask."
     checked = checks.probability("keep_prob", keep_prob, instead)
     base = relu() if base is None else base
     checks.instance("base", base, Mask)

@@ -736,14 +736,21 @@ def test_statistical_the_smallest_experiment_runs_as_it_is_printed(
 ):
     """Saved beside the others under a name of its own, it passes; misnamed, it is
     refused.
+
+    The shell makes the file before anything is written to it, and it is no experiment
+    yet; nor does one without a docstring stop the others.
     """
+    (tmp_path / "mine_for_a_test.py").touch()
+    (tmp_path / "untold.py").write_text("import jax\n", encoding="utf-8")
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    assert "untold" in runner.names() and "mine_for_a_test" not in runner.names()
+    assert "begin its file with a docstring" in runner._command("untold").__doc__
     monkeypatch.setattr("sys.argv", ["experiments", "new", "mine_for_a_test"])
     with pytest.raises(SystemExit) as ended:
         runner.main()
     source = capsys.readouterr().out
     assert ended.value.code == 0 and "experiments mine_for_a_test" in source
     (tmp_path / "mine_for_a_test.py").write_text(source, encoding="utf-8")
-    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     assert runner.run("mine_for_a_test", quick=True, out=tmp_path) == 0
     assert "mine_for_a_test: pass" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["experiments", "new", "lognormal_law"])

@@ -4,6 +4,7 @@ circles.
 
 import ast
 import graphlib
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,15 @@ WINGS = [
     {"__init__"},
 ]
 CORE = {"jax", "jaxlib", "numpy", "scipy", "optax", "lognorm_jax"}
+
+
+def test_exact_readme_lists_the_folder_in_the_order_of_imports():
+    """Each wing once, under README's Layout, and none that is not there."""
+    layout = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[1]
+    inside = layout.split("lognorm_jax/\n")[1].split("\nexperiments/")[0]
+    listed = re.findall(r"([a-z_]+)(?:\.py|/)", inside)
+    assert sorted(listed) == sorted(wing for level in WINGS[:-1] for wing in level)
+    assert [level_of(wing) for wing in listed] == sorted(map(level_of, listed))
 
 
 def imported(source: str) -> set[str]:

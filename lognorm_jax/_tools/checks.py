@@ -43,10 +43,22 @@ def refuse(name: str, value: object, allowed: str, instead: str = "") -> NoRetur
     raise ValueError(f"{name} = {shown}: must be {allowed}. {instead}".rstrip())
 
 
+# how each class of this library is made: the way out where one is missing
+_MADE = {
+    "Ensemble": "ensembles.Ensemble(widths, weights, masks), or that of a network, "
+    "network.ensemble",
+    "Mask": "a call such as masks.relu()",
+    "Network": "a call such as networks.mlp(widths, 'relu')",
+    "Weights": "a call such as weights.normal()",
+}
+
+
 def instance(name: str, value: object, kind: type) -> None:
     """Require an instance of a class of this library."""
     article = "an" if kind.__name__[0] in "AEIO" else "a"
-    require(isinstance(value, kind), name, value, f"{article} {kind.__name__}")
+    made = _MADE.get(kind.__name__)
+    instead = f"Make it with {made}." if made else ""
+    require(isinstance(value, kind), name, value, f"{article} {kind.__name__}", instead)
 
 
 def function(name: str, value: object, allowed: str = "a function") -> None:

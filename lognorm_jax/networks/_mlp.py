@@ -88,7 +88,8 @@ def mlp(
     """
     phi = activations.named(activation)
     checks.one_of("head", head, dict.fromkeys(("same", phi.name, "linear")))
-    kept: Any = checks.probability("keep_prob", keep_prob)  # a fraction if given as one
+    # a fraction if given as one
+    kept: Any = checks.probability("keep_prob", keep_prob, "For no dropout take 1.")
     weight_law = _layers.weight_law(weight_law)
     usual_gain = phi.gain / float(kept)
     gain = usual_gain if gain is None else activations.gain(gain)

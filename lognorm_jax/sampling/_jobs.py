@@ -74,7 +74,8 @@ def checked(
 ) -> Job:
     """Return what was asked for, or raise ``ValueError`` naming what is wrong."""
     usable = callable(path) and isinstance(path, Hashable)
-    checks.require(usable, "path", path, "a hashable function key -> Trace")
+    instead = "Make it with a call such as paths.dense(ensemble)."
+    checks.require(usable, "path", path, "a hashable function key -> Trace", instead)
     key_data = _key_data(key)
     num_samples = checks.integer("num_samples", num_samples, 1)
     block_size = checks.integer("block_size", block_size, 1)
