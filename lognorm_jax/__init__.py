@@ -50,7 +50,7 @@ from lognorm_jax.theory import (
 )
 from lognorm_jax.training import datasets, losses, optimizers
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "activations",

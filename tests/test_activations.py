@@ -55,6 +55,7 @@ def test_statistical_networks_follow_the_law_of_their_mask(phi, key):
     assert laws.compare(log_norms, unshifted, tolerance=1.5 / 50).verdict == "fail"
 
 
+@pytest.mark.slow
 def test_statistical_shaped_relu_against_its_diffusion_limit(key):
     """d/n = T = 1/2: log_norm → N(−T, 2T), whatever the slopes c_±."""
     n, T = 200, 0.5
@@ -101,6 +102,7 @@ def diffusion(rho, T, c_plus, c_minus, num_samples, steps=400):
     return rho
 
 
+@pytest.mark.slow
 def test_statistical_cosine_of_two_inputs_follows_its_diffusion(key):
     n, T, c_plus, c_minus = 200, 0.5, 1.0, -1.0
     phi = activations.shaped_relu(c_plus, c_minus, n)

@@ -159,6 +159,7 @@ def test_exact_architectures_span_beta():
     )
 
 
+@pytest.mark.slow
 def test_statistical_runner_exit_codes(monkeypatch, tmp_path, capsys):
     """The real simulation: exit 0 with 5β, 1 with 4.8β; all files written, and in
     order.
@@ -307,6 +308,7 @@ def follow(law, size, seed=0):
     return law.quantile(np.random.default_rng(seed).random(size))
 
 
+@pytest.mark.slow
 def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
     monkeypatch.setattr(exact_vs_limit, "QUICK_RATIOS", (1.0,))
     monkeypatch.setattr(exact_vs_limit, "SAMPLED", (8,))

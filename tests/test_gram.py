@@ -85,6 +85,7 @@ def test_statistical_forward_increments(activation, key):
     assert followed.increment.shape == followed.quartic.shape == (8_000, 4)
 
 
+@pytest.mark.slow
 def test_statistical_several_inputs_and_tangents_of_one_network(key):
     """Joint laws: differences of log-norms of two inputs, and of two tangents at
     one.
@@ -273,6 +274,7 @@ def test_exact_laws_are_only_of_what_they_describe():
     assert gained.ensemble is None and networks.limit_law(gained).variance > 0
 
 
+@pytest.mark.slow
 def test_statistical_dropout_at_initialisation_drops(key):
     """A share 1 − q of the units, in the network drawn whole and in the one followed in
     law.
@@ -308,6 +310,7 @@ def test_exact_each_tangent_belongs_to_its_own_input(key, rounding):
         assert np.array_equal(off, np.array(signs) < 0)
 
 
+@pytest.mark.slow
 def test_statistical_tangents_of_several_inputs_each_have_their_law(key):
     """Blocks whose ReLU comes last: which of its units are on depends on the input."""
     network = networks.residual(8, 2, "post", skip_scale=0.6, branch_scale=0.8)

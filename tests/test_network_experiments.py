@@ -75,6 +75,7 @@ def test_exact_residual_networks(monkeypatch, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_statistical_convolutional_networks(monkeypatch, tmp_path):
     monkeypatch.setattr(convolutional_networks, "QUICK_DEPTH", 5)
     monkeypatch.setattr(convolutional_networks, "LAYERS", (1, 3, 5))
@@ -123,6 +124,7 @@ def activation_results(pairs):
     return _job.nested(results)
 
 
+@pytest.mark.slow
 def test_exact_activations(tmp_path):
     results = activation_results(activations.QUICK_PAIRS)
     assert _check.overall(activations.check(results)) == "pass"

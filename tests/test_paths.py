@@ -185,6 +185,7 @@ def test_exact_compile_size_does_not_grow_with_depth(key):
     assert lines(100_000) == lines(100)
 
 
+@pytest.mark.slow
 def test_statistical_deep_leaky_product(key):
     """Depth 100,000 in default precision: no overflow, no underflow, no NaN, the right
     drift.

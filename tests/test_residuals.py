@@ -127,6 +127,7 @@ def test_statistical_balanced_law(kind, key):
     )
 
 
+@pytest.mark.slow
 def test_statistical_vanilla_law(vanilla):
     """To first order in 1/n: second order is below 4% of the variance at n = 200, d =
     100.

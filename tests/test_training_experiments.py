@@ -147,6 +147,7 @@ def stability_results():
     return results
 
 
+@pytest.mark.slow
 def test_exact_training_stability(monkeypatch, tmp_path):
     """Samples that follow the law pass; other laws, growing gradients and no collapse
     fail.
@@ -355,6 +356,7 @@ def test_oracle_rank_correlation():
     np.testing.assert_allclose([low, high], expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_oracle_contenders_train_the_same_network(key):
     """Training with a History and without are the same; the loop in PyTorch is of the
     same kind.

@@ -107,6 +107,7 @@ def test_statistical_the_law_at_an_input_is_that_of_the_network(key):
     assert laws.compare(log_norm, old, 0.02).verdict == "fail"
 
 
+@pytest.mark.slow
 def test_statistical_kurtosis_of_the_weights(key):
     """One large positive coordinate: the fourth moment of its weights shows in each
     block.
