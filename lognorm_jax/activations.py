@@ -56,6 +56,13 @@ class Activation:
     __reduce_ex__ = records.as_call
 
 
+def as_choice(activation: Activation) -> Activation:
+    """Return the activation as a static choice of a program, which is not its gain."""
+    if isinstance(activation.gain, float):
+        return activation
+    return dataclasses.replace(activation, gain=1.0)
+
+
 def gain(value: object) -> float | jax.Array:
     """Return a gain, a number in [1e-30, 1e30]; or one that is traced."""
     return checks.scale("gain", value, 1e-30, 1e30)

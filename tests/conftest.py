@@ -69,3 +69,18 @@ def key():
 def rounding():
     """Relative accuracy to ask of a few dozen floating-point operations."""
     return 1e-12 if jax.config.jax_enable_x64 else 2e-5
+
+
+@pytest.fixture
+def programs():
+    """Return the list of programs compiled since, one entry each."""
+    found = []
+
+    def listen(event, duration, **_):
+        del duration
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)

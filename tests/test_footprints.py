@@ -71,6 +71,7 @@ def test_exact_batches_divide_the_block_and_fit_the_cache(monkeypatch):
     def path(key):
         return jax.random.normal(key, (100,)).sum()
 
+    jaxpr = jax.jit(path).trace(KEY).jaxpr
     for block_size, batch in ((256, 8), (30, 10), (7, 7), (11, 1)):
-        assert programs._batch(path, block_size, "cpu") == batch
-    assert programs._batch(path, 256, "gpu") == 256
+        assert programs.batch_size(jaxpr, block_size, "cpu") == batch
+    assert programs.batch_size(jaxpr, 256, "gpu") == 256

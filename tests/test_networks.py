@@ -154,21 +154,6 @@ def test_exact_deep_network_without_biases_does_not_die_of_underflow(key):
     statistical.assert_near(trace.log_norm.mean() / 3000, error, mean)
 
 
-@pytest.fixture
-def programs():
-    """Return the list of programs compiled since, one entry each."""
-    found = []
-
-    def listen(event, duration, **_):
-        del duration
-        if event.endswith("backend_compile_duration"):
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 @pytest.mark.parametrize(
     "kind", ["apply", "gram", "jacobian", "dense", "fit", "training path"]
 )

@@ -245,7 +245,7 @@ def test_exact_too_large_for_memory_is_refused_before_it_starts(monkeypatch):
 
     monkeypatch.setattr(memory, "free", lambda: needed - 1)
     with monkeypatch.context() as patch:
-        patch.setattr(programs, "compiled", never)
+        patch.setattr(programs, "call", never)
         allowed = (
             r"^num_samples = 700: .*would take 0\.\d GB, and 0\.\d GB are free.*stream"
         )

@@ -3,14 +3,15 @@ with depth.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
-from lognorm_jax._tools import checks
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 def repetitions(
@@ -97,18 +98,27 @@ def numbers(layers: np.ndarray) -> jax.Array:
     return jnp.asarray(layers, jnp.uint32)
 
 
-def compiled(path: Callable) -> Callable:
-    """Return a path that is compiled once, however often it is called by itself.
+def taken(table: ArrayLike, layers: np.ndarray) -> jax.Array:
+    """Return the rows of a table, one per layer, of layers that are evenly apart."""
+    first, last = int(layers[0]), int(layers[-1])
+    step = int(layers[1]) - first if len(layers) > 1 else 1
+    return jnp.asarray(table)[first : last + 1 : step]
 
-    Scans of a plain function would be compiled anew in each eager call, and their
-    programs kept. In the engine, or under any transformation, it is the plain function.
 
-    Raises:
-        ValueError: the path, for a key that is not one typed key.
+def order_of(kinds: Sequence[Kind]) -> tuple[tuple[Kind, ...], bytes]:
+    """Return the distinct kinds of layers, and which of them each layer is.
+
+    As bytes, which are quick to compare, and to hash, at any depth.
+
+    >>> distinct, order = order_of("ABAAB")
+    >>> distinct, "".join(in_order(distinct, order))
+    (('A', 'B'), 'ABAAB')
     """
-    whole = jax.jit(path, inline=True)
+    number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+    places = np.array([number[kind] for kind in kinds], np.int32)
+    return tuple(number), places.tobytes()
 
-    def called(key):
-        return whole(checks.typed_key(key))
 
-    return called
+def in_order(distinct: Sequence[Kind], order: bytes) -> list[Kind]:
+    """Return the kind of each layer, from what ``order_of`` returned."""
+    return [distinct[i] for i in np.frombuffer(order, np.int32)]

@@ -1,6 +1,8 @@
 """What a path is, and what it returns."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax._tools import checks, norms
-
-Path = Callable[[jax.Array], "Trace"]
-"""A pure function of one typed key, free of side effects: the same key gives the same
-trace.
-"""
 
 Observer = Callable[[jax.Array, jax.Array | None], Any]
 """(x, tangent) -> pytree of arrays of one shape for all layers."""
@@ -34,6 +31,56 @@ class Trace(NamedTuple):
         if isinstance(self.increment, np.ndarray):
             return self.increment.sum(-1, dtype=np.float64)
         return self.increment.sum(-1)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["arrays"],
+    meta_fields=["function", "choices"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Path:
+    """A pure function of one typed key: a program, and the arrays that it is given.
+
+    The same key gives the same trace. A pytree of the arrays: the program is what is
+    compiled, once for all paths that share it, and new arrays are passed to it. So a
+    path can be mapped over its arrays, differentiated by them, and stored.
+
+    Raises:
+        ValueError: the path, for a key that is not one typed key.
+    """
+
+    # (*choices, *arrays, key) -> Trace, or any pytree: a function of a module
+    function: Callable[..., Any]
+    choices: tuple[Hashable, ...] = dataclasses.field(default=(), repr=False)
+    arrays: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
+
+    def __call__(self, key: jax.Array) -> Any:
+        """Return the trace of a key; compiled once, however often it is called."""
+        return _compiled(self, checks.typed_key(key))
+
+    def run(self, key: jax.Array) -> Any:
+        """Return the trace of a key, as operations of whatever traces or compiles."""
+        return self.function(*self.choices, *self.arrays, key)
+
+
+@functools.partial(jax.jit, inline=True)
+def _compiled(path: Path, key: jax.Array) -> Any:
+    return path.run(key)
+
+
+def as_path(function: Callable[[jax.Array], Any]) -> Path:
+    """Return any function of a key as a path: a program of its own."""
+    return function if isinstance(function, Path) else Path(_called, (function,))
+
+
+def _called(function: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+    return function(key)
+
+
+def traced(path: Path, key: jax.Array) -> Any:
+    """Return (path, key) -> trace as JAX traces it, once for each program."""
+    return _compiled.trace(path, key)
 
 
 def require_observer(observe: object) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lognorm_jax import activations, weights
-from lognorm_jax._tools import draws
+from lognorm_jax._tools import bound, draws
 from lognorm_jax.networks import _layers, _network, _params
 from lognorm_jax.theory import convolutions
 
@@ -48,18 +48,18 @@ def conv(
     """
     channels, positions, taps = convolutions.geometry(channels, positions, taps)
     phi = activations.named(activation)
-    bias_scale = _layers.bias_scale(bias_scale)
+    biases = _layers.bias_scale(bias_scale)
     weight_law = _layers.weight_law(weight_law)
 
     @functools.cache
     def kind(c_in, c_out):
-        return _layer(c_in, c_out, taps, phi, bias_scale, weight_law)
+        return _layer(c_in, c_out, taps, phi, biases, weight_law)
 
     return _network.Network(
         name=f"{phi.name} conv, {' × '.join(map(str, taps))} taps",
         shape=(channels[0], *positions),
         kinds=tuple(itertools.starmap(kind, itertools.pairwise(channels))),
-        homogeneous=_layers.unbiased(bias_scale) and phi.homogeneous,
+        homogeneous=biases is None and phi.homogeneous,
     )
 
 
@@ -68,26 +68,45 @@ def _layer(
     c_out: int,
     taps: tuple[int, ...],
     activation: activations.Activation,
-    bias_scale: float | jax.Array,
+    bias_scale: float | jax.Array | None,
     weight_law: weights.Weights,
 ) -> _layers.Layer:
     """Return the layer x ↦ φ(W * x + b), x (c_in, *positions)."""
     count = math.prod(taps)
     std = (activation.gain / (count * c_out)) ** 0.5
+    return _layers.Layer(
+        bound.Bound(_drawn, (c_in, c_out, count, weight_law), (std, bias_scale)),
+        bound.Bound(_applied, (taps, activations.as_choice(activation))),
+    )
 
-    def init(key, layer):
-        key_weight, key_bias = draws.keys(key, layer, 2)
-        shape = c_out, c_in * count
-        W = std * weight_law.sample(key_weight, shape, jnp.result_type(float))
-        b = _layers.biases(key_bias, bias_scale, c_out)
-        return _params.Params(
-            {"weight": W.reshape(c_out, c_in, count), "bias": b}, None
-        )
 
-    def apply(params, x):
-        W = params.trained["weight"].reshape(c_out, -1)
-        z = jnp.matmul(W, convolutions.patches(x, taps), precision="highest")
-        z = z + params.trained["bias"][:, None]
-        return activation.apply(z).reshape(c_out, *x.shape[1:])
+def _drawn(
+    c_in: int,
+    c_out: int,
+    count: int,
+    weight_law: weights.Weights,
+    std: float | jax.Array,
+    bias_scale: float | jax.Array | None,
+    key: jax.Array,
+    layer: int | jax.Array,
+) -> _params.Params:
+    """Return the weights of all taps, and the biases."""
+    key_weight, key_bias = draws.keys(key, layer, 2)
+    shape = c_out, c_in * count
+    W = std * weight_law.sample(key_weight, shape, jnp.result_type(float))
+    b = _layers.biases(key_bias, bias_scale, c_out)
+    return _params.Params({"weight": W.reshape(c_out, c_in, count), "bias": b}, None)
 
-    return _layers.Layer(init, apply)
+
+def _applied(
+    taps: tuple[int, ...],
+    phi: activations.Activation,
+    params: _params.Params,
+    x: jax.Array,
+) -> jax.Array:
+    """Return φ(W * x + b), x (c_in, *positions)."""
+    weight = params.trained["weight"]
+    W = weight.reshape(len(weight), -1)
+    z = jnp.matmul(W, convolutions.patches(x, taps), precision="highest")
+    z = z + params.trained["bias"][:, None]
+    return phi.apply(z).reshape(len(weight), *x.shape[1:])

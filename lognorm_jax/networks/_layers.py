@@ -6,6 +6,7 @@ before(x).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lognorm_jax import masks, weights
-from lognorm_jax._tools import checks, draws
+from lognorm_jax._tools import bound, checks, draws
 from lognorm_jax.networks import _params
 
 
@@ -29,14 +30,24 @@ def image(fixed: Any, x: jax.Array, z: jax.Array) -> jax.Array:
     return z
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["std", "bias_scale", "before", "after", "fixed"],
+    meta_fields=["shape", "weights"],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matrix:
-    """The inside of a layer x ↦ after(x, W before(x) + b), W iid and b normal."""
+    """The inside of a layer x ↦ after(x, W before(x) + b), W iid and b normal.
+
+    A pytree of its numbers. Its functions are those of a module, or ``bound``, if
+    layers made anew are to be one program.
+    """
 
     shape: tuple[int, int]  # of W: (n_out, n_in)
     std: float | jax.Array  # standard deviation of a weight; may be traced
     weights: weights.Weights  # their law, standardised
-    bias_scale: float | jax.Array = 0.0  # standard deviation of a bias; may be traced
+    # standard deviation of a bias; may be traced; None for no biases
+    bias_scale: float | jax.Array | None = None
     # (fixed, x) -> what W multiplies, (n_in,)
     before: Callable[[Any, jax.Array], jax.Array] = same
     # (fixed, x, W before + b) -> x
@@ -44,10 +55,9 @@ class Matrix:
     # key -> what else is drawn: signs, dropout
     fixed: Callable[[jax.Array], Any] | None = None
 
-    @property
-    def has_biases(self) -> bool:
-        """Whether biases may differ from 0."""
-        return not unbiased(self.bias_scale)
+    def __post_init__(self):
+        for name in ("before", "after", "fixed"):
+            object.__setattr__(self, name, bound.bound(getattr(self, name)))
 
     def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
         """Return the keys of the weights, the biases, and of what else is drawn."""
@@ -62,9 +72,17 @@ class Matrix:
         return None if self.fixed is None else self.fixed(key)
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["init", "apply", "matrix"],
+    meta_fields=[],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A kind of layer: how to draw and to apply it. Equal only to itself."""
+    """A kind of layer: how to draw and to apply it. Equal only to itself.
+
+    A pytree of its numbers, as ``Matrix``.
+    """
 
     # (key of the network, index of the layer) -> params
     init: Callable[[jax.Array, Any], _params.Params]
@@ -73,6 +91,10 @@ class Layer:
     # what is inside, where that is one matrix of weights
     matrix: Matrix | None = None
 
+    def __post_init__(self):
+        for name in ("init", "apply"):
+            object.__setattr__(self, name, bound.bound(getattr(self, name)))
+
 
 def layer(matrix: Matrix) -> Layer:
     """Return the layer with this inside.
@@ -80,46 +102,53 @@ def layer(matrix: Matrix) -> Layer:
     Its parameters: trained {"weight": (n_out, n_in), "bias": (n_out,)}, and fixed what
     ``matrix.fixed`` draws, or None.
     """
-
-    def init(key, layer):
-        key_weight, key_bias, key_fixed = matrix.keys(key, layer)
-        W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
-        trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
-        return _params.Params(trained, matrix.drawn_fixed(key_fixed))
-
-    def apply(params, x):
-        W = params.trained["weight"]
-        before = matrix.before(params.fixed, x)
-        z = jnp.dot(W, before, precision="highest") + params.trained["bias"]
-        return matrix.after(params.fixed, x, z)
-
+    init = bound.Bound(_drawn, arrays=(matrix,))
+    apply = bound.Bound(_applied, arrays=(matrix,))
     return Layer(init, apply, matrix)
 
 
-def biases(key: jax.Array, scale: float | jax.Array, count: int) -> jax.Array:
-    """Return normal biases of a standard deviation, (count,)."""
-    return scale * jax.random.normal(key, (count,), jnp.result_type(float))
+def _drawn(matrix: Matrix, key: jax.Array, layer: int | jax.Array) -> _params.Params:
+    key_weight, key_bias, key_fixed = matrix.keys(key, layer)
+    W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
+    trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
+    return _params.Params(trained, matrix.drawn_fixed(key_fixed))
 
 
-def signs(width: int) -> Callable[[jax.Array], jax.Array]:
+def _applied(matrix: Matrix, params: _params.Params, x: jax.Array) -> jax.Array:
+    W = params.trained["weight"]
+    before = matrix.before(params.fixed, x)
+    z = jnp.dot(W, before, precision="highest") + params.trained["bias"]
+    return matrix.after(params.fixed, x, z)
+
+
+def biases(key: jax.Array, scale: float | jax.Array | None, count: int) -> jax.Array:
+    """Return normal biases of a standard deviation, (count,); zeros for None."""
+    dtype = jnp.result_type(float)
+    if scale is None:
+        return jnp.zeros(count, dtype)
+    return scale * jax.random.normal(key, (count,), dtype)
+
+
+def signs(width: int) -> bound.Bound:
     """Return key -> (width,) random signs, ±1."""
-    law = weights.rademacher()
-    return lambda key: law.sample(key, (width,), jnp.result_type(float))
+    return bound.Bound(_entries, (weights.rademacher(), width))
 
 
-def entries(mask: masks.Mask, width: int) -> Callable[[jax.Array], jax.Array]:
+def entries(mask: masks.Mask, width: int) -> bound.Bound:
     """Return key -> (width,) iid entries of a mask."""
-    return lambda key: mask.sample(key, (width,), jnp.result_type(float))
+    return bound.Bound(_entries, (mask, width))
 
 
-def bias_scale(value: object) -> float | jax.Array:
-    """Return a standard deviation in [0, 1e30] of biases, or a traced one."""
-    return checks.scale("bias_scale", value, 0, 1e30)
+def _entries(
+    law: weights.Weights | masks.Mask, width: int, key: jax.Array
+) -> jax.Array:
+    return law.sample(key, (width,), jnp.result_type(float))
 
 
-def unbiased(bias_scale: float | jax.Array) -> bool:
-    """Return whether there are no biases for certain."""
-    return not checks.traced(bias_scale) and bool(bias_scale == 0)
+def bias_scale(value: object) -> float | jax.Array | None:
+    """Return a standard deviation in [0, 1e30], or a traced one; None for 0."""
+    scale = checks.scale("bias_scale", value, 0, 1e30)
+    return scale if checks.traced(scale) or scale != 0 else None
 
 
 def weight_law(law: weights.Weights | None) -> weights.Weights:

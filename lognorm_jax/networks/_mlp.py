@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from lognorm_jax import activations, ensembles, laws, masks, weights
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import bound, checks
 from lognorm_jax.networks import _layers, _network
 
 
@@ -93,7 +93,7 @@ def mlp(
     weight_law = _layers.weight_law(weight_law)
     usual_gain = phi.gain / float(kept)
     gain = usual_gain if gain is None else activations.gain(gain)
-    bias_scale = _layers.bias_scale(bias_scale)
+    biases = _layers.bias_scale(bias_scale)
 
     # the product of random matrices, which checks widths and fan
     ensemble = _ensemble(widths, weight_law, phi, kept, fan)
@@ -103,7 +103,7 @@ def mlp(
         ensemble = _with_linear_head(ensemble)
 
     # the layers, those alike being one object
-    layer_of = functools.partial(_layer, fan, weight_law, bias_scale)
+    layer_of = functools.partial(_layer, fan, weight_law, biases)
     usual_kind = functools.cache(functools.partial(layer_of, phi, gain, kept))
     head_kind = functools.partial(layer_of, activations.linear(), 1.0, 1)
     shapes = list(itertools.pairwise(ensemble.widths))
@@ -118,7 +118,7 @@ def mlp(
         name=_name(phi, head),
         shape=ensemble.widths[:1],
         kinds=tuple(kinds),
-        homogeneous=phi.homogeneous and _layers.unbiased(bias_scale),
+        homogeneous=phi.homogeneous and biases is None,
         ensemble=ensemble if usual and predicted else None,
         law=functools.partial(_law, ensemble, shift) if predicted else None,
     )
@@ -153,7 +153,7 @@ def _with_linear_head(ensemble: ensembles.Ensemble) -> ensembles.Ensemble:
 def _layer(
     fan: str,
     weight_law: weights.Weights,
-    bias_scale: float | jax.Array,
+    bias_scale: float | jax.Array | None,
     phi: activations.Activation,
     gain: float | jax.Array,
     keep_prob: float,
@@ -161,12 +161,6 @@ def _layer(
     n_out: int,
 ) -> _layers.Layer:
     """Return the layer x ↦ φ(W x + b), under dropout."""
-
-    def after(dropout, x, z):
-        del x
-        y = phi.apply(z)
-        return y if dropout is None else dropout * y
-
     dropout = None
     if keep_prob < 1:
         dropout = _layers.entries(masks.bernoulli(keep_prob), n_out)
@@ -176,10 +170,22 @@ def _layer(
         std=(gain / fan_size) ** 0.5,
         weights=weight_law,
         bias_scale=bias_scale,
-        after=after,
+        after=bound.Bound(_activated, (activations.as_choice(phi),)),
         fixed=dropout,
     )
     return _layers.layer(matrix)
+
+
+def _activated(
+    phi: activations.Activation,
+    dropout: jax.Array | None,
+    x: jax.Array,
+    z: jax.Array,
+) -> jax.Array:
+    """Return φ(z), under dropout."""
+    del x
+    y = phi.apply(z)
+    return y if dropout is None else dropout * y
 
 
 def _shift(

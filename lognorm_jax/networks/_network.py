@@ -31,6 +31,12 @@ class Network:
         default=None, repr=False
     )
 
+    def plain(self) -> "Network":
+        """Return the network without its name and theory: networks that are drawn and
+        applied alike are then one program.
+        """
+        return dataclasses.replace(self, name="network", ensemble=None, law=None)
+
     def places(self) -> list[list[int]]:
         """Return the indices of the layers of each kind, in order of appearance."""
         places: dict[_layers.Layer, list[int]] = {}
@@ -161,6 +167,23 @@ class Network:
             return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
 
         return jax.jit(applied, inline=True)
+
+
+def _flat(network: Network) -> tuple[tuple, tuple]:
+    """Return the distinct layers of a network, and the rest of it: what is static."""
+    distinct, order = scans.order_of(network.kinds)
+    rest = network.name, network.shape, network.homogeneous
+    return distinct, (order, *rest, network.ensemble, network.law)
+
+
+def _unflat(rest: tuple, distinct: tuple) -> Network:
+    """Return the network of what ``_flat`` returned."""
+    order, name, shape, homogeneous, ensemble, law = rest
+    kinds = tuple(scans.in_order(distinct, order))
+    return Network(name, shape, kinds, homogeneous, ensemble, law)
+
+
+jax.tree_util.register_pytree_node(Network, _flat, _unflat)
 
 
 def _drawn_and_applied(kind: _layers.Layer, x: jax.Array) -> jax.Array:

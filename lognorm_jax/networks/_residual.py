@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 
 from lognorm_jax import activations, laws, weights
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import bound, checks
 from lognorm_jax.networks import _layers, _network
 from lognorm_jax.theory import residuals
 
@@ -51,11 +51,11 @@ def residual(
     checks.one_of("kind", kind, residuals.KINDS)
     alpha, lam = residuals.scales(skip_scale, branch_scale)
     phi = activations.named(activation)
-    bias_scale = _layers.bias_scale(bias_scale)
+    biases = _layers.bias_scale(bias_scale)
     weight_law = _layers.weight_law(weight_law)
 
     # the blocks, all of one kind
-    inside = functools.partial(_inside, width, weight_law, bias_scale)
+    inside = functools.partial(_inside, width, weight_law, biases)
     kinds = (_block(kind, width, phi, alpha, lam, inside),) * depth
 
     # a linear layer before them
@@ -65,7 +65,7 @@ def residual(
         kinds = (_entry(width, first, weight_law), *kinds)
 
     # what theory says
-    plain = _layers.unbiased(bias_scale)
+    plain = biases is None
     moments = functools.partial(
         residuals.law_moments,
         *(kind, width, depth, alpha, lam),
@@ -95,17 +95,13 @@ def _block(
     inside: Callable,
 ) -> _layers.Layer:
     """Return the block z ↦ α z + λ·branch(z) of this kind."""
-
-    def combine(z, branch):
-        return alpha * z + lam * branch
-
-    return _layers.layer(_BLOCKS[kind](inside, width, phi, combine))
+    return _layers.layer(_BLOCKS[kind](inside, width, phi, (alpha, lam)))
 
 
 def _inside(
     width: int,
     weight_law: weights.Weights,
-    bias_scale: float | jax.Array,
+    bias_scale: float | jax.Array | None,
     gain: float | jax.Array,
     **rest: Callable,
 ) -> _layers.Matrix:
@@ -138,44 +134,41 @@ def _law(
     return laws.normal(*moments(x, tangent, mask_kurtosis, kurtosis))
 
 
-# Each kind of block: (block, width, phi, combine) -> what is inside, with
-# block(gain, before, after, fixed) and combine(z, branch) = α z + λ branch.
+# Each kind of block: (block, width, phi, scales) -> what is inside, with block(gain,
+# before, after, fixed), and after as α z + λ·branch for scales (α, λ).
 
 
 def _vanilla(
-    block: Callable, width: int, phi: activations.Activation, combine: Callable
+    block: Callable, width: int, phi: activations.Activation, scales: tuple
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ (W φ(z) + b)."""
     del width
-    return block(
-        phi.gain,
-        before=lambda fixed, z: phi.apply(z),
-        after=lambda fixed, z, h: combine(z, h),
-    )
+    before = bound.Bound(_of_state, (activations.as_choice(phi),))
+    return block(phi.gain, before=before, after=_summing(scales))
 
 
 def _balanced(
-    block: Callable, width: int, phi: activations.Activation, combine: Callable
+    block: Callable, width: int, phi: activations.Activation, scales: tuple
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ (W φ(s ⊙ z) + b), s fixed signs."""
-    return block(
-        phi.gain,
-        before=lambda s, z: phi.apply(s * z),
-        after=lambda s, z, h: combine(z, h),
-        fixed=_layers.signs(width),
-    )
+    before = bound.Bound(_of_signed_state, (activations.as_choice(phi),))
+    signs = _layers.signs(width)
+    return block(phi.gain, before=before, after=_summing(scales), fixed=signs)
 
 
 def _post(
-    block: Callable, width: int, phi: activations.Activation, combine: Callable
+    block: Callable, width: int, phi: activations.Activation, scales: tuple
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ φ(W z + b)."""
     del width
-    return block(phi.gain, after=lambda fixed, z, h: combine(z, phi.apply(h)))
+    return block(
+        phi.gain,
+        after=bound.Bound(_with_activated, (activations.as_choice(phi),), scales),
+    )
 
 
 def _mask_model(
-    block: Callable, width: int, phi: activations.Activation, combine: Callable
+    block: Callable, width: int, phi: activations.Activation, scales: tuple
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ D ⊙ (W z + b), D entries of the mask."""
     mask = phi.mask
@@ -183,9 +176,36 @@ def _mask_model(
     assert mask is not None
     return block(
         1 / float(mask.moment(1)),
-        after=lambda D, z, h: combine(z, D * h),
+        after=bound.Bound(_with_masked, (), scales),
         fixed=_layers.entries(mask, width),
     )
+
+
+def _of_state(phi, fixed, z):
+    del fixed
+    return phi.apply(z)
+
+
+def _of_signed_state(phi, signs, z):
+    return phi.apply(signs * z)
+
+
+def _summing(scales: tuple) -> bound.Bound:
+    """Return (fixed, z, branch) -> α z + λ·branch."""
+    return bound.Bound(_sum, (), scales)
+
+
+def _sum(alpha, lam, fixed, z, branch):
+    del fixed
+    return alpha * z + lam * branch
+
+
+def _with_activated(phi, alpha, lam, fixed, z, h):
+    return _sum(alpha, lam, fixed, z, phi.apply(h))
+
+
+def _with_masked(alpha, lam, D, z, h):
+    return _sum(alpha, lam, None, z, D * h)
 
 
 _BLOCKS = {

@@ -35,7 +35,7 @@ def require(network: networks.Network) -> None:
         checks.require(normal, "network", where, allowed, instead)
         assert matrix is not None
         # the size of one more coordinate
-        ratio = matrix.bias_scale / matrix.std
+        ratio = 0 if matrix.bias_scale is None else matrix.bias_scale / matrix.std
         small = checks.traced(ratio) or ratio <= 1e30
         allowed = "one whose biases are at most 1e30 of its weights"
         checks.require(bool(small), "network", where, allowed)
@@ -110,10 +110,12 @@ def step(
 
     # what the matrix multiplies; a bias is the weight of one more coordinate, which
     # tangents do not have
-    extra = int(matrix.has_biases)
     V = before(X)
-    size = jnp.asarray(matrix.bias_scale / matrix.std, V.dtype)
-    V = jnp.concatenate([V, jnp.broadcast_to(size, (len(V), extra))], axis=1)
+    extra = 0
+    if matrix.bias_scale is not None:
+        extra = 1
+        size = jnp.asarray(matrix.bias_scale / matrix.std, V.dtype)
+        V = jnp.concatenate([V, jnp.broadcast_to(size, (len(V), 1))], axis=1)
     if T is not None:
         images = _jvp(before, (X[owner],), (T,))
         V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +39,8 @@ def dense(
     same draws. (Their traces are the same bits where they are scanned alike; a layer
     compiled outside its scan may differ in the last one.) The scale 1/(m2 n) enters in
     the log, not in the matrix. For weights with atoms, coordinates of W x that are 0 up
-    to rounding, |(W x)_a| ≤ 4 eps √n ‖x‖, are set to 0. Make a path once: each call
-    returns another one, which would be compiled again.
+    to rounding, |(W x)_a| ≤ 4 eps √n ‖x‖, are set to 0. The direction is an array of
+    the path; widths, masks, weights and dtype are its program.
 
     Args:
         ensemble: the product.
@@ -68,19 +68,30 @@ def dense(
     checks.flag("thinned", thinned)
     law = ensemble.weights
     _require_precision(law, dtype)
-    kinds = _kinds(ensemble, thinned)
-    log_scale = _log_scale(ensemble).astype(dtype)
+    kinds = scans.order_of(_kinds(ensemble, thinned))
+    choices: tuple[Any, ...] = law, dtype, *kinds
+    return traces.Path(_product, choices, (unit, _log_scale(ensemble).astype(dtype)))
+
+
+def _product(
+    law: weights.Weights,
+    dtype: jax.typing.DTypeLike,
+    distinct: tuple[_Kind, ...],
+    order: bytes,
+    unit: jax.Array,
+    log_scale: jax.Array,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one product along a unit vector."""
+    kinds = scans.in_order(distinct, order)
+    step_of = functools.partial(_product_step, law, dtype, key)
 
     def rows_of(layers):
-        return scans.numbers(layers), jnp.asarray(log_scale[layers])
+        return scans.numbers(layers), scans.taken(log_scale, layers)
 
-    def path(key):
-        step_of = functools.partial(_product_step, law, dtype, key)
-        start = scans.unknown(jnp.asarray(unit, dtype))
-        carry = start, jnp.int32(ensemble.widths[0])
-        return scans.scan_layers(kinds, step_of, carry, rows_of)[1]
-
-    return scans.compiled(path)
+    start = scans.unknown(jnp.asarray(unit, dtype))
+    carry = start, jnp.int32(kinds[0].n_in)
+    return scans.scan_layers(kinds, step_of, carry, rows_of)[1]
 
 
 def _require_precision(law: weights.Weights, dtype: jax.typing.DTypeLike) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,21 +49,34 @@ def gram(
     start, along, owner = _conditioned.vectors(network.shape[0], x, tangent)
     several = np.ndim(x) == 2 or (tangent is not None and np.ndim(tangent) == 2)
     traces.require_observer(observe)
-    observed = _observer(observe, several)
+    choices = observe, several, tuple(owner.tolist())
+    return traces.Path(_followed, choices, (network.plain(), start, along))
 
-    def path(key):
-        step_of = functools.partial(
-            _gram_step, network.homogeneous, owner, observed, key
-        )
-        first, tangents = scans.unknown((start, along))
-        log_size, unit = norms.normalise_rows(first)
-        carry = unit if network.homogeneous else first, log_size, tangents
-        trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
-        # (depth, vectors) -> (vectors, depth)
-        trace = traces.Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
-        return traces.finished(trace, observe, seen)
 
-    return scans.compiled(path)
+def _followed(
+    observe: traces.Observer | None,
+    several: bool,
+    owner: tuple[int, ...],
+    network: networks.Network,
+    inputs: jax.Array,
+    along: jax.Array | None,
+    key: jax.Array,
+) -> Any:
+    """Return the trace of one network in law, and what was observed if anything."""
+    step_of = functools.partial(
+        _gram_step,
+        network.homogeneous,
+        np.array(owner, int),
+        _observer(observe, several),
+        key,
+    )
+    first, tangents = scans.unknown((inputs, along))
+    log_size, unit = norms.normalise_rows(first)
+    carry = unit if network.homogeneous else first, log_size, tangents
+    trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
+    # (depth, vectors) -> (vectors, depth)
+    trace = traces.Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
+    return traces.finished(trace, observe, seen)
 
 
 def _observer(observe: traces.Observer | None, several: bool) -> Callable:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +40,27 @@ def jacobian(
     x = checks.vector("x", x, network.shape, zero=True)
     tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
     traces.require_observer(observe)
+    return traces.Path(_followed, (observe,), (network.plain(), x, tangent))
+
+
+def _followed(
+    observe: traces.Observer | None,
+    network: networks.Network,
+    x: jax.Array,
+    tangent: jax.Array,
+    key: jax.Array,
+) -> Any:
+    """Return the trace of one fresh network, and what was observed if anything."""
     observed = traces.observer(observe)
-
-    def path(key):
-        step_of = functools.partial(_jvp_step, network.homogeneous, observed, key)
-        dtype = jnp.result_type(float)
-        vectors = jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)
-        start, along = scans.unknown(vectors)
-        if network.homogeneous:
-            _, start = norms.normalise(start)
-        carry = start, along
-        trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
-        return traces.finished(trace, observe, seen)
-
-    return scans.compiled(path)
+    step_of = functools.partial(_jvp_step, network.homogeneous, observed, key)
+    dtype = jnp.result_type(float)
+    vectors = jnp.asarray(x, dtype), jnp.asarray(tangent, dtype)
+    start, along = scans.unknown(vectors)
+    if network.homogeneous:
+        _, start = norms.normalise(start)
+    carry = start, along
+    trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
+    return traces.finished(trace, observe, seen)
 
 
 def _jvp_step(

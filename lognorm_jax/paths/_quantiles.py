@@ -77,62 +77,71 @@ def fit(laws: Sequence[Smooth], tolerance: float = 1e-6) -> Transport:
     return Transport(np.concatenate(tables), np.concatenate(counts), _CELLS)
 
 
-def evaluator(
+def tables(
     maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
-) -> Callable[[jax.Array], jax.Array]:
-    """Return z (depth,) -> Q(z) in JAX, with entry i by the map of law ``table[i]``."""
+) -> tuple[jax.typing.ArrayLike, ...]:
+    """Return the arrays by which ``evaluate`` takes entry i by the map of law
+    ``table[i]``.
+    """
     table = table if table.any() else table[:1]
-    choose = (_by_selection if maps.cells in FEW else _by_look_up)(maps, table, dtype)
+    columns = maps.coefficients.T.astype(dtype)
+    if maps.cells in FEW:
+        # (coefficients, depth, cells) -> (cells, coefficients, depth)
+        chosen = columns.reshape(len(columns), -1, maps.cells)[:, table]
+        return (np.moveaxis(chosen, -1, 0),)
+    start = (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
+    return columns, maps.parts.astype(dtype), start, table
 
-    def evaluate(z):
-        place = (jnp.clip(z * (1 / REACH), -1, 1) + 1) * (maps.cells / 2)
-        cell = jnp.clip(jnp.floor(place), 0, maps.cells - 1)
-        place, rows = choose(place - cell, cell)
-        s = 2 * place - 1
-        value = rows[0]
-        for coefficient in rows[1:]:
-            value = value * s + coefficient
-        return value
 
-    return evaluate
+def evaluate(
+    cells: int, arrays: tuple[jax.typing.ArrayLike, ...], z: jax.Array
+) -> jax.Array:  # (depth,)
+    """Return Q(z) of a normal variable for each layer, (depth,).
+
+    Args:
+        cells: of the maps.
+        arrays: what ``tables`` returns of them.
+        z: (depth,).
+    """
+    choose: Callable = _by_selection if cells in FEW else _by_look_up
+    place = (jnp.clip(z * (1 / REACH), -1, 1) + 1) * (cells / 2)
+    cell = jnp.clip(jnp.floor(place), 0, cells - 1)
+    place, rows = choose(cells, *arrays, place - cell, cell)
+    s = 2 * place - 1
+    value = rows[0]
+    for coefficient in rows[1:]:
+        value = value * s + coefficient
+    return value
 
 
 def _by_selection(
-    maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
-) -> Callable:
-    """Return (place in a cell, cell) -> (place, coefficients), for few cells."""
-    columns = maps.coefficients.T.astype(dtype)
-    # (coefficients, depth, cells)
-    chosen = columns.reshape(len(columns), -1, maps.cells)[:, table]
-
-    def choose(place, cell):
-        rows = jnp.asarray(chosen[..., 0])
-        for i in range(1, maps.cells):
-            rows = jnp.where(cell >= i, chosen[..., i], rows)
-        return place, rows
-
-    return choose
+    cells: int, chosen: jax.Array, place: jax.Array, cell: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Return the place, and the coefficients of each layer, for few cells."""
+    rows = chosen[0]
+    for i in range(1, cells):
+        rows = jnp.where(cell >= i, chosen[i], rows)
+    return place, rows
 
 
 def _by_look_up(
-    maps: Transport, table: np.ndarray, dtype: jax.typing.DTypeLike
-) -> Callable:
-    """Return (place in a cell, cell) -> (place in its part, coefficients)."""
-    columns = maps.coefficients.T.astype(dtype)
-    parts = maps.parts.astype(dtype)
-    start = (np.cumsum(maps.parts) - maps.parts).astype(np.int32)
-
+    cells: int,
+    columns: jax.Array,
+    parts: jax.Array,
+    start: jax.Array,
+    table: jax.Array,
+    place: jax.Array,
+    cell: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """Return the place in its part of a cell, and the coefficients of each layer."""
     # without barriers, each of the look-ups would compute the normals again
-    def choose(place, cell):
-        row = cell.astype(jnp.int32) + maps.cells * table
-        place, row = lax.optimization_barrier((place, row))
-        place = place * jnp.asarray(parts)[row]
-        part = jnp.floor(place)
-        row = jnp.asarray(start)[row] + part.astype(jnp.int32)
-        place, row = lax.optimization_barrier((place - part, row))
-        return place, [jnp.asarray(column)[row] for column in columns]
-
-    return choose
+    row = cell.astype(jnp.int32) + cells * table
+    place, row = lax.optimization_barrier((place, row))
+    place = place * parts[row]
+    part = jnp.floor(place)
+    row = start[row] + part.astype(jnp.int32)
+    place, row = lax.optimization_barrier((place - part, row))
+    return place, [column[row] for column in columns]
 
 
 def _all_polynomials(

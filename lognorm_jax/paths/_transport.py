@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import ensembles, masks
-from lognorm_jax._tools import checks, draws, scans, traces
+from lognorm_jax._tools import checks, draws, traces
 from lognorm_jax.paths import _quantiles
 from lognorm_jax.theory import exact
 
@@ -24,7 +24,8 @@ def transport(
     the first layer whose cumulated hazard −Σ ln P(alive) exceeds one exponential
     variable: the dead mass is exact, however small (and to 3e-8 where all but that
     die). The first layers of a deeper product are the same draws. ``quartic`` is None:
-    for normal weights nothing needs it. Make a path once.
+    for normal weights nothing needs it. The maps are arrays of the path; depth, dtype
+    and how finely they are tabulated are its program.
 
     Args:
         ensemble: the product, of normal weights.
@@ -58,7 +59,7 @@ def transport(
     maps = _quantiles.fit(
         [exact.increment_law(*layer) for layer in distinct], tolerance
     )
-    quantile = _quantiles.evaluator(maps, table, dtype)
+    quantiles = _quantiles.tables(maps, table, dtype)
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     if not shift.any():
         shift = shift[:1]
@@ -66,11 +67,22 @@ def transport(
     log_alive = np.array([masks.log_alive(mask, width) for width, mask in distinct])
     hazard = -np.cumsum(log_alive[table]).astype(dtype)  # (depth,)
 
-    def path(key):
-        key_normal, key_life = jax.random.split(key)
-        z = draws.in_eights(jax.random.normal, key_normal, (ensemble.depth,), dtype)
-        increment = quantile(z) + shift
-        lifetime = draws.exponential(key_life, dtype)
-        return traces.Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)
+    choices = jnp.dtype(dtype), ensemble.depth, maps.cells
+    return traces.Path(_increments, choices, (quantiles, shift, hazard))
 
-    return scans.compiled(path)
+
+def _increments(
+    dtype: jax.typing.DTypeLike,
+    depth: int,
+    cells: int,
+    quantiles: tuple[jax.Array, ...],
+    shift: jax.Array,
+    hazard: jax.Array,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one product of these quantiles and hazards."""
+    key_normal, key_life = jax.random.split(key)
+    z = draws.in_eights(jax.random.normal, key_normal, (depth,), dtype)
+    increment = _quantiles.evaluate(cells, quantiles, z) + shift
+    lifetime = draws.exponential(key_life, dtype)
+    return traces.Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)

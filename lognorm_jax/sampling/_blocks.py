@@ -17,7 +17,7 @@ from lognorm_jax.sampling._jobs import Job
 
 # raise it when any path, weight or mask draws other numbers from the same key, were it
 # only in the last bits: batches of other sizes round otherwise
-DRAWS = 4
+DRAWS = 5
 
 
 def reduced(job: Job) -> Iterator[tuple[int, Any]]:
@@ -31,8 +31,10 @@ def reduced(job: Job) -> Iterator[tuple[int, Any]]:
 def _computed(job: Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
     """Yield the blocks from start to stop as they are computed, some in each call."""
     per_call = job.blocks_per_call * len(job.devices)
-    call = _programs.compiled(
-        job.path, job.block_size, job.devices, job.reduction.reduce
+    platform = job.devices[0].platform
+    batch = _programs.batch_size(job.jaxpr, job.block_size, platform)
+    call = _programs.call(
+        job.path, job.block_size, batch, job.devices, job.reduction.reduce
     )
     begun = (
         (first, call(job.key_data, *_dealt(job, first, stop)))
@@ -156,7 +158,7 @@ def _stored_samples(job: Job) -> int:
 def _spec(job: Job, run: runs.Run, named: dict[str, Any]) -> dict[str, Any]:
     """Return what the blocks of a run depend on, besides what its caller says."""
     return {
-        "path": _fingerprints.fingerprint(job.jaxpr),
+        "path": _fingerprints.fingerprint(job.jaxpr, jax.tree.leaves(job.path)),
         "reduction": job.reduction.name,
         "key": job.key_data.tolist(),
         "block_size": job.block_size,

@@ -7,7 +7,7 @@ order of tracing.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _NAMES = {"name"}  # parameters of operations that only name a function
 
 
-def fingerprint(jaxpr: Any) -> dict[str, str]:
+def fingerprint(jaxpr: Any, arrays: Sequence[Any] = ()) -> dict[str, str]:
     """Return the digests of what a computation does, and of the numbers in it.
 
     Functions that JAX keeps as such (callbacks to the host, rules of derivatives and
@@ -26,6 +26,7 @@ def fingerprint(jaxpr: Any) -> dict[str, str]:
 
     Args:
         jaxpr: closed, as ``jax.make_jaxpr`` makes it.
+        arrays: that it is given, which count as constants.
 
     Returns:
         {"operations": …, "constants": …}; constants are arrays and scalars, each by its
@@ -36,7 +37,9 @@ def fingerprint(jaxpr: Any) -> dict[str, str]:
     >>> times(2) == times(2), difference(times(2), times(3))
     (True, 'another computation, of other constants')
     """
-    return dict(zip(PARTS, _closed(jaxpr, {}), strict=True))
+    operations, constants = _closed(jaxpr, {})
+    constants = _digest([constants, *map(_number, arrays)])
+    return dict(zip(PARTS, (operations, constants), strict=True))
 
 
 def difference(before: object, now: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import checks, traces
 from lognorm_jax.sampling import _memory, runs
 
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
@@ -35,7 +35,7 @@ class Reduction(NamedTuple):
 class Job:
     """A call of ``sample`` or ``stream``, checked."""
 
-    path: Callable[[jax.Array], Any]
+    path: traces.Path
     reduction: Reduction
     key_data: np.ndarray
     num_samples: int
@@ -45,7 +45,7 @@ class Job:
     progress: Callable[[int], object] | None
     run: runs.Run | None
     shapes: Any  # of path(key)
-    jaxpr: Any  # of path
+    jaxpr: Any  # of (path, key)
 
     @property
     def num_blocks(self) -> int:
@@ -86,12 +86,13 @@ def checked(
         checks.instance("run", run, runs.Run)
 
     # what depends on what the path returns
-    shapes, jaxpr = _traced(path, key)
+    program = traces.as_path(path)
+    shapes, jaxpr = _traced(program, key)
     increment = getattr(shapes, "increment", None)
     usable = reduction.keeps_samples or getattr(increment, "ndim", 0) == 1
     checks.require(usable, "path(key)", shapes, "a Trace", "sample takes any pytree.")
     return Job(
-        path=path,
+        path=program,
         reduction=reduction,
         key_data=key_data,
         num_samples=num_samples,
@@ -152,18 +153,21 @@ def _key_data(key: jax.Array) -> np.ndarray:
         raise
 
 
-def _traced(path: Callable, key: jax.Array) -> tuple[Any, Any]:
-    """Return the shapes of path(key) and the jaxpr of the path, which JAX keeps."""
-    traced = jax.jit(path).trace(key)
+def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:
+    """Return the shapes of path(key), and the jaxpr of (path, key), which JAX keeps."""
+    allowed = "a function of its key alone, of known numbers"
+    arrays = jax.tree.leaves(path)
+    known = not any(map(checks.traced, arrays))
+    checks.require(known, "path", path, allowed, _OUTSIDE)
+    traced = traces.traced(path, key)
+    # what else is traced becomes another argument
+    alone = len(traced.jaxpr.in_avals) == len(arrays) + 1
+    checks.require(alone, "path", path, allowed, _OUTSIDE)
+
     shapes = traced.out_info
     leaves = jax.tree.leaves(shapes)
     keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves]
     usable = not any(keys) and any(leaf.size for leaf in leaves)
     allowed = "a pytree of arrays of numbers, not all empty"
     checks.require(usable, "path(key)", shapes, allowed)
-
-    # what else is traced becomes another argument
-    alone = len(traced.jaxpr.in_avals) == 1
-    allowed = "a function of its key alone, of known numbers"
-    checks.require(alone, "path", path, allowed, _OUTSIDE)
     return shapes, traced.jaxpr

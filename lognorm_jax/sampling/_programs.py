@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lognorm_jax._tools import traces
 from lognorm_jax.sampling import _footprints
 
 # what samples run together may keep alive: a core's cache, on CPUs; so that a vector
@@ -17,60 +19,78 @@ LIVE_FLOATS = {"cpu": 9 << 17}
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
-@functools.lru_cache(maxsize=64)
-def compiled(
-    path: Callable,
+def call(
+    path: traces.Path,
     block_size: int,
+    batch: int,
     devices: tuple[jax.Device, ...],
     reduce: Callable,
 ) -> Callable:
     """Return the call (key data, blocks, valid) -> what is kept of each block.
 
-    Zeros where no sample is valid. Cached, so that sampling the same path again does
-    not compile again.
+    Zeros where no sample is valid. The program is compiled once for all paths that
+    share it; their arrays are passed to it, on several processes as each knows them.
     """
-    run_block = _run_block(path, block_size, devices[0].platform, reduce)
+    arrays, program = jax.tree.flatten(path)
+    run = _compiled(program, block_size, batch, devices, reduce)
+    block_keys = _block_keys(block_size, devices)
+    passed = [np.asarray(leaf) if _numbers(leaf) else leaf for leaf in arrays]
+    return lambda key, blocks, valid: run(passed, *block_keys(key, blocks, valid))
+
+
+def _numbers(leaf: Any) -> bool:
+    """Return whether a leaf is an array of JAX that NumPy can hold."""
+    extended = jax.dtypes.extended
+    return isinstance(leaf, jax.Array) and not jax.dtypes.issubdtype(
+        leaf.dtype, extended
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(
+    program: Any,
+    block_size: int,
+    batch: int,
+    devices: tuple[jax.Device, ...],
+    reduce: Callable,
+) -> Callable:
+    """Return the jitted call (arrays, keys of blocks, valid) -> what is kept."""
+    run_block = functools.partial(_run_block, program, block_size, batch, reduce)
     mesh = Mesh(np.array(devices), ("block",))
     split = PartitionSpec("block")
     sharded = jax.shard_map(
         functools.partial(_run_blocks, run_block),
         mesh=mesh,
-        in_specs=split,
+        in_specs=(PartitionSpec(), split, split),
         out_specs=split,
         check_vma=False,
     )
     # to read what other processes computed, each process needs all of it
     spread = NamedSharding(mesh, PartitionSpec() if several(devices) else split)
-    run = jax.jit(sharded, out_shardings=spread)
-    block_keys = _block_keys(block_size, devices)
-    return lambda key, blocks, valid: run(*block_keys(key, blocks, valid))
+    return jax.jit(sharded, out_shardings=spread)
 
 
-def _run_block(path, block_size, platform, reduce) -> Callable:
-    """Return the function (keys, valid) -> what is kept of one block."""
-    batch = _batch(path, block_size, platform)
-
-    def run_block(keys, valid):
-        if batch == block_size:
-            return reduce(jax.vmap(path)(keys), valid)
-        return reduce(lax.map(path, keys, batch_size=batch), valid)
-
-    return run_block
+def _run_block(program, block_size, batch, reduce, arrays, keys, valid):
+    """Return what is kept of one block."""
+    path = jax.tree.unflatten(program, arrays)
+    if batch == block_size:
+        return reduce(jax.vmap(path)(keys), valid)
+    return reduce(lax.map(path, keys, batch_size=batch), valid)
 
 
-def _run_blocks(run_block, keys, valid):
+def _run_blocks(run_block, arrays, keys, valid):
     """Run the blocks that have valid samples, one after another.
 
     Their number is an argument, unknown to the compiler: else it would unroll a loop
     over one block, and that block could differ from the others in its last bits.
     """
-    shapes = jax.eval_shape(run_block, keys[0], valid[0])
+    shapes = jax.eval_shape(run_block, arrays, keys[0], valid[0])
     empty = jax.tree.map(
         lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes
     )
 
     def block_step(i, results):
-        result = lax.optimization_barrier(run_block(keys[i], valid[i]))
+        result = lax.optimization_barrier(run_block(arrays, keys[i], valid[i]))
         put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
         return jax.tree.map(put, results, result)
 
@@ -94,13 +114,12 @@ def _block_keys(block_size, devices) -> Callable:
     return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
 
 
-def _batch(path, block_size, platform) -> int:
+def batch_size(jaxpr: Any, block_size: int, platform: str) -> int:
     """Return how many samples of a block run together, so that they stay in cache.
 
     A divisor of the block, so that no remainder has to be compiled as well.
     """
-    key = jax.random.key(0, impl="threefry2x32")
-    footprint = _footprints.floats(jax.jit(path).trace(key).jaxpr)
+    footprint = _footprints.floats(jaxpr)
     live = LIVE_FLOATS.get(platform, MOST_LIVE_FLOATS)
     fitting = max(1, live // max(footprint, 1))
     divisors = (b for b in range(1, block_size + 1) if block_size % b == 0)

@@ -18,7 +18,7 @@ import optax
 from jax.typing import ArrayLike
 
 from lognorm_jax import networks
-from lognorm_jax._tools import checks, norms, scans
+from lognorm_jax._tools import checks, closures, norms, traces
 from lognorm_jax.training import _steps, losses, optimizers
 from lognorm_jax.training._steps import History, Loss
 
@@ -26,12 +26,18 @@ from lognorm_jax.training._steps import History, Loss
 Batches = tuple[ArrayLike, ArrayLike]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["network", "probe", "tangent"],
+    meta_fields=["optimizer", "loss", "num_steps"],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
     """Training of one network, as ``trainer`` makes it: (key, batches) -> what came.
 
     A pure function: jit it, vmap it over keys, or let ``sampling.sample(path(fit,
-    batches), …)`` do so in blocks.
+    batches), …)`` do so in blocks. A pytree of its arrays, those of the network among
+    them.
     """
 
     network: networks.Network
@@ -59,7 +65,12 @@ class Trainer:
         Raises:
             ValueError: for anything else.
         """
-        return self._train(checks.typed_key(key), *self.checked(batches))
+        checks.typed_key(key)
+        return _train(self.plain(), key, *self.checked(batches))
+
+    def plain(self) -> "Trainer":
+        """Return the trainer without what is known of its network in theory."""
+        return dataclasses.replace(self, network=self.network.plain())
 
     def checked(self, batches: object) -> tuple[jax.Array, jax.Array]:
         """Return inputs and targets as arrays that fit network, steps and loss.
@@ -93,24 +104,21 @@ class Trainer:
         alike = targets[:2] == inputs[:2]
         checks.require(alike, "targets.shape", targets, f"({inputs[:2]}, …)")
 
-    @functools.cached_property
-    def _train(self) -> Callable[..., tuple[networks.Params, History]]:
-        """(key, inputs, targets) -> (params, History), compiled once."""
-
-        def train(key, inputs, targets):
-            trained, fixed = self.network.init(key)
-            step = _steps.train_step(
-                self.network,
-                self.optimizer,
-                self.loss,
-                fixed,
-                *self._probe_and_tangent(inputs),
-            )
-            start = _steps.State(trained, self.optimizer.init(trained), jnp.bool_(True))
-            end, history = jax.lax.scan(step, start, (inputs, targets))
-            return networks.Params(end.trained, fixed), history
-
-        return jax.jit(train, inline=True)
+    def run(
+        self, key: jax.Array, inputs: jax.Array, targets: jax.Array
+    ) -> tuple[networks.Params, History]:
+        """Train a fresh network, as operations of whatever traces or compiles."""
+        trained, fixed = self.network.init(key)
+        step = _steps.train_step(
+            self.network,
+            self.optimizer,
+            self.loss,
+            fixed,
+            *self._probe_and_tangent(inputs),
+        )
+        start = _steps.State(trained, self.optimizer.init(trained), jnp.bool_(True))
+        end, history = jax.lax.scan(step, start, (inputs, targets))
+        return networks.Params(end.trained, fixed), history
 
     def _probe_and_tangent(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return where the Jacobian is taken, and the unit vector it is applied to."""
@@ -121,6 +129,11 @@ class Trainer:
         else:
             tangent = jnp.asarray(self.tangent, inputs.dtype)
         return probe, tangent
+
+
+@functools.partial(jax.jit, inline=True)
+def _train(fit, key, inputs, targets):
+    return fit.run(key, inputs, targets)
 
 
 def trainer(
@@ -166,7 +179,7 @@ def trainer(
     optimizers.check(optimizer)
     checks.function("loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
-    promoting = optimizers.promoting(optimizer)
+    promoting = closures.first_equal(optimizers.promoting(optimizer))
     optimizers.require(network, promoting)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
@@ -179,7 +192,10 @@ def trainer(
             zero=tangent is not None,
             dtype=jnp.result_type(float),
         )
-    return Trainer(network, promoting, loss, num_steps, probe=probe, tangent=tangent)
+    same_loss = closures.first_equal(loss)
+    return Trainer(
+        network, promoting, same_loss, num_steps, probe=probe, tangent=tangent
+    )
 
 
 def path(
@@ -187,7 +203,7 @@ def path(
     batches: Batches,
     *,
     observe: Callable[[networks.Params], Any] | None = None,
-) -> Callable[[jax.Array], Any]:
+) -> traces.Path:
     """Return key -> History of a trainer, for ``sampling.sample`` with any options.
 
     Seeds then run in blocks that fit the cache, on all devices, and can be kept by
@@ -208,8 +224,17 @@ def path(
     checks.require(usable, "observe", observe, "None, or a function params -> pytree")
     inputs, targets = fit.checked(batches)
 
-    def history(key):
-        params, history = fit(key, (inputs, targets))
-        return history if observe is None else (history, observe(params))
+    choices = (closures.first_equal(observe),)
+    return traces.Path(_history, choices, (fit.plain(), inputs, targets))
 
-    return scans.compiled(history)
+
+def _history(
+    observe: Callable[[networks.Params], Any] | None,
+    fit: Trainer,
+    inputs: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+) -> Any:
+    """Return the History of one seed, and what is observed of its parameters."""
+    params, history = fit.run(key, inputs, targets)
+    return history if observe is None else (history, observe(params))

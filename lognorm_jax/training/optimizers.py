@@ -116,11 +116,11 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     """
     checks.instance("network", network, networks.Network)
     check(optimizer)
-    verdicts = jax.jit(functools.partial(_finite_and_same, optimizer))
     try:
         # trees are arguments, as operations on constants would be compiled one by one
         with jax.ensure_compile_time_eval():
-            finite, same = map(bool, verdicts(*_normal_trees(network)))
+            verdicts = _finite_and_same(optimizer, *_normal_trees(network))
+            finite, same = map(bool, verdicts)
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
 
@@ -155,6 +155,7 @@ def _normal_trees(network: networks.Network) -> list[Any]:
     return [tree(1), tree(16), tree(16)]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _finite_and_same(
     optimizer: optax.GradientTransformation, params: Any, *gradients: Any
 ) -> tuple[jax.Array, jax.Array]:
