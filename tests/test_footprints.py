@@ -28,11 +28,13 @@ def floats(path):
 
 
 def test_exact_what_paths_keep_alive():
-    plain = floats(paths.dense(ENSEMBLE, thinned=False))
+    plain = floats(paths.dense(ENSEMBLE, thinned=False, tiled=False))
     assert 60 * 60 <= plain <= 1.1 * 60 * 60
     assert 60 * 60 <= floats(paths.jacobian(NETWORK, X, X)) <= 1.1 * 60 * 60
     # survivors only: the whole matrix, behind a condition, is hardly ever drawn
-    assert floats(paths.dense(ENSEMBLE)) < 0.9 * plain
+    assert floats(paths.dense(ENSEMBLE, tiled=False)) < 0.9 * plain
+    # a tile, and not the matrix
+    assert floats(paths.dense(ENSEMBLE, tiled=True)) < 0.2 * plain
     for light in (paths.transport(ENSEMBLE), paths.gram(NETWORK, X, X)):
         assert floats(light) < 1000
 

@@ -47,7 +47,7 @@ def numpy_product(ensemble, direction, key):
 def test_oracle_dense_against_numpy(fan, key, rounding):
     ensemble = ensembles.Ensemble(UNEVEN.widths, UNEVEN.weights, UNEVEN.masks, fan)
     direction = np.arange(1.0, 8.0)
-    path = jax.jit(paths.dense(ensemble, direction))
+    path = jax.jit(paths.dense(ensemble, direction, tiled=False))
     compared = 0
     for i in range(8):
         one = jax.random.fold_in(key, i)
@@ -80,7 +80,9 @@ def test_statistical_thinned_against_plain(law, room, key, monkeypatch):
         (masks.relu(), masks.bernoulli(0.3), masks.dropout(0.5), masks.relu()),
     )
     thinned, plain = (
-        sampling.sample(paths.dense(ensemble, thinned=thinned), key, 20_000)
+        sampling.sample(
+            paths.dense(ensemble, thinned=thinned, tiled=False), key, 20_000
+        )
         for thinned in (True, False)
     )
     assert not np.array_equal(thinned.increment, plain.increment)
@@ -102,7 +104,7 @@ def test_oracle_thinned_against_numpy(key, rounding, monkeypatch):
     monkeypatch.setattr(_dense, "_room", lambda width, mask: 24)
     ensemble = ensembles.Ensemble((20, 40, 40), weights.normal(), masks.relu())
     keys, rows = jax.random.split(key, 64), 24
-    found = jax.jit(jax.vmap(paths.dense(ensemble)))(keys).increment
+    found = jax.jit(jax.vmap(paths.dense(ensemble, tiled=False)))(keys).increment
     whole = 0
     for one, increment in zip(keys, found, strict=True):
         x, alive, columns, expected = np.full(20, 20**-0.5), 20, 20, []

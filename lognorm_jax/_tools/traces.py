@@ -35,7 +35,7 @@ class Trace(NamedTuple):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["arrays"],
+    data_fields=["arrays", "depth"],
     meta_fields=["function", "choices"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,10 +54,21 @@ class Path:
     function: Callable[..., Any]
     choices: tuple[Hashable, ...] = dataclasses.field(default=(), repr=False)
     arrays: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
+    # of a program with room for more layers: how many it has; the others are 0
+    depth: Any = None
 
     def __call__(self, key: jax.Array) -> Any:
         """Return the trace of a key; compiled once, however often it is called."""
-        return _compiled(self, checks.typed_key(key))
+        return self.trimmed(_compiled(self, checks.typed_key(key)))
+
+    def trimmed(self, trace: Any) -> Any:
+        """Return a trace without the layers that are not there: all, if depth is
+        traced.
+        """
+        depth = None if self.depth is None else checks.known(self.depth)
+        if depth is None or depth.ndim:
+            return trace
+        return jax.tree.map(lambda leaf: leaf[..., : int(depth)], trace)
 
     def run(self, key: jax.Array) -> Any:
         """Return the trace of a key, as operations of whatever traces or compiles."""

@@ -1,6 +1,8 @@
 """The path of a product whose matrices are drawn, of any law of weights."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +14,11 @@ from jax import lax
 
 from lognorm_jax import ensembles, masks, weights
 from lognorm_jax._tools import checks, draws, norms, scans, traces
+from lognorm_jax.paths import _tiles
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
+# products are drawn in tiles if they have more kinds of layers, or few more weights so
+_MOST_KINDS, _MORE_WEIGHTS = 4, 1.5
 
 
 class _Kind(NamedTuple):
@@ -31,6 +36,7 @@ def dense(
     direction: jax.typing.ArrayLike | None = None,
     *,
     thinned: bool = True,
+    tiled: bool | None = None,
     dtype: jax.typing.DTypeLike | None = None,
 ) -> traces.Path:
     """Return the path that draws the matrices of the product, for any law of weights.
@@ -52,6 +58,11 @@ def dense(
             come first, and the law is the same, exactly: where they outnumber the tile
             meant for them, four standard deviations above the mean, the whole matrix is
             drawn. False draws every weight, from other bits.
+        tiled: draw matrices tile by tile as they are met, by a program that serves any
+            widths and depth of the same room, 32, 128, 512, …. False: by one of these
+            very shapes, each matrix as a whole, from other bits. None: tiles on CPUs,
+            for normal weights where they are at most half as many weights again, and
+            for any product of more than four different layers.
         dtype: floating, default JAX's own: float32, or float64 with x64.
 
     Raises:
@@ -68,9 +79,15 @@ def dense(
     checks.flag("thinned", thinned)
     law = ensemble.weights
     _require_precision(law, dtype)
-    kinds = scans.order_of(_kinds(ensemble, thinned))
-    choices: tuple[Any, ...] = law, dtype, *kinds
-    return traces.Path(_product, choices, (unit, _log_scale(ensemble).astype(dtype)))
+    log_scale = _log_scale(ensemble).astype(dtype)
+    distinct, order = scans.order_of(_kinds(ensemble, thinned))
+    if tiled is None:
+        tiled = _better_in_tiles(law, distinct, order)
+    checks.flag("tiled", tiled)
+    if tiled:
+        return _tiles.path(ensemble, unit, log_scale, thinned, dtype)
+    choices: tuple[Any, ...] = law, dtype, distinct, order
+    return traces.Path(_product, choices, (unit, log_scale))
 
 
 def _product(
@@ -92,6 +109,26 @@ def _product(
     start = scans.unknown(jnp.asarray(unit, dtype))
     carry = start, jnp.int32(kinds[0].n_in)
     return scans.scan_layers(kinds, step_of, carry, rows_of)[1]
+
+
+def _better_in_tiles(
+    law: weights.Weights, distinct: tuple[_Kind, ...], order: bytes
+) -> bool:
+    """Return whether to draw tiles: programs of these very shapes take long to compile
+    if there are many, and longer to run where tiles hold little more.
+
+    Others than normal weights are quicker to draw by the matrix. Elsewhere than on CPUs
+    tiles are too small to keep a device busy.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    if len(distinct) > _MOST_KINDS:
+        return True
+    counts = np.bincount(np.frombuffer(order, np.int32))
+    sizes = [(kind.rows, kind.columns) for kind in distinct]
+    drawn = counts @ list(map(math.prod, sizes))
+    in_tiles = counts @ list(itertools.starmap(_tiles.weights_of, sizes))
+    return law.gaussian and bool(in_tiles <= _MORE_WEIGHTS * drawn)
 
 
 def _require_precision(law: weights.Weights, dtype: jax.typing.DTypeLike) -> None:

@@ -67,7 +67,7 @@ def _in_order(job: Job, count: int, leaf: jax.Array) -> np.ndarray:
     """Return what the devices made of the blocks they were dealt, in order."""
     shape = len(job.devices), job.blocks_per_call, *leaf.shape[1:]
     by_device = np.asarray(leaf).reshape(shape)
-    return by_device.swapaxes(0, 1).reshape(leaf.shape)[:count]
+    return job.trimmed(by_device.swapaxes(0, 1).reshape(leaf.shape)[:count])
 
 
 def _stored(job: Job, run: runs.Run) -> Iterator[tuple[int, Any]]:

@@ -22,8 +22,19 @@ from lognorm_jax._tools import traces
 from lognorm_jax.sampling import _blocks, _jobs, runs, summaries
 
 Tree = TypeVar("Tree")
-_SAMPLES = _jobs.Reduction("sample", lambda trace, valid: trace, keeps_samples=True)
-_MOMENTS = _jobs.Reduction("stream", summaries.block_sums, keeps_samples=False)
+_SAMPLES = _jobs.Reduction(
+    "sample",
+    lambda trace, valid: trace,
+    keeps_samples=True,
+    trim=lambda leaf, depth: leaf[..., :depth],
+)
+# of each layer and, last, of log_norm
+_MOMENTS = _jobs.Reduction(
+    "stream",
+    summaries.block_sums,
+    keeps_samples=False,
+    trim=lambda leaf, depth: leaf[..., [*range(depth), -1]],
+)
 
 
 def sample(

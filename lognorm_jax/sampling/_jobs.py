@@ -29,6 +29,8 @@ class Reduction(NamedTuple):
     # (trace of the block, how many of its samples count) -> what is kept
     reduce: Callable[[Any, jax.Array], Any]
     keeps_samples: bool  # of the block all, also those beyond the last that counts
+    # (leaf, depth) -> leaf without the layers that a path only has room for
+    trim: Callable[[Any, int], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +46,18 @@ class Job:
     devices: tuple[jax.Device, ...]
     progress: Callable[[int], object] | None
     run: runs.Run | None
-    shapes: Any  # of path(key)
+    shapes: Any  # of path(key), without layers that it only has room for
     jaxpr: Any  # of (path, key)
 
     @property
     def num_blocks(self) -> int:
         """Return how many blocks hold the samples."""
         return -(-self.num_samples // self.block_size)
+
+    def trimmed(self, leaf: np.ndarray) -> np.ndarray:
+        """Return what is kept of blocks, without layers that are not there."""
+        depth = self.path.depth
+        return leaf if depth is None else self.reduction.trim(leaf, int(depth))
 
     def report(self, start: int, stop: int) -> None:
         """Tell how many new samples the blocks from start to stop hold."""
@@ -164,7 +171,7 @@ def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:
     alone = len(traced.jaxpr.in_avals) == len(arrays) + 1
     checks.require(alone, "path", path, allowed, _OUTSIDE)
 
-    shapes = traced.out_info
+    shapes = jax.eval_shape(path.trimmed, traced.out_info)
     leaves = jax.tree.leaves(shapes)
     keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in leaves]
     usable = not any(keys) and any(leaf.size for leaf in leaves)

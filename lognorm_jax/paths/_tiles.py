@@ -1,0 +1,244 @@
+"""The program of products of many shapes: matrices are drawn tile by tile, as they are
+met.
+
+Widths and depth are data: vectors have room for wider layers and layers for deeper
+products, loops end where the product does, and one program serves them all. A matrix is
+never there as a whole; that of its tiles at (r, c) is a draw of its own, whatever the
+sizes of the matrix and of the vectors.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lognorm_jax import ensembles, masks, weights
+from lognorm_jax._tools import norms, scans, traces
+
+TILE = 8, 24  # rows and columns
+# room for coordinates (a multiple of both), and for layers; then four times as much, …
+ROOM, DEPTH = 48, 64
+_ROW = 1 << 16  # more tiles than a row of them has
+
+
+class Layers(NamedTuple):
+    """The layers of a product, and of what there is room for: each (room,)."""
+
+    used: np.ndarray | jax.Array  # whether there is such a layer
+    n_in: np.ndarray | jax.Array
+    n_out: np.ndarray | jax.Array
+    mask: np.ndarray | jax.Array  # which of the distinct ones
+    log_scale: np.ndarray | jax.Array
+
+
+def path(
+    ensemble: ensembles.Ensemble,
+    unit: Any,
+    log_scale: np.ndarray,
+    thinned: bool,
+    dtype: Any,
+) -> traces.Path:
+    """Return the path of a product along a unit vector, (n_0,)."""
+    room = room_of(max(ensemble.widths), ROOM)
+    distinct, order = scans.order_of(ensemble.masks)
+    layers = Layers(
+        used=np.ones(ensemble.depth, bool),
+        n_in=np.array(ensemble.widths[:-1], np.int32),
+        n_out=np.array(ensemble.widths[1:], np.int32),
+        mask=np.frombuffer(order, np.int32),
+        log_scale=log_scale,
+    )
+    spare = room_of(ensemble.depth, DEPTH) - ensemble.depth
+    layers = Layers(*(np.pad(leaf, (0, spare)) for leaf in layers))
+    padded = jnp.pad if isinstance(unit, jax.Array) else np.pad
+    start = padded(unit, (0, room - ensemble.widths[0]))
+    choices = ensemble.weights, distinct, thinned, dtype
+    depth = np.int32(ensemble.depth)
+    return traces.Path(_product, choices, (start, layers), depth)
+
+
+def room_of(size: int, least: int) -> int:
+    """Return the room for so many coordinates, or layers: 1, 4, 16, … times the least.
+
+    >>> [room_of(size, 48) for size in (1, 48, 49, 1000)]
+    [48, 48, 192, 3072]
+    """
+    return next(least * 4**i for i in itertools.count() if least * 4**i >= size)
+
+
+def weights_of(rows: int, columns: int) -> int:
+    """Return how many weights the tiles of a matrix hold."""
+    return math.prod(map(_tiles_of, (rows, columns), TILE)) * math.prod(TILE)
+
+
+def _tiles_of(count: Any, edge: int) -> Any:
+    """Return how many tiles of an edge hold a count, which may be traced."""
+    return -(-count // edge)
+
+
+def _product(
+    law: weights.Weights,
+    distinct: tuple[masks.Mask, ...],
+    thinned: bool,
+    dtype: Any,
+    start: jax.Array,
+    layers: Layers,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one product; zeros for layers that it does not have."""
+    x = scans.unknown(jnp.asarray(start, dtype))
+    room = len(x)
+    survivors = [_survivors(mask, thinned, room, dtype) for mask in distinct]
+    step = functools.partial(_layer_step, law, survivors, dtype)
+    none = jnp.zeros((), dtype)
+
+    def layer_or_none(carry, row):
+        layer, keys = row
+        return lax.cond(
+            layer.used,
+            lambda: step(carry, layer, keys),
+            lambda: (carry, traces.Trace(none, none)),
+        )
+
+    layers = jax.tree.map(jnp.asarray, layers)
+    rows = layers, _keys(key, len(layers.used))
+    return lax.scan(layer_or_none, (x, layers.n_in[0]), rows)[1]
+
+
+def _keys(key: jax.Array, count: int) -> jax.Array:  # (count, 2)
+    """Return the keys of weights and mask of each layer; those of the first layers do
+    not depend on how many there are.
+    """
+    numbers = jnp.arange(2 * count, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers).reshape(count, 2)
+
+
+def _layer_step(
+    law: weights.Weights,
+    survivors: list[Callable],
+    dtype: Any,
+    carry: tuple[jax.Array, jax.Array],
+    layer: Layers,
+    keys: jax.Array,
+) -> tuple[tuple[jax.Array, jax.Array], traces.Trace]:
+    """Return what a layer makes of (x, how many of its first coordinates may not be 0),
+    and its trace.
+    """
+    x, alive = carry
+    key_weight, key_mask = keys
+    if len(survivors) == 1:
+        D, alive_next = survivors[0](key_mask, layer.n_out)
+    else:
+        D, alive_next = lax.switch(layer.mask, survivors, key_mask, layer.n_out)
+
+    y = product(law, key_weight, x, alive_next, alive)
+    if law.atoms:
+        # sums of weights with atoms may cancel exactly, but for rounding
+        eps = 4 * float(jnp.finfo(dtype).eps)
+        rounding = eps * jnp.sqrt(layer.n_in.astype(dtype))
+        y = jnp.where(jnp.abs(y) <= rounding, jnp.zeros_like(y), y)
+
+    # what the layer did to the norm, and the direction that goes on
+    log_square, x_next = norms.normalise(D * y)
+    increment = log_square.astype(dtype) + layer.log_scale.astype(dtype)
+    return (x_next, alive_next), traces.Trace(increment, norms.quartic(x))
+
+
+def _survivors(
+    mask: masks.Mask, thinned: bool, room: int, dtype: Any
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Return (key, width) -> (entries of the mask, how many of the first may not be 0).
+
+    Rows are exchangeable, so where all that survive are alike, they may come first.
+    """
+    places = jnp.arange(room, dtype=jnp.int32)
+    alike = mask.support is not None and len(mask.support) == 1
+    zero = jnp.zeros((), dtype)
+
+    def all_rows(key, width):
+        entries = mask.sample(key, (room,), dtype)
+        return jnp.where(places < width, entries, zero), width
+
+    if not (thinned and alike) or mask.keep_prob == 1:
+        return all_rows
+    assert mask.support is not None
+    ((entry, _),) = mask.support
+
+    def first_rows(key, width):
+        entries, _ = all_rows(key, width)
+        alive = jnp.sum(entries != 0, dtype=jnp.int32)
+        value = jnp.asarray(float(entry), dtype)
+        return jnp.where(places < alive, value, zero), alive
+
+    return first_rows
+
+
+def product(
+    law: weights.Weights, key: jax.Array, x: jax.Array, rows: jax.Array, columns: Any
+) -> jax.Array:
+    """Return W x, of the first rows and columns of a matrix that is drawn as it is met.
+
+    Rows and columns beyond these are those of other samples that run together; x is 0
+    there, and what is returned means nothing.
+
+    Args:
+        law: of a weight.
+        key: of the matrix.
+        x: (room,), a multiple of the edges of a tile.
+        rows: how many of W, at most the room.
+        columns: how many of W, and of x, at most the room.
+    """
+    rows, columns = map(_tiles_of, (_most(rows), _most(columns)), TILE)
+
+    def over_tiles(add, x):
+        def tile_step(t, y):
+            row, column = t // columns, t % columns
+            key_tile = jax.random.fold_in(key, row * _ROW + column)
+            W = law.sample(key_tile, (math.prod(TILE),), x.dtype).reshape(TILE)
+            return add(W, row * TILE[0], column * TILE[1], x, y)
+
+        return lax.fori_loop(0, rows * columns, tile_step, jnp.zeros_like(x))
+
+    # a linear map whose transpose is stated: for derivatives of any kind, without
+    # keeping a matrix
+    return lax.custom_linear_solve(
+        lambda y: y,
+        x,
+        lambda _, x: over_tiles(_add_product, x),
+        lambda _, y: over_tiles(_add_transposed, y),
+    )
+
+
+def _add_product(W, row, column, x, y):
+    """Return y plus the product of one tile with its part of x."""
+    rows, columns = W.shape
+    part = lax.dynamic_slice(x, (column,), (columns,))
+    more = jnp.dot(W, part, precision="highest")
+    old = lax.dynamic_slice(y, (row,), (rows,))
+    return lax.dynamic_update_slice(y, old + more, (row,))
+
+
+def _add_transposed(W, row, column, y, x):
+    """Return x plus the product of one tile, transposed, with its part of y."""
+    return _add_product(W.T, column, row, y, x)
+
+
+@jax.custom_batching.custom_vmap
+def _most(count: jax.Array) -> jax.Array:
+    """Return the largest count of all samples that are run together with this one.
+
+    The same for all of them, so that under vmap loops still end for all at once.
+    """
+    return count
+
+
+@_most.def_vmap
+def _most_rule(axis_size, in_batched, count):
+    del axis_size, in_batched
+    return _most(jnp.max(count)), False
