@@ -6,6 +6,9 @@ Writes NAME.npz (what was computed), NAME.json (how: configuration, versions, ma
 wall time, and the checks) and NAME.png, and prints the table of checks. Exits 1 if a
 check fails, 2 on bad usage.
 
+Compiled programs are kept in the user's cache folder, so that it starts sooner the next
+time; --no-cache keeps none, and JAX_COMPILATION_CACHE_DIR says where, if it is set.
+
 Until it is done, finished blocks of samples are kept in NAME.blocks: if it is stopped,
 the same command goes on from there. With --distributed it runs on all devices of a
 cluster.
@@ -27,6 +30,7 @@ from typing import Annotated
 import jax
 import jaxlib
 import numpy as np
+import platformdirs
 import scipy
 import tyro
 from jax.experimental import multihost_utils
@@ -36,6 +40,7 @@ import experiments
 import lognorm_jax
 from experiments import _check, _cluster, _figure, _job, _machine
 
+PROGRAMS = platformdirs.user_cache_path("lognorm_jax") / "programs"
 NO_CLAIM = "It has no claim: begin its file with a docstring."
 
 
@@ -167,6 +172,16 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", _machine.cores())
 
 
+def keep_programs() -> None:
+    """Let JAX keep compiled programs from one process to the next, unless it is told
+    where by a setting of its own.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
+        # also those that took only a moment: there are many
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def _require_known(arguments: list[str]) -> None:
     """End with code 2, and the names there are, if the first argument is no
     experiment.
@@ -202,7 +217,12 @@ def _command(name: str) -> Callable[..., int]:
                 "many there are, and which this is, from 0. They must share --out.",
             ),
         ] = None,
+        no_cache: Annotated[
+            bool, arg(help=f"Do not keep compiled programs in {PROGRAMS}.")
+        ] = False,
     ) -> int:
+        if not no_cache:
+            keep_programs()
         if distributed is not None and not _cluster.join(distributed):
             return 2
         return run(name, quick, out, seed)

@@ -23,6 +23,9 @@ table and over the figure. Peak memory is that of the whole process. Exact laws 
 timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf.
 PyTorch is timed where it is installed.
 
+Answers are what somebody waits for: a question asked in a fresh process, 1,000 samples
+but where it says, and once more with all made anew. The second time nothing compiles.
+
 Time: 4 minutes on two CPU cores; --quick 25 s.
 Command: python -m experiments throughput
 """
@@ -35,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _check, _contenders, _figure, _machine
+from experiments import _answers, _check, _contenders, _figure, _machine
 from lognorm_jax import ensembles, exact, increments, masks, quadrature, weights
 
 # (width, depth); a quick run has small ones, as its speeds tell nothing
@@ -57,6 +60,7 @@ EXACT = {  # label: widths after the first, mask
     "30 distinct widths, leaky": (tuple(range(40, 70)), masks.leaky_relu(0.1)),
     "3 × 3, dropout on leaky": ((3,) * 3, masks.dropout(0.5, masks.leaky_relu(0.1))),
 }
+QUESTIONS, QUICK_QUESTIONS = tuple(_answers.QUESTIONS), ("transport, 30 × 10",)
 QUICK_EXACT = ("100 × 100, bernoulli", "3 × 3, dropout on leaky")
 
 
@@ -179,7 +183,11 @@ def compute(job) -> dict:
     for label in job.count(EXACT, QUICK_EXACT):
         laws[label] = exact_seconds(*EXACT[label], repeats)
         job.tick(f"exact law, {label}")
-    return {"speeds": speeds, "raw": raw, "exact law": laws}
+    answers = {}
+    for label in job.count(QUESTIONS, QUICK_QUESTIONS):
+        answers[label] = np.array(_answers.asked(label))
+        job.tick(f"answer, {label}")
+    return {"speeds": speeds, "raw": raw, "exact law": laws, "answers": answers}
 
 
 def _label(shape: tuple[int, int]) -> str:
@@ -207,7 +215,21 @@ def check(results) -> list[_check.Row]:
         law, cdf = 1e3 * np.median(seconds, axis=1)
         rows.append(_check.show(f"exact law, {label}", "law, ms", law))
         rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
+    for label, numbers in results["answers"].items():
+        rows += _answer_rows(f"answer, {label}", _answers.Answer(*numbers))
     return rows
+
+
+def _answer_rows(case: str, answer: _answers.Answer) -> list[_check.Row]:
+    """Show how long somebody waits, and for how many programs; the same question again
+    compiles none.
+    """
+    return [
+        _check.show(case, "first, s", answer.first),
+        _check.show(case, "programs", answer.first_programs),
+        _check.show(case, "again, s", answer.again),
+        _check.below(case, "programs again", answer.again_programs, 0),
+    ]
 
 
 def _trains(name: str) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import types
 
 import jax
 import numpy as np
@@ -700,7 +701,7 @@ def test_exact_interrupted_by_the_keyboard(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run", interrupted)
-    monkeypatch.setattr("sys.argv", ["experiments", "lognormal_law", "--quick"])
+    monkeypatch.setattr("sys.argv", ["experiments", "lognormal_law", "--no-cache"])
     with pytest.raises(SystemExit) as stopped:
         runner.main()
     assert stopped.value.code == 130 and "goes on" in capsys.readouterr().err
@@ -731,6 +732,20 @@ def test_exact_nested_results_are_stored_flat_and_read_back():
     )
     with pytest.raises(ValueError, match="'d/n' may not have a /"):
         _job.flat({"d/n": {}})
+
+
+@pytest.mark.parametrize("given", [None, "/elsewhere"])
+def test_exact_programs_are_kept_where_jax_is_not_told_where(given, monkeypatch):
+    told = {}
+    config = types.SimpleNamespace(
+        jax_compilation_cache_dir=given,
+        update=lambda name, value: told.update({name: value}),
+    )
+    monkeypatch.setattr(runner, "jax", types.SimpleNamespace(config=config))
+    runner.keep_programs()
+    kept = {} if given else {"jax_compilation_cache_dir": str(runner.PROGRAMS)}
+    assert kept.items() <= told.items() and (not given or not told)
+    assert "lognorm_jax" in str(runner.PROGRAMS)
 
 
 def test_statistical_the_smallest_experiment_runs_as_it_is_printed(

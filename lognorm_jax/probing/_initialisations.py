@@ -16,8 +16,6 @@ from lognorm_jax.probing import _frameworks, _layers, _shapes
 from lognorm_jax.probing._layers import Layer
 
 Layers = Callable[[jax.Array], Iterable[Layer]] | Iterable[Layer]
-# key -> (a list of layers, one of the inputs, a key for a direction)
-Draw = Callable[[jax.Array], tuple[list[Layer], jax.Array, jax.Array]]
 
 WHOLE = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
 
@@ -92,25 +90,23 @@ def _are_fresh(layers: Sequence[Layer], others: Iterable[Layer], x: jax.Array) -
     return bool(np.any(output != np.asarray(y)) or not np.any(output))
 
 
-def drawing(layers: Layers, inputs: jax.Array) -> Draw:
-    """Return key -> (a list of layers, one of the inputs, a key for a direction)."""
-
-    def draw(key):
-        key_layers, key_input, key_direction = jax.random.split(key, 3)
-        x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
-        drawn = layers(key_layers) if callable(layers) else layers
-        return list(drawn), x, key_direction
-
-    return draw
+def drawn(
+    layers: Layers, inputs: jax.Array, key: jax.Array
+) -> tuple[list[Layer], jax.Array, jax.Array]:
+    """Return a list of layers, one of the inputs, and a key for a direction."""
+    key_layers, key_input, key_direction = jax.random.split(key, 3)
+    x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
+    fresh = layers(key_layers) if callable(layers) else layers
+    return list(fresh), x, key_direction
 
 
-def finite(draw: Draw) -> Callable[[jax.Array], jax.Array]:
+def finite(layers: Layers, inputs: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """Return key -> whether the output of each layer is finite."""
 
     def path(key):
-        layers, x, _ = draw(key)
+        fresh, x, _ = drawn(layers, inputs, key)
         flags = []
-        for layer in layers:
+        for layer in fresh:
             x = layer(x)
             flags.append(jnp.all(jnp.isfinite(x)))
         return jnp.stack(flags)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lognorm_jax import sampling
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import checks, closures, traces
 from lognorm_jax.probing import _autodiff, _initialisations, _layers, _pieces, reports
 from lognorm_jax.probing._autodiff import (
     activation_increments,
@@ -89,10 +89,12 @@ def probe(
     first, output = _initialisations.first(layers, key, x)
     pieces = _pieces.plan(first, x)
     names = _pieces.names(first, pieces)
-    draw = _initialisations.drawing(layers if callable(layers) else first, inputs)
-    start = _starting(kind, direction, x, output)
     labels = [_layers.label(piece.place, first[piece.place]) for piece in pieces]
-    path = _path(draw, kind, start, pieces, labels)
+    source = _source(layers, first)
+    like = output if kind == "vjp" else jax.ShapeDtypeStruct(x.shape, x.dtype)
+    vector = _vector(kind, direction, like)
+    choices = source, kind, like, tuple(pieces), tuple(labels)
+    path = traces.Path(_increments, choices, (inputs, vector))
 
     samples = sampling.sample(path, key, num_samples, **options)
     measured = np.asarray(samples, np.float64)
@@ -101,7 +103,7 @@ def probe(
     if bad.any():
         # the same samples, which a run does not keep
         again = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        finite = _initialisations.finite(draw)
+        finite = _initialisations.finite(source, inputs)
         outputs = np.asarray(sampling.sample(finite, key, num_samples, **again))
         _refuse(bad, ~outputs, names, kind == "vjp")
 
@@ -113,46 +115,45 @@ def probe(
     return reports.report(increments, names, growth, factor, judged)
 
 
-def _starting(
-    kind: str, direction: Any, x: jax.Array, output: jax.ShapeDtypeStruct
-) -> Callable[[jax.Array], jax.Array | None]:
-    """Return key -> the unit vector that is pushed; activations push none."""
+def _source(
+    layers: _initialisations.Layers, first: list[_layers.Layer]
+) -> Callable[[jax.Array], Any]:
+    """Return key -> layers, the same function for one made anew by the same code."""
+    if callable(layers):
+        return closures.first_equal(layers)
+    return lambda key: first
+
+
+def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array | None:
+    """Return the unit vector that is pushed, or None: a fresh one for each sample."""
+    if direction is None:
+        return None
     if kind == "activations":
-        if direction is not None:
-            checks.vector("direction", direction, None)
-        return lambda key: None
-    like = x if kind == "jvp" else output
-    if direction is not None:
-        vector = checks.vector("direction", direction, like.shape)
-        return lambda key: _autodiff.unit("direction", vector, like)
-
-    def fresh(key):
-        normal = jax.random.normal(key, like.shape, x.dtype)
-        return _autodiff.unit("direction", normal, like)
-
-    return fresh
+        checks.vector("direction", direction, None)
+        return None
+    return _autodiff.unit("direction", direction, like)
 
 
-def _path(
-    draw: _initialisations.Draw,
+def _increments(
+    layers: Callable[[jax.Array], Any],
     kind: str,
-    start: Callable[[jax.Array], Any],
+    like: jax.ShapeDtypeStruct,
     pieces: Sequence[_pieces.Piece],
     labels: Sequence[str],
-) -> Callable[[jax.Array], jax.Array]:
-    """Return key -> the increments of the pieces."""
-
-    def path(key):
-        layers, x, key_direction = draw(key)
-        cut = list(zip(labels, _pieces.cut(layers, pieces), strict=True))
-        direction = start(key_direction)
-        if kind == "activations":
-            return _autodiff.activations(cut, x)
-        if kind == "jvp":
-            return _autodiff.jvp(cut, x, direction)
-        return _autodiff.vjp(cut, x, direction)
-
-    return path
+    inputs: jax.Array,
+    vector: jax.Array | None,
+    key: jax.Array,
+) -> jax.Array:
+    """Return the increments of the pieces of one initialisation."""
+    fresh, x, key_direction = _initialisations.drawn(layers, inputs, key)
+    cut = list(zip(labels, _pieces.cut(fresh, pieces), strict=True))
+    if kind == "activations":
+        return _autodiff.activations(cut, x)
+    if vector is None:
+        normal = jax.random.normal(key_direction, like.shape, x.dtype)
+        vector = _autodiff.unit("direction", normal, like)
+    push = _autodiff.jvp if kind == "jvp" else _autodiff.vjp
+    return push(cut, x, vector)
 
 
 def _refuse(
