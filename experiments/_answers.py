@@ -2,7 +2,8 @@
 
 ``python -m experiments._answers LABEL`` asks one question of ``QUESTIONS`` twice, in a
 process of its own, and prints what ``Answer`` holds, as JSON. The second time all is
-made anew: ensembles, networks, optimizers, paths.
+made anew: ensembles, networks, optimizers, paths; a function of the user's own, such as
+the model that is probed, is the same.
 """
 
 import json
@@ -63,15 +64,15 @@ def _trained() -> None:
     _sampled(training.path(fit, batches), 64)
 
 
-def _probed() -> None:
-    def model(key):
-        keys = jax.random.split(key, 10)
-        scale = (2 / 30) ** 0.5
-        matrices = [scale * jax.random.normal(k, (30, 30)) for k in keys]
-        return [lambda x, W=W: jax.nn.relu(W @ x) for W in matrices]
+def _model(key):
+    scale = (2 / 30) ** 0.5
+    matrices = scale * jax.random.normal(key, (10, 30, 30))
+    return [lambda x, W=W: jax.nn.relu(W @ x) for W in matrices]
 
+
+def _probed() -> None:
     inputs = jax.random.normal(jax.random.key(1), (8, 30))
-    probes.probe(model, inputs, jax.random.key(0))
+    probes.probe(_model, inputs, jax.random.key(0))
 
 
 QUESTIONS = {

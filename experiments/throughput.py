@@ -26,7 +26,7 @@ PyTorch is timed where it is installed.
 Answers are what somebody waits for: a question asked in a fresh process, 1,000 samples
 but where it says, and once more with all made anew. The second time nothing compiles.
 
-Time: 4 minutes on two CPU cores; --quick 25 s.
+Time: 6 minutes on two CPU cores; --quick 30 s.
 Command: python -m experiments throughput
 """
 

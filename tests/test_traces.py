@@ -145,3 +145,12 @@ def test_exact_arrays_that_are_traced_are_refused_by_the_engine(key):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *many)
     with pytest.raises(ValueError, match=r"^path = .*of its key alone, of known"):
         jax.vmap(lambda path: sampling.sample(path, key, 4).increment)(stacked)
+
+
+def test_exact_arrays_with_nan_are_refused_before_anything_compiles(key, programs):
+    path = MADE["dense"](0.2)
+    lost = jax.tree.map(lambda leaf: leaf * jnp.nan, path)
+    del programs[:]
+    with pytest.raises(ValueError, match=r"^path\.arrays\[0\] = .*without NaN"):
+        sampling.sample(lost, key, 4)
+    assert not programs

@@ -90,7 +90,14 @@ def _called(function: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 
 def traced(path: Path, key: jax.Array) -> Any:
-    """Return (path, key) -> trace as JAX traces it, once for each program."""
+    """Return (path, key) -> trace as JAX traces it, once for each program.
+
+    A function that ``as_path`` was given is traced by itself: JAX forgets it when it is
+    gone.
+    """
+    if path.function is _called:
+        function: Any = path.choices[0]
+        return jax.jit(function).trace(key)
     return _compiled.trace(path, key)
 
 

@@ -59,6 +59,11 @@ class Matrix:
         for name in ("before", "after", "fixed"):
             object.__setattr__(self, name, bound.bound(getattr(self, name)))
 
+    @property
+    def plain(self) -> bool:
+        """Whether the layer is x ↦ after(W x + b), and draws nothing else."""
+        return self.fixed is None and bound.bound(self.before).function is same
+
     def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
         """Return the keys of the weights, the biases, and of what else is drawn."""
         return draws.keys(key, layer, 3)

@@ -8,6 +8,7 @@ vectors.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def require(network: networks.Network) -> None:
 
 def vectors(
     size: int, x: jax.typing.ArrayLike, tangent: jax.typing.ArrayLike | None
-) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+) -> tuple[Any, Any, np.ndarray]:
     """Return inputs, unit tangents, and which input each tangent belongs to.
 
     Args:
@@ -69,24 +70,30 @@ def vectors(
         owner = np.zeros(math.prod(wanted) // size, int)
     checks.require(given == wanted, "tangent.shape", given, f"{wanted}")
 
-    rows = directions.reshape(-1, size)
-    T = jnp.stack([_unit(row, size) for row in rows])
-    return X, T.astype(X.dtype), owner
+    units = [_unit(row, size) for row in directions.reshape(-1, size)]
+    # on the host where they are known: nothing to compile
+    stack: Any = jnp.stack if any(map(checks.traced, units)) else np.stack
+    return X, stack(units).astype(X.dtype), owner
 
 
-def _inputs(size: int, x: jax.typing.ArrayLike) -> jax.Array:
+def _inputs(size: int, x: jax.typing.ArrayLike) -> Any:
     """Return one input or several as (m, size), in the type they are used in."""
     x = checks.vector("x", x, None, zero=True)
     shape = np.shape(x)
     fits = shape == (size,) or (len(shape) == 2 and shape[0] > 0 and shape[1] == size)
     checks.require(fits, "x.shape", shape, f"({size},) or (number of inputs, {size})")
-    X = jnp.atleast_2d(jnp.asarray(x, jnp.result_type(float)))
+    # on the host where they are known: nothing to compile
+    dtype = jnp.result_type(float)
+    if checks.traced(x):
+        return jnp.atleast_2d(jnp.asarray(x, dtype))
+    with np.errstate(over="ignore"):
+        X = np.asarray(x).astype(dtype)
     checks.vector("x", X, None, zero=True)
-    return X
+    return np.atleast_2d(X)
 
 
-def _unit(tangent: jax.typing.ArrayLike, size: int) -> jax.Array:
-    return jnp.asarray(norms.unit(checks.vector("tangent", tangent, (size,))))
+def _unit(tangent: jax.typing.ArrayLike, size: int) -> Any:
+    return norms.unit(checks.vector("tangent", tangent, (size,)))
 
 
 def step(
@@ -131,6 +138,19 @@ def step(
         T = _jvp(after, (X[owner], inputs[owner]), (T, images))
     X = after(X, inputs)
     return X, T, jnp.all(jnp.isfinite(inputs) & jnp.isfinite(X), axis=1)
+
+
+def growth(
+    X: jax.Array, log_size: jax.Array, homogeneous: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return inputs (m, n) to go on with, their log squared norms, and the growth."""
+    log_next, unit = norms.normalise_rows(X)
+    if homogeneous:
+        return unit, log_next, log_next
+    # −inf less −inf is not wanted
+    dead = jnp.isneginf(log_next) | jnp.isneginf(log_size)
+    growth = log_next - jnp.where(dead, 0, log_size)
+    return X, jnp.where(dead, -jnp.inf, log_next), jnp.where(dead, -jnp.inf, growth)
 
 
 def triangle(V: jax.Array) -> jax.Array:

@@ -17,8 +17,7 @@ from lognorm_jax._tools import checks, draws, norms, scans, traces
 from lognorm_jax.paths import _tiles
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
-# products are drawn in tiles if they have more kinds of layers, or few more weights so
-_MOST_KINDS, _MORE_WEIGHTS = 4, 1.5
+_MORE_WEIGHTS = 1.5  # at most, of products that are drawn in tiles
 
 
 class _Kind(NamedTuple):
@@ -122,7 +121,7 @@ def _better_in_tiles(
     """
     if jax.default_backend() != "cpu":
         return False
-    if len(distinct) > _MOST_KINDS:
+    if len(distinct) > _tiles.MOST_KINDS:
         return True
     counts = np.bincount(np.frombuffer(order, np.int32))
     sizes = [(kind.rows, kind.columns) for kind in distinct]

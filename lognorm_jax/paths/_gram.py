@@ -10,7 +10,7 @@ import numpy as np
 
 from lognorm_jax import networks
 from lognorm_jax._tools import norms, scans, traces
-from lognorm_jax.paths import _conditioned
+from lognorm_jax.paths import _conditioned, _padded
 
 
 def gram(
@@ -49,8 +49,38 @@ def gram(
     start, along, owner = _conditioned.vectors(network.shape[0], x, tangent)
     several = np.ndim(x) == 2 or (tangent is not None and np.ndim(tangent) == 2)
     traces.require_observer(observe)
-    choices = observe, several, tuple(owner.tolist())
-    return traces.Path(_followed, choices, (network.plain(), start, along))
+    owners = tuple(owner.tolist())
+    padded = None if observe is not None else _padded.program(network)
+    if padded is not None:
+        vectors = _padded.padded((start, along), padded.room)
+        return traces.Path(
+            _followed_padded,
+            (several, owners, padded.forms, padded.homogeneous),
+            (*vectors, padded.layers),
+            np.int32(padded.depth),
+        )
+    arrays = network.plain(), start, along
+    return traces.Path(_followed, (observe, several, owners), arrays)
+
+
+def _followed_padded(
+    several: bool,
+    owner: tuple[int, ...],
+    forms: tuple,
+    homogeneous: bool,
+    inputs: jax.Array,
+    along: jax.Array | None,
+    layers: _padded.Layers,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one network in law, by the program for many widths."""
+    trace = _padded.gram(forms, homogeneous, owner, inputs, along, layers, key)
+    return traces.finished(_shown(trace, several), None, None)
+
+
+def _shown(trace: Any, several: bool) -> Any:
+    """Return a trace (depth, vectors) with the layers last."""
+    return traces.Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
 
 
 def _followed(
@@ -74,9 +104,7 @@ def _followed(
     log_size, unit = norms.normalise_rows(first)
     carry = unit if network.homogeneous else first, log_size, tangents
     trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
-    # (depth, vectors) -> (vectors, depth)
-    trace = traces.Trace(*(leaf.T if several else leaf[:, 0] for leaf in trace))
-    return traces.finished(trace, observe, seen)
+    return traces.finished(_shown(trace, several), observe, seen)
 
 
 def _observer(observe: traces.Observer | None, several: bool) -> Callable:
@@ -106,7 +134,7 @@ def _gram_step(
         X, T, finite = _conditioned.step(kind.matrix, key, layer, X, T, owner)
 
         # what it did to the norms of the inputs, or of the tangents
-        X, log_size, increment = _growth(X, log_size, homogeneous)
+        X, log_size, increment = _conditioned.growth(X, log_size, homogeneous)
         if T is not None:
             increment, T = norms.normalise_rows(T)
             finite = finite[owner]
@@ -114,16 +142,3 @@ def _gram_step(
         return (X, log_size, T), (traces.Trace(increment, quartic), seen)
 
     return layer_step
-
-
-def _growth(
-    X: jax.Array, log_size: jax.Array, homogeneous: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return inputs (m, n) to go on with, their log squared norms, and the growth."""
-    log_next, unit = norms.normalise_rows(X)
-    if homogeneous:
-        return unit, log_next, log_next
-    # −inf less −inf is not wanted
-    dead = jnp.isneginf(log_next) | jnp.isneginf(log_size)
-    growth = log_next - jnp.where(dead, 0, log_size)
-    return X, jnp.where(dead, -jnp.inf, log_next), jnp.where(dead, -jnp.inf, growth)

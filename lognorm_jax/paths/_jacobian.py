@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, scans, tangents, traces
+from lognorm_jax.paths import _padded
 
 
 def jacobian(
@@ -23,7 +25,10 @@ def jacobian(
     Each key is a fresh network. Increments are those of
     ``probes.jvp_increments(network.layers(network.init(key)), …)``, but a layer is
     drawn when it is reached, so memory does not grow with depth, and runs of equal
-    layers are scanned. The vectors are scaled to norm 1, the tangent always, x in
+    layers are scanned. Networks of more than four different layers, fully connected and
+    not observed, draw their matrices tile by tile on CPUs, by one program for any
+    widths: equal in law to those of ``network.init``, from other bits. The vectors are
+    scaled to norm 1, the tangent always, x in
     homogeneous networks; where x overflows in others, increments are NaN from there on.
 
     Args:
@@ -40,7 +45,21 @@ def jacobian(
     x = checks.vector("x", x, network.shape, zero=True)
     tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
     traces.require_observer(observe)
+    padded = None if observe is not None else _padded.program(network)
+    if padded is not None and jax.default_backend() == "cpu":
+        start, along = _padded.padded((x, tangent), padded.room)
+        return traces.Path(
+            _followed_padded,
+            (padded.law, padded.forms, padded.homogeneous),
+            (start, along, padded.layers),
+            np.int32(padded.depth),
+        )
     return traces.Path(_followed, (observe,), (network.plain(), x, tangent))
+
+
+def _followed_padded(*program: Any) -> traces.Trace:
+    """Return the trace of one fresh network, by the program for many widths."""
+    return traces.finished(_padded.jacobian(*program), None, None)
 
 
 def _followed(

@@ -24,6 +24,7 @@ from lognorm_jax._tools import norms, scans, traces
 TILE = 8, 24  # rows and columns
 # room for coordinates (a multiple of both), and for layers; then four times as much, …
 ROOM, DEPTH = 48, 64
+MOST_KINDS = 4  # of layers that are compiled each by itself
 _ROW = 1 << 16  # more tiles than a row of them has
 
 
@@ -190,7 +191,7 @@ def product(
     Args:
         law: of a weight.
         key: of the matrix.
-        x: (room,), a multiple of the edges of a tile.
+        x: (room,), a multiple of the edges of a tile, or several, (room, k).
         rows: how many of W, at most the room.
         columns: how many of W, and of x, at most the room.
     """
@@ -218,10 +219,10 @@ def product(
 def _add_product(W, row, column, x, y):
     """Return y plus the product of one tile with its part of x."""
     rows, columns = W.shape
-    part = lax.dynamic_slice(x, (column,), (columns,))
+    part = lax.dynamic_slice_in_dim(x, column, columns)
     more = jnp.dot(W, part, precision="highest")
-    old = lax.dynamic_slice(y, (row,), (rows,))
-    return lax.dynamic_update_slice(y, old + more, (row,))
+    old = lax.dynamic_slice_in_dim(y, row, rows)
+    return lax.dynamic_update_slice_in_dim(y, old + more, row, axis=0)
 
 
 def _add_transposed(W, row, column, y, x):

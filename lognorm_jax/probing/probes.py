@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lognorm_jax import sampling
-from lognorm_jax._tools import checks, closures, traces
+from lognorm_jax._tools import checks, traces
 from lognorm_jax.probing import _autodiff, _initialisations, _layers, _pieces, reports
 from lognorm_jax.probing._autodiff import (
     activation_increments,
@@ -118,10 +118,8 @@ def probe(
 def _source(
     layers: _initialisations.Layers, first: list[_layers.Layer]
 ) -> Callable[[jax.Array], Any]:
-    """Return key -> layers, the same function for one made anew by the same code."""
-    if callable(layers):
-        return closures.first_equal(layers)
-    return lambda key: first
+    """Return key -> layers."""
+    return layers if callable(layers) else lambda key: first
 
 
 def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array | None:

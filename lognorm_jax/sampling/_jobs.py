@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax._tools import checks, traces
@@ -160,12 +161,22 @@ def _key_data(key: jax.Array) -> np.ndarray:
         raise
 
 
+def _require_numbers(path: traces.Path) -> None:
+    """Require arrays without NaN, before anything is compiled."""
+    for place, leaf in jax.tree.leaves_with_path(path):
+        dtype = jnp.result_type(leaf)
+        if jnp.issubdtype(dtype, jnp.floating) and np.isnan(np.asarray(leaf)).any():
+            name = f"path{jax.tree_util.keystr(place)}"
+            checks.refuse(name, leaf, "made of numbers, without NaN")
+
+
 def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:
     """Return the shapes of path(key), and the jaxpr of (path, key), which JAX keeps."""
     allowed = "a function of its key alone, of known numbers"
     arrays = jax.tree.leaves(path)
     known = not any(map(checks.traced, arrays))
     checks.require(known, "path", path, allowed, _OUTSIDE)
+    _require_numbers(path)
     traced = traces.traced(path, key)
     # what else is traced becomes another argument
     alone = len(traced.jaxpr.in_avals) == len(arrays) + 1

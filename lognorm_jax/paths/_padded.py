@@ -1,0 +1,242 @@
+"""Fully connected networks of many widths, followed by one program.
+
+Widths and depth are data: vectors have room for wider layers, and are 0 there.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lognorm_jax import networks, weights
+from lognorm_jax._tools import checks, draws, norms, scans, tangents, traces
+from lognorm_jax.paths import _conditioned, _tiles
+
+
+class Layers(NamedTuple):
+    """The layers x ↦ after(W x + b) of a network, and of what there is room for: each
+    (room,).
+    """
+
+    used: Any  # whether there is such a layer
+    n_in: Any
+    n_out: Any
+    std: Any  # of a weight
+    bias_scale: Any  # None for no biases
+    form: Any  # which of the functions is its after
+
+
+class Program(NamedTuple):
+    """A network as choices and arrays of a path."""
+
+    law: weights.Weights
+    # (function, choices) of after, of the distinct layers
+    forms: tuple[tuple[Callable, tuple], ...]
+    room: int
+    homogeneous: bool
+    layers: Layers
+    depth: int
+
+
+def program(network: networks.Network) -> Program | None:
+    """Return a network of more than four different layers, if it is of this kind.
+
+    That is layers x ↦ after(W x + b) that draw nothing else, all with biases or all
+    without, and with numbers that are known.
+    """
+    distinct, order = scans.order_of(network.kinds)
+    matrices = [kind.matrix for kind in distinct]
+    if len(distinct) <= _tiles.MOST_KINDS or not all(map(_is_plain, matrices)):
+        return None
+    first = matrices[0]
+    assert first is not None
+    alike = {(m.weights, m.bias_scale is None) for m in matrices if m is not None}
+    if len(alike) > 1:
+        return None
+
+    # the functions after the matrix, which have no arrays
+    functions: list[Any] = [m.after for m in matrices if m is not None]
+    forms, which = scans.order_of([(f.function, f.choices) for f in functions])
+    places = np.frombuffer(order, np.int32)
+    std, bias_scale = (
+        np.array([getattr(m, name) for m in matrices], np.float64)[places]
+        for name in ("std", "bias_scale")
+    )
+    shapes = np.array([m.shape for m in matrices if m is not None], np.int32)
+    layers = Layers(
+        used=np.ones(len(places), bool),
+        n_in=shapes[places, 1],
+        n_out=shapes[places, 0],
+        std=std,
+        bias_scale=None if first.bias_scale is None else bias_scale,
+        form=np.frombuffer(which, np.int32)[places],
+    )
+    depth = len(places)
+    spare = _tiles.room_of(depth, _tiles.DEPTH) - depth
+    return Program(
+        law=first.weights,
+        forms=forms,
+        room=_tiles.room_of(int(shapes.max()), _tiles.ROOM),
+        homogeneous=network.homogeneous,
+        layers=jax.tree.map(lambda leaf: np.pad(leaf, (0, spare)), layers),
+        depth=depth,
+    )
+
+
+def _is_plain(matrix: networks.Matrix | None) -> bool:
+    """Return whether a layer is x ↦ after(W x + b), drawn of known numbers."""
+    if matrix is None or not matrix.plain:
+        return False
+    numbers = matrix.std, matrix.bias_scale
+    known = all(isinstance(number, float | None) for number in numbers)
+    return known and not jax.tree.leaves(matrix.after)
+
+
+def padded(vectors: Any, room: int) -> Any:
+    """Return vectors (…, n), in any tree, as (…, room)."""
+
+    def pad(rows):
+        spare = [(0, 0)] * (rows.ndim - 1) + [(0, room - rows.shape[-1])]
+        pad_known = jnp.pad if checks.traced(rows) else np.pad
+        # of one type only now: JAX compiles the conversion of each shape
+        return jnp.asarray(pad_known(rows, spare), jnp.result_type(float))
+
+    return jax.tree.map(pad, vectors)
+
+
+def jacobian(
+    law: weights.Weights,
+    forms: tuple,
+    homogeneous: bool,
+    x: jax.Array,
+    tangent: jax.Array,
+    layers: Layers,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one fresh network, its weights drawn tile by tile."""
+    x, tangent = scans.unknown((x, tangent))
+    if homogeneous:
+        _, x = norms.normalise(x)
+
+    def step(carry, layer, number):
+        x, tangent = carry
+        key_weight, key_bias = draws.keys(key, number, 2)
+        V = jnp.stack([x, tangent], axis=1)
+        z, image = (
+            layer.std * _tiles.product(law, key_weight, V, layer.n_out, layer.n_in).T
+        )
+        if layer.bias_scale is not None:
+            normal = jax.random.normal(key_bias, z.shape, z.dtype)
+            z = z + layer.bias_scale * normal
+
+        # what the layer makes of it
+        after = functools.partial(_after, forms, layer)
+        x_next, image = jax.jvp(after, (x, z), (tangent, image))
+        increment, unit = norms.normalise(image)
+        increment = tangents.told(increment, tangent, x_next)
+        if homogeneous:
+            _, x_next = norms.normalise(x_next)
+        trace = traces.Trace(increment, norms.quartic(tangent))
+        return (x_next, unit), trace
+
+    return _followed(layers, step, (x, tangent), ())
+
+
+def gram(
+    forms: tuple,
+    homogeneous: bool,
+    owner: tuple[int, ...],
+    X: jax.Array,
+    T: jax.Array | None,
+    layers: Layers,
+    key: jax.Array,
+) -> traces.Trace:
+    """Return the trace of one network in law, leaves (depth, vectors)."""
+    X, T = scans.unknown((X, T))
+    log_size, unit = norms.normalise_rows(X)
+    place = np.array(owner, int)
+
+    def step(carry, layer, number):
+        X, log_size, T = carry
+        followed = X if T is None else T
+        quartic = jax.vmap(norms.quartic)(norms.normalise_rows(followed)[1])
+
+        # W V in law; a bias is the weight of one more coordinate
+        V = X if T is None else jnp.concatenate([X, T])
+        if layer.bias_scale is not None:
+            size = (
+                jnp.zeros((len(V), 1), V.dtype)
+                .at[: len(X)]
+                .set(layer.bias_scale / layer.std)
+            )
+            V = jnp.concatenate([V, size], axis=1)
+        xi = layer.std * _normals(draws.keys(key, number, 1)[0], len(V), X)
+        rows = jnp.matmul(_conditioned.triangle(V), xi, precision="highest")
+        Z, images = rows[: len(X)], rows[len(X) :]
+
+        # what the layer makes of it, and what that did to norms
+        after = jax.vmap(functools.partial(_after, forms, layer))
+        if T is not None:
+            _, T = jax.jvp(after, (X[place], Z[place]), (T, images))
+        X = after(X, Z)
+        finite = jnp.all(jnp.isfinite(Z) & jnp.isfinite(X), axis=1)
+        X, log_size, increment = _conditioned.growth(X, log_size, homogeneous)
+        if T is not None:
+            increment, T = norms.normalise_rows(T)
+            finite = finite[place]
+        increment = jnp.where(finite, increment, jnp.nan)
+        return (X, log_size, T), traces.Trace(increment, quartic)
+
+    carry = unit if homogeneous else X, log_size, T
+    return _followed(layers, step, carry, (len(X if T is None else T),))
+
+
+def _normals(key: jax.Array, count: int, like: jax.Array) -> jax.Array:
+    """Return (count, room) normals, the first of each the same in any room."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+    draw = functools.partial(jax.random.normal, shape=like.shape[1:], dtype=like.dtype)
+    return jax.vmap(draw)(keys)
+
+
+def _after(forms: tuple, layer: Layers, x: jax.Array, z: jax.Array) -> jax.Array:
+    """Return what a layer makes of W x + b, and 0 where it has no coordinates."""
+
+    def branch(form):
+        function, choices = form
+        return lambda x, z: function(*choices, None, x, z)
+
+    branches = list(map(branch, forms))
+    if len(branches) == 1:
+        y = branches[0](x, z)
+    else:
+        y = lax.switch(layer.form, branches, x, z)
+    inside = jnp.arange(len(y), dtype=jnp.int32) < layer.n_out
+    return jnp.where(inside, y, jnp.zeros_like(y))
+
+
+def _followed(
+    layers: Layers, step: Callable, carry: Any, shape: tuple[int, ...]
+) -> traces.Trace:
+    """Return the trace of all layers; zeros for those that are not there."""
+    dtype = jnp.result_type(float)
+    layers = layers._replace(
+        std=jnp.asarray(layers.std, dtype),
+        bias_scale=None
+        if layers.bias_scale is None
+        else jnp.asarray(layers.bias_scale, dtype),
+    )
+    none = traces.Trace(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def layer_or_none(carry, row):
+        layer, number = row
+        return lax.cond(
+            layer.used, lambda: step(carry, layer, number), lambda: (carry, none)
+        )
+
+    numbers = scans.numbers(np.arange(len(layers.used)))
+    rows = jax.tree.map(jnp.asarray, layers), numbers
+    return lax.scan(layer_or_none, carry, rows)[1]
