@@ -32,6 +32,7 @@ Command: python -m experiments throughput
 
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -216,14 +217,15 @@ def check(results) -> list[_check.Row]:
         rows.append(_check.show(f"exact law, {label}", "law, ms", law))
         rows.append(_check.show(f"exact law, {label}", "4,096 of its cdf, ms", cdf))
     for label, numbers in results["answers"].items():
-        rows += _answer_rows(f"answer, {label}", _answers.Answer(*numbers))
+        rows += _answer_rows(f"answer, {label}", numbers)
     return rows
 
 
-def _answer_rows(case: str, answer: _answers.Answer) -> list[_check.Row]:
+def _answer_rows(case: str, numbers: Sequence[float]) -> list[_check.Row]:
     """Show how long somebody waits, and for how many programs; the same question again
     compiles none.
     """
+    answer = _answers.Answer(*numbers)
     return [
         _check.show(case, "first, s", answer.first),
         _check.show(case, "programs", answer.first_programs),

@@ -474,9 +474,12 @@ def test_exact_throughput(monkeypatch, tmp_path):
     monkeypatch.setattr(throughput, "QUICK_SECONDS", 1e-4)
     results = computed(throughput)
     rows = throughput.check(results)
-    assert {row.verdict for row in rows} == {""} and all(
-        np.isfinite(row.measured) for row in rows
-    )
+    # a speed has no verdict, but what is asked again must not compile
+    judged = [row for row in rows if row.verdict]
+    assert [row.quantity for row in judged] == ["programs again"]
+    assert judged[0].verdict == "pass" and judged[0].measured == 0
+    assert throughput._answer_rows("", (1.0, 4, 1.0, 1))[-1].verdict == "fail"
+    assert all(np.isfinite(row.measured) for row in rows)
     _figure.save(throughput.draw(results), tmp_path / "figure.png")
 
 
