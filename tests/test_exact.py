@@ -268,7 +268,6 @@ def test_statistical_100_000_dense_samples_follow_the_exact_law(name, key):
 shapes = st.lists(st.integers(1, 300), min_size=1, max_size=5)
 
 
-@pytest.mark.slow
 @given(shapes, st.integers(1, 12), st.floats(0.05, 1))
 @settings(max_examples=15)
 def test_exact_law_of_random_ensembles(widths, repeats, keep_prob):

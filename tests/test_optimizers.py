@@ -74,7 +74,6 @@ def test_exact_others_need_no_by_layer(name):
     make(optimizers.by_layer(BY_ENTRY[name]))
 
 
-@pytest.mark.slow
 def test_oracle_by_layer_inside_a_chain_and_with_a_line_search(key):
     batches = batches_for(NETWORK, steps=3)
     chained = optax.chain(

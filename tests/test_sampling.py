@@ -185,7 +185,6 @@ def test_exact_sampling_again_does_not_compile_again():
     assert counts[0] == counts[-1] > 0
 
 
-@pytest.mark.slow
 def test_invariance_wide_first_layers_that_are_not_scanned(key):
     """On one device the compiler would sum what it knows of a start another way."""
     x = np.ones(100)

@@ -180,7 +180,6 @@ def test_exact_signs_and_dropout_masks_are_not_trained(key):
         assert np.abs(before["weight"] - after["weight"]).max() > 0.01
 
 
-@pytest.mark.slow
 def test_invariance_alone_under_vmap_and_in_the_engine(key):
     network = NETWORKS["relu"]
     batches = batches_for(network)
@@ -203,7 +202,6 @@ def test_invariance_alone_under_vmap_and_in_the_engine(key):
     assert one.increment.shape == (9, STEPS, len(network.kinds))
 
 
-@pytest.mark.slow
 def test_oracle_many_learning_rates_and_what_is_observed_of_the_parameters(key):
     network = NETWORKS["relu"]
     batches = batches_for(network)
@@ -594,7 +592,6 @@ def test_exact_log_norms_of_nothing_zero_and_not_finite():
     np.testing.assert_allclose(state.variance, [np.log(4) ** 2 / 2], rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_oracle_log_norms_by_layer_of_a_network_in_a_fit(key):
     network = NETWORKS["relu"]
     measure = functools.partial(training.layer_log_norms, network)

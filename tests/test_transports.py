@@ -67,7 +67,6 @@ def test_exact_map_is_within_its_tolerance(layer, key):
     assert np.all(np.abs(law.cdf(increment) - special.ndtr(z))[alive] < 1e-6)
 
 
-@pytest.mark.slow
 def test_exact_maps_of_several_layers_and_fan_in(key):
     """Layers of other widths and masks each use their own map, whatever kind the others
     need.
