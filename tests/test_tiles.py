@@ -51,8 +51,8 @@ def test_oracle_tiles_against_numpy(law, thinned, key, rounding):
     dtype = jnp.result_type(float)
     keys = jax.random.split(key, 6)
     path = tiled(ensemble, thinned=thinned)
-    found = jax.jit(jax.vmap(path))(keys).increment
-    for one, increment in zip(keys, found, strict=True):
+    found = jax.jit(jax.vmap(path))(keys)
+    for one, increment, quartic in zip(keys, *found, strict=True):
         x = np.full(30, 30**-0.5)
         for layer, (n, mask) in enumerate(
             zip(ensemble.widths[1:], ensemble.masks, strict=True)
@@ -60,6 +60,7 @@ def test_oracle_tiles_against_numpy(law, thinned, key, rounding):
             key_weight, key_mask = (
                 jax.random.fold_in(one, 2 * layer + i) for i in (0, 1)
             )
+            assert np.isclose(quartic[layer], np.sum(x**4), rtol=rounding)
             D = np.float64(mask.sample(key_mask, (192,), dtype))[:n]
             if thinned and mask.support is not None and len(mask.support) == 1:
                 D = np.sort(D)[::-1]  # those that survive come first
@@ -176,3 +177,12 @@ def test_exact_mapped_over_widths_and_depth(key, rounding):
 def test_exact_bad_choice_is_refused(value):
     with pytest.raises(ValueError, match=r"^tiled = "):
         paths.dense(MIXED, tiled=value)
+
+
+def test_exact_too_wide_for_tiles_is_refused_or_drawn_whole():
+    """Each tile has a number of its own, so there are only so many."""
+    widths = (1 << 18) + 1, 1
+    ensemble = ensembles.Ensemble(widths, weights.normal(), masks.identity())
+    with pytest.raises(ValueError, match=r"^max\(widths\) = 262145: .*262144 in tiles"):
+        tiled(ensemble)
+    assert paths.dense(ensemble).function is paths._dense._product

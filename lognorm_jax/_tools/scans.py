@@ -93,6 +93,30 @@ def scan_layers(
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
+def scan_room(
+    step: Callable, carry: Any, used: ArrayLike, rows: Any, nothing: Any
+) -> tuple[Any, Any]:
+    """Apply ``step(carry, row)`` to the layers that are there, of those there is room
+    for.
+
+    Args:
+        step: (carry, row) -> (carry, output).
+        carry: what the first step is given.
+        used: (room,), whether there is such a layer.
+        rows: a pytree stacked over the room.
+        nothing: the output of a layer that is not there.
+
+    Returns:
+        (carry, outputs stacked over the room).
+    """
+
+    def step_if_used(carry, place):
+        there, row = place
+        return lax.cond(there, lambda: step(carry, row), lambda: (carry, nothing))
+
+    return lax.scan(step_if_used, carry, (jnp.asarray(used), rows))
+
+
 def numbers(layers: np.ndarray) -> jax.Array:
     """Return the indices of layers as rows for ``scan_layers``."""
     return jnp.asarray(layers, jnp.uint32)

@@ -140,7 +140,32 @@ def step(
     return X, T, jnp.all(jnp.isfinite(inputs) & jnp.isfinite(X), axis=1)
 
 
-def growth(
+def quartics(X: jax.Array, T: jax.Array | None) -> jax.Array:
+    """Return κ of the vectors that are followed: the tangents, or without any the
+    inputs.
+    """
+    return jax.vmap(norms.quartic)(norms.normalise_rows(X if T is None else T)[1])
+
+
+def measured(
+    X: jax.Array,
+    log_size: jax.Array,
+    T: jax.Array | None,
+    finite: jax.Array,
+    owner: np.ndarray,
+    homogeneous: bool,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], jax.Array]:
+    """Return (inputs, their log squared norms, tangents) to go on with, and what a
+    layer did to the norms of the tangents, or of the inputs; NaN where not finite.
+    """
+    X, log_size, increment = _growth(X, log_size, homogeneous)
+    if T is not None:
+        increment, T = norms.normalise_rows(T)
+        finite = finite[owner]
+    return (X, log_size, T), jnp.where(finite, increment, jnp.nan)
+
+
+def _growth(
     X: jax.Array, log_size: jax.Array, homogeneous: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return inputs (m, n) to go on with, their log squared norms, and the growth."""

@@ -84,6 +84,9 @@ def dense(
         tiled = _better_in_tiles(law, distinct, order)
     checks.flag("tiled", tiled)
     if tiled:
+        allowed = f"at most {_tiles.WIDEST} in tiles"
+        widest = max(ensemble.widths)
+        checks.require(widest <= _tiles.WIDEST, "max(widths)", widest, allowed)
         return _tiles.path(ensemble, unit, log_scale, thinned, dtype)
     choices: tuple[Any, ...] = law, dtype, distinct, order
     return traces.Path(_product, choices, (unit, log_scale))
@@ -119,7 +122,8 @@ def _better_in_tiles(
     Others than normal weights are quicker to draw by the matrix. Elsewhere than on CPUs
     tiles are too small to keep a device busy.
     """
-    if jax.default_backend() != "cpu":
+    widest = max(max(kind.n_in, kind.n_out) for kind in distinct)
+    if jax.default_backend() != "cpu" or widest > _tiles.WIDEST:
         return False
     if len(distinct) > _tiles.MOST_KINDS:
         return True

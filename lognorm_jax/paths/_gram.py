@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import networks
@@ -126,19 +125,15 @@ def _gram_step(
     def layer_step(carry, layer):
         X, log_size, T = carry  # (m, n), (m,), and (t, n) or None
         seen = observed(X, T)
-        quartic = jax.vmap(norms.quartic)(
-            norms.normalise_rows(X if T is None else T)[1]
-        )
+        quartic = _conditioned.quartics(X, T)
 
         # all vectors through the layer, in law
         X, T, finite = _conditioned.step(kind.matrix, key, layer, X, T, owner)
 
         # what it did to the norms of the inputs, or of the tangents
-        X, log_size, increment = _conditioned.growth(X, log_size, homogeneous)
-        if T is not None:
-            increment, T = norms.normalise_rows(T)
-            finite = finite[owner]
-        increment = jnp.where(finite, increment, jnp.nan)
-        return (X, log_size, T), (traces.Trace(increment, quartic), seen)
+        carry, increment = _conditioned.measured(
+            X, log_size, T, finite, owner, homogeneous
+        )
+        return carry, (traces.Trace(increment, quartic), seen)
 
     return layer_step

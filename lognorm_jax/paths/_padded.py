@@ -55,7 +55,8 @@ def program(network: networks.Network) -> Program | None:
     first = matrices[0]
     assert first is not None
     alike = {(m.weights, m.bias_scale is None) for m in matrices if m is not None}
-    if len(alike) > 1:
+    widest = max(max(m.shape) for m in matrices if m is not None)
+    if len(alike) > 1 or widest > _tiles.WIDEST:
         return None
 
     # the functions after the matrix, which have no arrays
@@ -80,7 +81,7 @@ def program(network: networks.Network) -> Program | None:
     return Program(
         law=first.weights,
         forms=forms,
-        room=_tiles.room_of(int(shapes.max()), _tiles.ROOM),
+        room=_tiles.room_of(widest, _tiles.ROOM),
         homogeneous=network.homogeneous,
         layers=jax.tree.map(lambda leaf: np.pad(leaf, (0, spare)), layers),
         depth=depth,
@@ -122,7 +123,8 @@ def jacobian(
     if homogeneous:
         _, x = norms.normalise(x)
 
-    def step(carry, layer, number):
+    def step(carry, row):
+        layer, number = row
         x, tangent = carry
         key_weight, key_bias = draws.keys(key, number, 2)
         V = jnp.stack([x, tangent], axis=1)
@@ -160,10 +162,10 @@ def gram(
     log_size, unit = norms.normalise_rows(X)
     place = np.array(owner, int)
 
-    def step(carry, layer, number):
+    def step(carry, row):
+        layer, number = row
         X, log_size, T = carry
-        followed = X if T is None else T
-        quartic = jax.vmap(norms.quartic)(norms.normalise_rows(followed)[1])
+        quartic = _conditioned.quartics(X, T)
 
         # W V in law; a bias is the weight of one more coordinate
         V = X if T is None else jnp.concatenate([X, T])
@@ -184,12 +186,10 @@ def gram(
             _, T = jax.jvp(after, (X[place], Z[place]), (T, images))
         X = after(X, Z)
         finite = jnp.all(jnp.isfinite(Z) & jnp.isfinite(X), axis=1)
-        X, log_size, increment = _conditioned.growth(X, log_size, homogeneous)
-        if T is not None:
-            increment, T = norms.normalise_rows(T)
-            finite = finite[place]
-        increment = jnp.where(finite, increment, jnp.nan)
-        return (X, log_size, T), traces.Trace(increment, quartic)
+        carry, increment = _conditioned.measured(
+            X, log_size, T, finite, place, homogeneous
+        )
+        return carry, traces.Trace(increment, quartic)
 
     carry = unit if homogeneous else X, log_size, T
     return _followed(layers, step, carry, (len(X if T is None else T),))
@@ -229,14 +229,7 @@ def _followed(
         if layers.bias_scale is None
         else jnp.asarray(layers.bias_scale, dtype),
     )
-    none = traces.Trace(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-
-    def layer_or_none(carry, row):
-        layer, number = row
-        return lax.cond(
-            layer.used, lambda: step(carry, layer, number), lambda: (carry, none)
-        )
-
+    nothing = traces.Trace(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
     numbers = scans.numbers(np.arange(len(layers.used)))
     rows = jax.tree.map(jnp.asarray, layers), numbers
-    return lax.scan(layer_or_none, carry, rows)[1]
+    return scans.scan_room(step, carry, layers.used, rows, nothing)[1]

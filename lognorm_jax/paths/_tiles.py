@@ -26,6 +26,7 @@ TILE = 8, 24  # rows and columns
 ROOM, DEPTH = 48, 64
 MOST_KINDS = 4  # of layers that are compiled each by itself
 _ROW = 1 << 16  # more tiles than a row of them has
+WIDEST = 1 << 18  # of a layer, so that each tile has a number of its own
 
 
 class Layers(NamedTuple):
@@ -97,19 +98,12 @@ def _product(
     room = len(x)
     survivors = [_survivors(mask, thinned, room, dtype) for mask in distinct]
     step = functools.partial(_layer_step, law, survivors, dtype)
-    none = jnp.zeros((), dtype)
-
-    def layer_or_none(carry, row):
-        layer, keys = row
-        return lax.cond(
-            layer.used,
-            lambda: step(carry, layer, keys),
-            lambda: (carry, traces.Trace(none, none)),
-        )
+    nothing = traces.Trace(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
     layers = jax.tree.map(jnp.asarray, layers)
     rows = layers, _keys(key, len(layers.used))
-    return lax.scan(layer_or_none, (x, layers.n_in[0]), rows)[1]
+    carry = x, layers.n_in[0]
+    return scans.scan_room(step, carry, layers.used, rows, nothing)[1]
 
 
 def _keys(key: jax.Array, count: int) -> jax.Array:  # (count, 2)
@@ -125,14 +119,13 @@ def _layer_step(
     survivors: list[Callable],
     dtype: Any,
     carry: tuple[jax.Array, jax.Array],
-    layer: Layers,
-    keys: jax.Array,
+    row: tuple[Layers, jax.Array],
 ) -> tuple[tuple[jax.Array, jax.Array], traces.Trace]:
     """Return what a layer makes of (x, how many of its first coordinates may not be 0),
     and its trace.
     """
     x, alive = carry
-    key_weight, key_mask = keys
+    layer, (key_weight, key_mask) = row
     if len(survivors) == 1:
         D, alive_next = survivors[0](key_mask, layer.n_out)
     else:

@@ -87,11 +87,7 @@ def checked(
     key_data = _key_data(key)
     num_samples = checks.integer("num_samples", num_samples, 1)
     block_size = checks.integer("block_size", block_size, 1)
-    if progress is not None:
-        allowed = "None, or a function of the new samples"
-        checks.function("progress", progress, allowed)
-    if run is not None:
-        checks.instance("run", run, runs.Run)
+    _require_options(progress, run)
 
     # what depends on what the path returns
     program = traces.as_path(path)
@@ -112,6 +108,15 @@ def checked(
         shapes=shapes,
         jaxpr=jaxpr,
     )
+
+
+def _require_options(progress: object, run: object) -> None:
+    """Require what may be None to be of its kind."""
+    if progress is not None:
+        allowed = "None, or a function of the new samples"
+        checks.function("progress", progress, allowed)
+    if run is not None:
+        checks.instance("run", run, runs.Run)
 
 
 def require_room(job: Job) -> None:

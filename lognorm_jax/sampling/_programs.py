@@ -34,8 +34,19 @@ def call(
     arrays, program = jax.tree.flatten(path)
     run = _compiled(program, block_size, batch, devices, reduce)
     block_keys = _block_keys(block_size, devices)
-    passed = [np.asarray(leaf) if _numbers(leaf) else leaf for leaf in arrays]
+    passed = _passed(arrays, devices)
     return lambda key, blocks, valid: run(passed, *block_keys(key, blocks, valid))
+
+
+def _passed(arrays: list[Any], devices: tuple[jax.Device, ...]) -> list[Any]:
+    """Return the arrays of a path where devices read them: moved once for all calls.
+
+    Those of several processes stay on the host, where each process has the same.
+    """
+    if not several(devices):
+        mesh = Mesh(np.array(devices), ("block",))
+        return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+    return [np.asarray(leaf) if _numbers(leaf) else leaf for leaf in arrays]
 
 
 def _numbers(leaf: Any) -> bool:
