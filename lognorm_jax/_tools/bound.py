@@ -30,13 +30,11 @@ class Bound:
         return self.function(*self.choices, *self.arrays, *rest)
 
 
-def bound(function: Any) -> Any:
+def bound(function: object) -> Any:
     """Return a function as one that is a pytree: of no arrays unless it is one.
 
     What a tree has in place of functions, while JAX takes it apart, is left as it is.
     """
-    return Bound(function) if _plain(function) else function
-
-
-def _plain(value: object) -> bool:
-    return callable(value) and not isinstance(value, Bound)
+    if callable(function) and not isinstance(function, Bound):
+        return Bound(function)
+    return function

@@ -19,6 +19,16 @@ def keys(key: jax.Array, layer: ArrayLike, count: int) -> jax.Array:
     return jax.random.split(jax.random.fold_in(key, layer), count)
 
 
+def of_layers(key: jax.Array, depth: int, count: int) -> jax.Array:  # (depth, count)
+    """Return keys of what each layer draws, made together: others than ``keys``.
+
+    For programs that scan many layers at once: nothing to compile inside of the scan.
+    Those of the first layers do not depend on the depth.
+    """
+    numbers = jnp.arange(depth * count, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers).reshape(depth, count)
+
+
 def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
     """Return iid integers of ``bits_each`` bits, as many as fit to a random word.
 

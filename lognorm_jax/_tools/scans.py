@@ -12,6 +12,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 Kind = TypeVar("Kind", bound=Hashable)
+Carry = TypeVar("Carry")
+Output = TypeVar("Output")
 
 
 def repetitions(
@@ -94,8 +96,8 @@ def scan_layers(
 
 
 def scan_room(
-    step: Callable, carry: Any, used: ArrayLike, rows: Any, nothing: Any
-) -> tuple[Any, Any]:
+    step: Callable, carry: Carry, used: ArrayLike, rows: Any, nothing: Output
+) -> tuple[Carry, Output]:
     """Apply ``step(carry, row)`` to the layers that are there, of those there is room
     for.
 

@@ -5,7 +5,7 @@ Widths and depth are data: vectors have room for wider layers, and are 0 there.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jax import lax
 from lognorm_jax import networks, weights
 from lognorm_jax._tools import checks, draws, norms, scans, tangents, traces
 from lognorm_jax.paths import _conditioned, _tiles
+
+Tree = TypeVar("Tree")
 
 
 class Layers(NamedTuple):
@@ -97,7 +99,7 @@ def _is_plain(matrix: networks.Matrix | None) -> bool:
     return known and not jax.tree.leaves(matrix.after)
 
 
-def padded(vectors: Any, room: int) -> Any:
+def padded(vectors: Tree, room: int) -> Tree:
     """Return vectors (…, n), in any tree, as (…, room)."""
 
     def pad(rows):

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from lognorm_jax import ensembles, masks, weights
-from lognorm_jax._tools import norms, scans, traces
+from lognorm_jax._tools import draws, norms, scans, traces
 
 TILE = 8, 24  # rows and columns
 # room for coordinates (a multiple of both), and for layers; then four times as much, …
@@ -41,10 +41,10 @@ class Layers(NamedTuple):
 
 def path(
     ensemble: ensembles.Ensemble,
-    unit: Any,
+    unit: jax.Array | np.ndarray,
     log_scale: np.ndarray,
     thinned: bool,
-    dtype: Any,
+    dtype: jax.typing.DTypeLike,
 ) -> traces.Path:
     """Return the path of a product along a unit vector, (n_0,)."""
     room = room_of(max(ensemble.widths), ROOM)
@@ -60,7 +60,7 @@ def path(
     layers = Layers(*(np.pad(leaf, (0, spare)) for leaf in layers))
     padded = jnp.pad if isinstance(unit, jax.Array) else np.pad
     start = padded(unit, (0, room - ensemble.widths[0]))
-    choices = ensemble.weights, distinct, thinned, dtype
+    choices: tuple[Any, ...] = ensemble.weights, distinct, thinned, dtype
     depth = np.int32(ensemble.depth)
     return traces.Path(_product, choices, (start, layers), depth)
 
@@ -101,17 +101,9 @@ def _product(
     nothing = traces.Trace(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
     layers = jax.tree.map(jnp.asarray, layers)
-    rows = layers, _keys(key, len(layers.used))
+    rows = layers, draws.of_layers(key, len(layers.used), 2)
     carry = x, layers.n_in[0]
     return scans.scan_room(step, carry, layers.used, rows, nothing)[1]
-
-
-def _keys(key: jax.Array, count: int) -> jax.Array:  # (count, 2)
-    """Return the keys of weights and mask of each layer; those of the first layers do
-    not depend on how many there are.
-    """
-    numbers = jnp.arange(2 * count, dtype=jnp.uint32)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers).reshape(count, 2)
 
 
 def _layer_step(
@@ -174,7 +166,11 @@ def _survivors(
 
 
 def product(
-    law: weights.Weights, key: jax.Array, x: jax.Array, rows: jax.Array, columns: Any
+    law: weights.Weights,
+    key: jax.Array,
+    x: jax.Array,
+    rows: jax.Array,
+    columns: jax.Array,
 ) -> jax.Array:
     """Return W x, of the first rows and columns of a matrix that is drawn as it is met.
 
