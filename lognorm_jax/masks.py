@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lognorm_jax._tools import checks, draws, records
+from lognorm_jax._tools import checks, draws, random, records
 
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
@@ -129,7 +129,7 @@ def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     if prob == _HALF:
         return draws.packed(key, shape, 1) == 1
     mode = "low" if prob > 1e-3 else "high"
-    return jax.random.bernoulli(key, float(prob), shape, mode=mode)
+    return random.bernoulli(key, float(prob), shape, mode=mode)
 
 
 def _from_support(call, *, support, **fields) -> Mask:
@@ -257,7 +257,7 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
 @functools.lru_cache(maxsize=None, typed=True)
 def _dropout(keep_prob, base) -> Mask:
     def sample(key, shape, dtype):
-        key_keep, key_base = jax.random.split(key)
+        key_keep, key_base = random.split(key)
         keep = coin(key_keep, keep_prob, shape)
         value = base.sample(key_base, shape, dtype)
         return jnp.where(keep, value, jnp.zeros((), dtype))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lognorm_jax._tools import checks, draws, records
+from lognorm_jax._tools import checks, draws, random, records
 
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
@@ -91,7 +91,7 @@ def normal() -> Weights:
     return _weights(
         (normal,),
         name="normal",
-        sample=functools.partial(draws.in_eights, jax.random.normal),
+        sample=random.normal,
         moment=lambda k: Fraction(math.prod(range(1, 2 * k, 2))),
         gaussian=True,
     )
@@ -130,7 +130,7 @@ def uniform() -> Weights:
     def sample(key, shape, dtype):
         if jnp.dtype(dtype) != jnp.float32 or len(shape) < 2 or min(shape) < 32:
             bound = math.sqrt(3)
-            return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+            return random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
         halves = draws.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
         return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
@@ -148,7 +148,7 @@ def laplace() -> Weights:
 
     def sample(key, shape, dtype):
         scale = jnp.asarray(math.sqrt(0.5), dtype)
-        return jax.random.laplace(key, shape, dtype) * scale
+        return random.laplace(key, shape, dtype) * scale
 
     return _weights(
         (laplace,),
@@ -202,18 +202,18 @@ def _student_t(dof) -> Weights:
 
 def _polar_t(dof, key, shape, dtype):
     """Draw w ∝ √(U^{−2/ν} − 1)·cos 2πV, of variance 1."""
-    key_radius, key_fine, key_angle = jax.random.split(key, 3)
+    key_radius, key_fine, key_angle = random.split(key, 3)
     wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
     # The tail of w is the smallest U, so U gets the bits of two draws: with the 23 of
     # one float32 the fourth moment of dof = 5 would be 2% too small.
     grain = float(jnp.finfo(wide).eps)
-    u = jax.random.uniform(key_radius, shape, wide)
-    u = u + grain * jax.random.uniform(key_fine, shape, wide, minval=grain)
+    u = random.uniform(key_radius, shape, wide)
+    u = u + grain * random.uniform(key_fine, shape, wide, minval=grain)
 
     tail = jnp.expm1(jnp.log(jnp.minimum(u, 1)) * (-2 / float(dof)))
     radius = jnp.sqrt(float(dof - 2) * tail)
-    angle = 2 * math.pi * jax.random.uniform(key_angle, shape, wide)
+    angle = 2 * math.pi * random.uniform(key_angle, shape, wide)
     return (radius * jnp.cos(angle)).astype(dtype)
 
 
@@ -243,10 +243,10 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
 @functools.lru_cache(maxsize=None, typed=True)
 def _sparse(density, base) -> Weights:
     def sample(key, shape, dtype):
-        key_keep, key_value = jax.random.split(key)
+        key_keep, key_value = random.split(key)
         # where the grain of one float32 would show
         mode = "low" if density > 1e-3 else "high"
-        keep = jax.random.bernoulli(key_keep, float(density), shape, mode=mode)
+        keep = random.bernoulli(key_keep, float(density), shape, mode=mode)
         scale = jnp.asarray(float(density) ** -0.5, dtype)
         value = base.sample(key_value, shape, dtype) * scale
         return jnp.where(keep, value, jnp.zeros((), dtype))

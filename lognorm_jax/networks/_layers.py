@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lognorm_jax import masks, weights
-from lognorm_jax._tools import bound, checks, draws
+from lognorm_jax._tools import bound, checks, draws, random
 from lognorm_jax.networks import _params
 
 
@@ -131,7 +131,7 @@ def biases(key: jax.Array, scale: float | jax.Array | None, count: int) -> jax.A
     dtype = jnp.result_type(float)
     if scale is None:
         return jnp.zeros(count, dtype)
-    return scale * jax.random.normal(key, (count,), dtype)
+    return scale * random.normal(key, (count,), dtype)
 
 
 def signs(width: int) -> bound.Bound:

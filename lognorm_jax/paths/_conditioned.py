@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import networks
-from lognorm_jax._tools import checks, draws, norms
+from lognorm_jax._tools import checks, norms, random
 
 
 def require(network: networks.Network) -> None:
@@ -129,7 +129,7 @@ def step(
 
     # W V in law
     shape = len(V), matrix.shape[0]
-    xi = matrix.std * draws.in_eights(jax.random.normal, key_weight, shape, X.dtype)
+    xi = matrix.std * random.normal(key_weight, shape, X.dtype)
     rows = jnp.matmul(triangle(V), xi, precision="highest")
     inputs, images = rows[: len(X)], rows[len(X) :]
 

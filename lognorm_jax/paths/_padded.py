@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from lognorm_jax import networks, weights
-from lognorm_jax._tools import checks, draws, norms, scans, tangents, traces
+from lognorm_jax._tools import checks, draws, norms, random, scans, tangents, traces
 from lognorm_jax.paths import _conditioned, _tiles
 
 Tree = TypeVar("Tree")
@@ -134,7 +134,7 @@ def jacobian(
             layer.std * _tiles.product(law, key_weight, V, layer.n_out, layer.n_in).T
         )
         if layer.bias_scale is not None:
-            normal = jax.random.normal(key_bias, z.shape, z.dtype)
+            normal = random.normal(key_bias, z.shape, z.dtype)
             z = z + layer.bias_scale * normal
 
         # what the layer makes of it
@@ -199,8 +199,8 @@ def gram(
 
 def _normals(key: jax.Array, count: int, like: jax.Array) -> jax.Array:
     """Return (count, room) normals, the first of each the same in any room."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-    draw = functools.partial(jax.random.normal, shape=like.shape[1:], dtype=like.dtype)
+    keys = jax.vmap(random.fold_in, (None, 0))(key, jnp.arange(count))
+    draw = functools.partial(random.normal, shape=like.shape[1:], dtype=like.dtype)
     return jax.vmap(draw)(keys)
 
 

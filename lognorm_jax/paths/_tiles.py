@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from lognorm_jax import ensembles, masks, weights
-from lognorm_jax._tools import draws, norms, scans, traces
+from lognorm_jax._tools import draws, norms, random, scans, traces
 
 TILE = 8, 24  # rows and columns
 # room for coordinates (a multiple of both), and for layers; then four times as much, …
@@ -189,7 +189,7 @@ def product(
     def over_tiles(add, x):
         def tile_step(t, y):
             row, column = t // columns, t % columns
-            key_tile = jax.random.fold_in(key, row * _ROW + column)
+            key_tile = random.fold_in(key, row * _ROW + column)
             W = law.sample(key_tile, (math.prod(TILE),), x.dtype).reshape(TILE)
             return add(W, row * TILE[0], column * TILE[1], x, y)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import ensembles, masks
-from lognorm_jax._tools import checks, draws, traces
+from lognorm_jax._tools import checks, draws, random, traces
 from lognorm_jax.paths import _quantiles
 from lognorm_jax.theory import exact
 
@@ -81,8 +81,8 @@ def _increments(
     key: jax.Array,
 ) -> traces.Trace:
     """Return the trace of one product of these quantiles and hazards."""
-    key_normal, key_life = jax.random.split(key)
-    z = draws.in_eights(jax.random.normal, key_normal, (depth,), dtype)
+    key_normal, key_life = random.split(key)
+    z = random.normal(key_normal, (depth,), dtype)
     increment = _quantiles.evaluate(cells, quantiles, z) + shift
     lifetime = draws.exponential(key_life, dtype)
     return traces.Trace(jnp.where(hazard > lifetime, -jnp.inf, increment), None)

@@ -16,7 +16,8 @@ def floats(jaxpr: Any) -> int:
     """Return about how many numbers one sample keeps alive at once.
 
     The largest array that any operation makes, as the compiler fuses what is done to
-    it; inside of a loop also, twice, what the loop carries, before and after a step.
+    it; inside of a loop also, twice, what the loop carries, before and after a step,
+    where a step does not update it in place.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -28,18 +29,33 @@ def floats(jaxpr: Any) -> int:
 
 def _live(equation: Any) -> int:
     """Return what one operation needs, with all that is inside of it."""
-    sizes = [
-        math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars
-    ]
+    sizes = list(map(_size, equation.outvars))
     inside = [floats(body) for body in _bodies(list(equation.params.values()))]
     name = equation.primitive.name
     if name == "cond":
         # a branch for the worst case needs room too, but not in the cache
         inside = [min(inside), max(inside) // RARELY]
     if name in ("scan", "while"):
-        carried = sum(sizes[: equation.params.get("num_carry")])
+        step = equation.params["jaxpr" if name == "scan" else "body_jaxpr"].jaxpr
+        carry = step.outvars[: equation.params.get("num_carry")]
+        updated = _updated(step)
+        carried = sum(_size(value) for value in carry if id(value) not in updated)
         inside = [2 * carried + size for size in inside]
     return max([*sizes, *inside], default=0)
+
+
+def _size(variable: Any) -> int:
+    """Return how many numbers an array of a jaxpr holds."""
+    return math.prod(getattr(variable.aval, "shape", ()))
+
+
+def _updated(jaxpr: Any) -> set[int]:
+    """Return which arrays, by id, are others with a part of them replaced."""
+    return {
+        id(equation.outvars[0])
+        for equation in jaxpr.eqns
+        if equation.primitive.name in ("dynamic_update_slice", "scatter")
+    }
 
 
 def _bodies(value: Any) -> Iterator[Any]:

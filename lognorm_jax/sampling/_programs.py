@@ -10,12 +10,14 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lognorm_jax._tools import traces
+from lognorm_jax._tools import random, traces
 from lognorm_jax.sampling import _footprints
 
 # what samples run together may keep alive: a core's cache, on CPUs; so that a vector
 # more does not halve the batch, a little above a power of two
 LIVE_FLOATS = {"cpu": 9 << 17}
+# of XLA: what it makes of a loop without its new emitters is as fast, and there sooner
+_OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
 MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
@@ -33,9 +35,18 @@ def call(
     """
     arrays, program = jax.tree.flatten(path)
     run = _compiled(program, block_size, batch, devices, reduce)
-    block_keys = _block_keys(block_size, devices)
     passed = _passed(arrays, devices)
-    return lambda key, blocks, valid: run(passed, *block_keys(key, blocks, valid))
+    dealt = NamedSharding(_mesh(devices), PartitionSpec("block"))
+
+    def call_of(key_data, blocks, valid):
+        keys = random.split_blocks(key_data, blocks, block_size)
+        parts = [
+            jax.make_array_from_callback(whole.shape, dealt, whole.__getitem__)
+            for whole in (keys, valid)
+        ]
+        return run(passed, *parts)
+
+    return call_of
 
 
 def _passed(arrays: list[Any], devices: tuple[jax.Device, ...]) -> list[Any]:
@@ -44,9 +55,13 @@ def _passed(arrays: list[Any], devices: tuple[jax.Device, ...]) -> list[Any]:
     Those of several processes stay on the host, where each process has the same.
     """
     if not several(devices):
-        mesh = Mesh(np.array(devices), ("block",))
-        return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+        return jax.device_put(arrays, NamedSharding(_mesh(devices), PartitionSpec()))
     return [np.asarray(leaf) if _numbers(leaf) else leaf for leaf in arrays]
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    """Return the devices, to which blocks are dealt."""
+    return Mesh(np.array(devices), ("block",))
 
 
 def _numbers(leaf: Any) -> bool:
@@ -65,9 +80,12 @@ def _compiled(
     devices: tuple[jax.Device, ...],
     reduce: Callable,
 ) -> Callable:
-    """Return the jitted call (arrays, keys of blocks, valid) -> what is kept."""
-    run_block = functools.partial(_run_block, program, block_size, batch, reduce)
-    mesh = Mesh(np.array(devices), ("block",))
+    """Return the jitted call (arrays, numbers of keys, valid) -> what is kept."""
+    # jitted, so that it is traced once, for its shapes and for what it does
+    run_block = jax.jit(
+        functools.partial(_run_block, program, block_size, batch, reduce)
+    )
+    mesh = _mesh(devices)
     split = PartitionSpec("block")
     sharded = jax.shard_map(
         functools.partial(_run_blocks, run_block),
@@ -78,7 +96,19 @@ def _compiled(
     )
     # to read what other processes computed, each process needs all of it
     spread = NamedSharding(mesh, PartitionSpec() if several(devices) else split)
-    return jax.jit(sharded, out_shardings=spread)
+    options = _options(devices[0].platform)
+    return jax.jit(sharded, out_shardings=spread, compiler_options=options)
+
+
+@functools.cache
+def _options(platform: str) -> dict[str, bool] | None:
+    """Return how XLA is to compile for a platform, where its version knows how."""
+    options = _OPTIONS.get(platform)
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
 
 
 def _run_block(program, block_size, batch, reduce, arrays, keys, valid):
@@ -95,6 +125,7 @@ def _run_blocks(run_block, arrays, keys, valid):
     Their number is an argument, unknown to the compiler: else it would unroll a loop
     over one block, and that block could differ from the others in its last bits.
     """
+    keys = jax.random.wrap_key_data(keys, impl=random.NAME)
     shapes = jax.eval_shape(run_block, arrays, keys[0], valid[0])
     empty = jax.tree.map(
         lambda leaf: jnp.zeros((len(keys), *leaf.shape), leaf.dtype), shapes
@@ -106,23 +137,6 @@ def _run_blocks(run_block, arrays, keys, valid):
         return jax.tree.map(put, results, result)
 
     return lax.fori_loop(0, jnp.sum(valid > 0), block_step, empty)
-
-
-@functools.lru_cache(maxsize=64)
-def _block_keys(block_size, devices) -> Callable:
-    """Return the jitted call (key data, blocks, valid) -> keys of all samples, valid.
-
-    Apart from any path: all paths share it, which leaves less to compile for each.
-    """
-
-    def keys(key, blocks, valid):
-        key = jax.random.wrap_key_data(key, impl="threefry2x32")
-        block_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, blocks)
-        split = functools.partial(jax.random.split, num=block_size)
-        return jax.vmap(split)(block_keys), valid
-
-    mesh = Mesh(np.array(devices), ("block",))
-    return jax.jit(keys, out_shardings=NamedSharding(mesh, PartitionSpec("block")))
 
 
 def batch_size(jaxpr: Any, block_size: int, platform: str) -> int:
