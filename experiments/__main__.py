@@ -18,7 +18,6 @@ import ast
 import difflib
 import importlib.util
 import json
-import os
 import platform
 import shutil
 import sys
@@ -164,14 +163,6 @@ def _new(arguments: list[str]) -> int:
     return 0
 
 
-def use_all_cores() -> None:
-    """Make a device of each CPU core, unless XLA_FLAGS say how many: small arrays need
-    only one.
-    """
-    if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", _machine.cores())
-
-
 def keep_programs() -> None:
     """Let JAX keep compiled programs from one process to the next, unless it is told
     where by a setting of its own.
@@ -257,5 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    use_all_cores()
     main()

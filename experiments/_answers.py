@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import optax
 
-from experiments.__main__ import use_all_cores
 from lognorm_jax import (
     ensembles,
     losses,
@@ -120,5 +119,4 @@ def main(label: str) -> None:
 
 
 if __name__ == "__main__":
-    use_all_cores()
     main(*sys.argv[1:])

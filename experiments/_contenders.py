@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import _machine
 from lognorm_jax import (
     ensembles,
     losses,
@@ -27,7 +28,7 @@ from lognorm_jax import (
 
 LIVE = 1 << 16  # increments in a block of transport paths, roughly
 STEPS, BATCH, INPUTS, CLASSES = 20, 64, 64, 10  # of each training
-BLOCKS = 4  # of each device, in a run, at the least: else some devices would stand idle
+BLOCKS = 4  # of each device or core, in a run, at the least: else some would stand idle
 
 
 def timed(function) -> float:
@@ -39,11 +40,13 @@ def timed(function) -> float:
 
 def least(block: int) -> int:
     """Return the least number of paths of a run in blocks: every multiple keeps all
-    devices busy.
+    devices busy, and all cores.
 
-    Each device gets BLOCKS of them, and as many as any other.
+    Each gets BLOCKS of them, and as many as any other.
     """
-    return BLOCKS * len(jax.devices()) * block
+    on_cpu = jax.default_backend() == "cpu"
+    workers = _machine.cores() if on_cpu else len(jax.devices())
+    return BLOCKS * workers * block
 
 
 def numpy_loop(rng, width, depth, num_samples):

@@ -17,11 +17,11 @@ and the floor is the matrix products alone. log_norms adds less than a tenth to 
 at 64 × 32, with one seed.
 
 Speeds are medians of repeated runs after warm-up, in which the ways take turns, and
-have no verdict. Every run of the engine has four blocks or more for each device, and as
-many for each, so that none stands idle. The machine is told in the record, under the
-table and over the figure. Peak memory is that of the whole process. Exact laws are
-timed from an ensemble never seen before to the Law, and for 4,096 values of its cdf.
-PyTorch is timed where it is installed.
+have no verdict. Every run of the engine has four blocks or more for each device or
+core, and as many for each, so that none stands idle. The machine is told in the record,
+under the table and over the figure. Peak memory is that of the whole process. Exact
+laws are timed from an ensemble never seen before to the Law, and for 4,096 values of
+its cdf. PyTorch is timed where it is installed.
 
 Answers are what somebody waits for: a question asked in a fresh process, 1,000 samples
 but where it says, and once more with all made anew. The second time nothing compiles.

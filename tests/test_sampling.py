@@ -3,6 +3,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from lognorm_jax import (
     summaries,
     weights,
 )
+from lognorm_jax.sampling import _lanes
 
 ENSEMBLE = ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu())
 PATH = paths.dense(ENSEMBLE)
@@ -298,6 +300,53 @@ def test_exact_stream_has_constant_memory():
         for n in (10_000, 1_000_000)
     )
     assert many - few < 100, f"{few} MB for 10,000 paths, {many} MB for 1,000,000"
+
+
+@pytest.mark.parametrize("num_samples", [1, 33, 700])
+def test_invariance_in_lanes(monkeypatch, num_samples):
+    path = paths.dense(ensembles.Ensemble((6, 4, 3), weights.normal(), masks.relu()))
+    one_device = jax.devices()[:1]
+    results = []
+    for lanes in (1, 2, 3):
+        asked = []
+        monkeypatch.setattr(_lanes, "_count", lambda devices, lanes=lanes: lanes)
+        results.append(
+            sampling.sample(
+                path,
+                jax.random.key(7),
+                num_samples,
+                block_size=16,
+                blocks_per_call=2,
+                devices=one_device,
+                progress=asked.append,
+            )
+        )
+        assert sum(asked) == num_samples
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.increment, results[0].increment)
+
+
+def test_exact_lanes_use_the_cores_that_are_left(monkeypatch):
+    monkeypatch.setattr(_lanes, "_cores", lambda: 4)
+    devices = tuple(jax.devices())
+    assert [_lanes._count(devices[:n]) for n in (1, 2, 3)] == [4, 2, 1]
+    monkeypatch.setattr(_lanes, "_cores", lambda: 1)
+    assert _lanes._count(devices[:1]) == 1
+
+
+def test_error_in_a_lane_is_raised(monkeypatch):
+    monkeypatch.setattr(_lanes, "_count", lambda devices: 2)
+
+    def fails(_):
+        raise RuntimeError("the path failed")
+
+    def path(key):
+        drawn = jax.random.normal(key, (2,))
+        return jax.pure_callback(fails, drawn, drawn, vmap_method="sequential")
+
+    with pytest.raises(Exception, match="the path failed"):
+        sampling.sample(path, jax.random.key(0), 5, devices=jax.devices()[:1])
+    assert not [t for t in threading.enumerate() if t.name.startswith("lognorm_jax")]
 
 
 CLUSTER = """

@@ -5,14 +5,15 @@ Every process of a cluster yields the same blocks; one of them writes the files.
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lognorm_jax.sampling import _fingerprints, _programs, runs
+from lognorm_jax.sampling import _fingerprints, _lanes, _programs, runs
 from lognorm_jax.sampling._jobs import Job
 
 # raise it when any path, weight or mask draws other numbers from the same key, were it
@@ -30,44 +31,53 @@ def reduced(job: Job) -> Iterator[tuple[int, Any]]:
 
 def _computed(job: Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
     """Yield the blocks from start to stop as they are computed, some in each call."""
-    per_call = job.blocks_per_call * len(job.devices)
     platform = job.devices[0].platform
     batch = _programs.batch_size(job.jaxpr, job.block_size, platform)
     call = _programs.call(
         job.path, job.block_size, batch, job.devices, job.reduction.reduce
     )
-    begun = (
-        (first, call(job.key_data, *_dealt(job, first, stop)))
-        for first in range(start, stop, per_call)
-    )
+    with _lanes.opened(call, job.devices) as lanes:
+        per_round = job.blocks_per_call * len(job.devices) * len(lanes)
+        begun = (
+            (first, _begun(job, lanes, first, stop))
+            for first in range(start, stop, per_round)
+        )
 
-    # devices begin the next call before the reader has what this one returns
-    for (first, result), _ in itertools.pairwise(
-        itertools.chain(begun, [(stop, None)])
-    ):
-        last = min(first + per_call, stop)
-        job.report(first, last)
-        in_order = functools.partial(_in_order, job, last - first)
-        yield first, jax.tree.map(in_order, result)
+        # devices begin the next calls before the reader has what these return
+        for (first, results), _ in itertools.pairwise(
+            itertools.chain(begun, [(stop, [])])
+        ):
+            last = min(first + per_round, stop)
+            job.report(first, last)
+            in_order = functools.partial(_in_order, job, last - first)
+            yield first, jax.tree.map(in_order, *results)
 
 
-def _dealt(job: Job, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the blocks of one call, and how many samples count in each.
+def _begun(job: Job, lanes: Sequence[Callable], first: int, stop: int) -> list[Any]:
+    """Begin a call in each lane, and return what they will return.
 
-    Dealt to the devices in turn, so that all have work, however few there are.
+    Blocks are dealt to lanes and devices in turn, so that all have work, however few
+    there are.
     """
-    shape = job.blocks_per_call, len(job.devices)
-    blocks = first + np.arange(shape[0] * shape[1]).reshape(shape).T.ravel()
+    shape = job.blocks_per_call, len(lanes), len(job.devices)
+    blocks = first + np.arange(math.prod(shape)).reshape(shape)
     valid = np.clip(job.num_samples - blocks * job.block_size, 0, job.block_size)
     valid = np.where(blocks < stop, valid, 0)
-    return blocks.astype(np.uint32), valid.astype(np.int32)
+    dealt = (
+        np.moveaxis(numbers.astype(dtype), 0, -1).reshape(len(lanes), -1)
+        for numbers, dtype in ((blocks, np.uint32), (valid, np.int32))
+    )
+    return [
+        lane(job.key_data, *part) for lane, *part in zip(lanes, *dealt, strict=True)
+    ]
 
 
-def _in_order(job: Job, count: int, leaf: jax.Array) -> np.ndarray:
-    """Return what the devices made of the blocks they were dealt, in order."""
-    shape = len(job.devices), job.blocks_per_call, *leaf.shape[1:]
-    by_device = np.asarray(leaf).reshape(shape)
-    return job.trimmed(by_device.swapaxes(0, 1).reshape(leaf.shape)[:count])
+def _in_order(job: Job, count: int, *leaves: jax.Array) -> np.ndarray:
+    """Return what was made of blocks that lanes and devices were dealt, in order."""
+    dealt = np.stack(leaves)
+    shape = -1, job.blocks_per_call, *dealt.shape[2:]
+    in_turn = dealt.reshape(shape).swapaxes(0, 1)
+    return job.trimmed(in_turn.reshape(-1, *dealt.shape[2:])[:count])
 
 
 def _stored(job: Job, run: runs.Run) -> Iterator[tuple[int, Any]]:

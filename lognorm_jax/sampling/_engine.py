@@ -60,7 +60,7 @@ def sample(
         block_size: how many paths draw from one key ``fold_in(key, block)``, ≥ 1.
         blocks_per_call: how many blocks a device runs before the host hears of it,
             taken to be at least two; default: enough to keep it busy.
-        devices: default all, of all processes.
+        devices: default all, of all processes; all cores of a CPU work in any case.
         progress: called with the number of new samples after each call, such as
             ``tqdm(total=num_samples).update``.
         run: from ``runs.open_run``; blocks are then kept in its folder as they are
