@@ -2,6 +2,7 @@
 compile.
 """
 
+import dataclasses
 import functools
 import pickle
 
@@ -46,6 +47,11 @@ MADE = {
     "dense": lambda number: paths.dense(
         ensembles.Ensemble(WIDTHS, weights.rademacher(), masks.leaky_relu(0.1)),
         VECTORS[number][0],
+    ),
+    "in tiles": lambda number: paths.dense(
+        ensembles.Ensemble(WIDTHS, weights.normal(), masks.relu()),
+        VECTORS[number][0],
+        tiled=True,
     ),
     "transport": lambda number: paths.transport(
         ensembles.Ensemble(WIDTHS, weights.normal(), masks.bernoulli(number))
@@ -153,4 +159,24 @@ def test_exact_arrays_with_nan_are_refused_before_anything_compiles(key, program
     del programs[:]
     with pytest.raises(ValueError, match=r"^path\.arrays\[0\] = .*without NaN"):
         sampling.sample(lost, key, 4)
+    assert not programs
+
+
+@pytest.mark.parametrize(
+    "name", ["dense", "in tiles", "transport", "jacobian, biases", "gram"]
+)
+def test_exact_arrays_that_do_not_fit_are_refused_before_anything_compiles(
+    name, key, programs
+):
+    path = MADE[name](0.2)
+    mapped = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), path)
+    short = jax.tree.map(
+        lambda leaf: np.asarray(leaf)[..., :-1] if np.ndim(leaf) else leaf, path.arrays
+    )
+    fewer = dataclasses.replace(path, arrays=path.arrays[:-1])
+    cut = dataclasses.replace(path, arrays=short)
+    del programs[:]
+    for lost in (mapped, fewer, cut):
+        with pytest.raises(ValueError, match=r"^path\.arrays = .*program takes"):
+            sampling.sample(lost, key, 4)
     assert not programs

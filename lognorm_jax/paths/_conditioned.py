@@ -118,6 +118,9 @@ def step(
     # what the matrix multiplies; a bias is the weight of one more coordinate, which
     # tangents do not have
     V = before(X)
+    # their products with each other would hide it
+    fits = V.shape[1] == matrix.shape[1]
+    checks.require(fits, "inputs", V.shape, f"(m, {matrix.shape[1]})")
     extra = 0
     if matrix.bias_scale is not None:
         extra = 1

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from lognorm_jax import ensembles, masks, weights
-from lognorm_jax._tools import draws, norms, random, scans, traces
+from lognorm_jax._tools import checks, draws, norms, random, scans, traces
 
 TILE = 8, 24  # rows and columns
 # room for coordinates (a multiple of both), and for layers; then four times as much, …
@@ -96,6 +96,8 @@ def _product(
     """Return the trace of one product; zeros for layers that it does not have."""
     x = scans.unknown(jnp.asarray(start, dtype))
     room = len(x)
+    # in another room, tiles at its end would lie elsewhere
+    checks.require(room_of(room, ROOM) == room, "room", room, "48, 192, 768, …")
     survivors = [_survivors(mask, thinned, room, dtype) for mask in distinct]
     step = functools.partial(_layer_step, law, survivors, dtype)
     nothing = traces.Trace(jnp.zeros((), dtype), jnp.zeros((), dtype))

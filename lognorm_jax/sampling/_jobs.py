@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -175,6 +175,18 @@ def _require_numbers(path: traces.Path) -> None:
             checks.refuse(name, leaf, "made of numbers, without NaN")
 
 
+def _refuse_arrays(arrays: list[Any], error: Exception) -> NoReturn:
+    """Raise ``ValueError`` for arrays that a program cannot take."""
+    shapes = [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in arrays]
+    reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+    allowed = f"arrays that the path's program takes, which fails with: {reason}"
+    instead = "Make the path by its function, with the new numbers."
+    try:
+        checks.refuse("path.arrays", shapes, allowed, instead)
+    except ValueError as refusal:
+        raise refusal from error
+
+
 def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:
     """Return the shapes of path(key), and the jaxpr of (path, key), which JAX keeps."""
     allowed = "a function of its key alone, of known numbers"
@@ -182,7 +194,12 @@ def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:
     known = not any(map(checks.traced, arrays))
     checks.require(known, "path", path, allowed, _OUTSIDE)
     _require_numbers(path)
-    traced = traces.traced(path, key)
+    try:
+        traced = traces.traced(path, key)
+    except (TypeError, ValueError) as error:
+        if not arrays:
+            raise
+        _refuse_arrays(arrays, error)
     # what else is traced becomes another argument
     alone = len(traced.jaxpr.in_avals) == len(arrays) + 1
     checks.require(alone, "path", path, allowed, _OUTSIDE)
