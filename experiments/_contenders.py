@@ -44,9 +44,8 @@ def least(block: int) -> int:
 
     Each gets BLOCKS of them, and as many as any other.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    workers = _machine.cores() if on_cpu else len(jax.devices())
-    return BLOCKS * workers * block
+    cores = _machine.cores() if jax.default_backend() == "cpu" else 0
+    return BLOCKS * max(cores, len(jax.devices())) * block
 
 
 def numpy_loop(rng, width, depth, num_samples):

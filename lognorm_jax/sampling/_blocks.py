@@ -74,10 +74,10 @@ def _begun(job: Job, lanes: Sequence[Callable], first: int, stop: int) -> list[A
 
 def _in_order(job: Job, count: int, *leaves: jax.Array) -> np.ndarray:
     """Return what was made of blocks that lanes and devices were dealt, in order."""
-    dealt = np.stack(leaves)
-    shape = -1, job.blocks_per_call, *dealt.shape[2:]
-    in_turn = dealt.reshape(shape).swapaxes(0, 1)
-    return job.trimmed(in_turn.reshape(-1, *dealt.shape[2:])[:count])
+    dealt = np.concatenate(leaves)
+    places = len(leaves) * len(job.devices), job.blocks_per_call
+    in_turn = dealt.reshape(*places, *dealt.shape[1:]).swapaxes(0, 1)
+    return job.trimmed(in_turn.reshape(dealt.shape)[:count])
 
 
 def _stored(job: Job, run: runs.Run) -> Iterator[tuple[int, Any]]:

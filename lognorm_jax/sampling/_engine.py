@@ -58,8 +58,8 @@ def sample(
         key: one typed key.
         num_samples: how many paths, ≥ 1.
         block_size: how many paths draw from one key ``fold_in(key, block)``, ≥ 1.
-        blocks_per_call: how many blocks a device runs before the host hears of it,
-            taken to be at least two; default: enough to keep it busy.
+        blocks_per_call: how many blocks a device, or a core of a CPU, runs before the
+            host hears of it, taken to be at least two; default: enough to keep it busy.
         devices: default all, of all processes; all cores of a CPU work in any case.
         progress: called with the number of new samples after each call, such as
             ``tqdm(total=num_samples).update``.
