@@ -181,10 +181,7 @@ def _refuse_arrays(arrays: list[Any], error: Exception) -> NoReturn:
     reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
     allowed = f"arrays that the path's program takes, which fails with: {reason}"
     instead = "Make the path by its function, with the new numbers."
-    try:
-        checks.refuse("path.arrays", shapes, allowed, instead)
-    except ValueError as refusal:
-        raise refusal from error
+    checks.refuse("path.arrays", shapes, allowed, instead)
 
 
 def _traced(path: traces.Path, key: jax.Array) -> tuple[Any, Any]:

@@ -16,9 +16,10 @@ from lognorm_jax.sampling import _footprints
 # what samples run together may keep alive: a core's cache, on CPUs; so that a vector
 # more does not halve the batch, a little above a power of two
 LIVE_FLOATS = {"cpu": 9 << 17}
+MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
+
 # of XLA: what it makes of a loop without its new emitters is as fast, and there sooner
 _OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
-MOST_LIVE_FLOATS = 1 << 28  # and elsewhere: 1 GiB of float32
 
 
 def call(
