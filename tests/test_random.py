@@ -25,8 +25,8 @@ DRAWS = {
     "half": lambda draws, key, shape: draws.normal(key, shape, jnp.bfloat16),
     "uniform": lambda draws, key, shape: draws.uniform(key, shape, float, -2, 1),
     "bernoulli": lambda draws, key, shape: draws.bernoulli(key, 0.3, shape),
-    "of tiny odds": lambda draws, key, shape: draws.bernoulli(
-        key, 1e-9 if shape == (7,) else 0.4, shape, mode="high"
+    "of two words": lambda draws, key, shape: draws.bernoulli(
+        key, 0.4, shape, mode="high"
     ),
     "laplace": lambda draws, key, shape: draws.laplace(key, shape, float),
     "split": lambda draws, key, shape: draws.split(key, 2 + len(shape)),
@@ -50,7 +50,7 @@ def test_known_answers(key, counter, words):
 @pytest.mark.parametrize("how", ["eager", "jit", "vmap"])
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_same_numbers_as_jax(draw, how):
-    for shape in [(), (1,), (7,), (3, 0), (5, 8)]:
+    for shape in [(), (1,), (67,), (3, 0), (5, 8)]:
         keys = jax.random.split(jax.random.key(3), 4)
 
         def drawn(draws, keys=keys, shape=shape):

@@ -137,8 +137,8 @@ def bernoulli(
     def draw(key, shape):
         return jax.random.bernoulli(key, p, shape, mode=mode)
 
-    # "high" takes two words for each place, far apart
-    return _drawn(draw, key, shape, by_place=mode == "low")
+    # "high" takes more than the word of a place
+    return _drawn(draw, key, shape) if mode == "low" else draw(key, shape)
 
 
 def split(key: jax.Array, num: int = 2) -> jax.Array:
@@ -149,23 +149,13 @@ def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
     return _derived(lambda key: jax.random.fold_in(key, data), key)
 
 
-def _drawn(
-    draw: Callable, key: jax.Array, shape: tuple[int, ...], by_place: bool = True
-) -> jax.Array:
-    """Return ``draw(key, shape)``.
-
-    Args:
-        draw: (key, shape) -> numbers.
-        key: of the draw.
-        shape: of the result.
-        by_place: whether a number is that of its place, in whatever shape.
-    """
+def _drawn(draw: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return ``draw(key, shape)``, where a number is that of its place in any shape."""
     size = math.prod(shape)
     if not _written_out(key) or size == 0 or size >= 1 << 31:
         return draw(key, shape)
     # CPUs compute eight numbers and more at once, of a vector of such
-    vector = (8 * -(-size // 8),) if by_place else shape
-    values = _in_memory(draw(_chain(key), vector).reshape(-1))
+    values = _in_memory(draw(_chain(key), (8 * -(-size // 8),)))
     return values[:size].reshape(shape)
 
 
