@@ -9,6 +9,7 @@ import pytest
 import statistical
 
 from lognorm_jax import ensembles, exact, laws, masks, models, probes, weights
+from lognorm_jax.probing import _runs
 
 ONES = np.ones((2, 3), np.float32)
 RNG = np.random.default_rng(1)
@@ -308,3 +309,91 @@ def test_exact_half_precision_adds_no_variance(dtype):
     assert log_norms.var() < 1e-9 and abs(log_norms.mean()) < 1e-4
     wide = np.ones((1, 70_000), dtype)
     assert abs(log_norm(wide, wide)) < 1e-5
+
+
+def bound(W, size):
+    return lambda x: jnp.cos(W[:size, :size] @ x)
+
+
+MATRICES = RNG.normal(size=(9, 4, 4)).astype(np.float32)
+REPEATING = [
+    jnp.sin,
+    lambda x: jnp.asarray(B[:, :3], x.dtype) @ x,
+    *(layer for W in MATRICES[:4] for layer in (bound(W, 4), jnp.tanh)),
+    lambda x: x[:3],
+    *(bound(W, 3) for W in MATRICES[4:]),
+    jnp.sinh,
+    jnp.sinh,
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "increments"),
+    [
+        ("jvp", probes.jvp_increments),
+        ("vjp", probes.vjp_increments),
+        ("activations", lambda layers, x, _: probes.activation_increments(layers, x)),
+    ],
+)
+def test_oracle_layers_that_repeat_are_as_one_by_one(kind, increments, key):
+    """A probe scans them, and takes the arrays of a model as it is as arguments."""
+    x, vector = np.array([0.3, -1.2, 0.7], np.float32), np.array([1.0, -2.0, 3.0])
+    options = {} if kind == "activations" else {"direction": vector}
+    report = probes.probe(
+        REPEATING, x[None], key, num_samples=100, kind=kind, **options
+    )
+    expected = increments(REPEATING, x, vector)
+    assert np.allclose(report.layers.mean.value, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected) > 1
+
+
+def test_exact_which_layers_repeat():
+    labelled = [(str(i), layer) for i, layer in enumerate(REPEATING)]
+    runs = _runs.repeated(labelled, jnp.ones(3))
+    assert [(len(run.layers), run.times) for run in runs] == [
+        (1, 1),
+        (1, 1),
+        (2, 4),
+        (1, 1),
+        (1, 5),
+        (1, 2),
+    ]
+
+
+TRACED = []
+
+
+def noted(W, x):
+    TRACED.append(x.shape)
+    return W @ x
+
+
+def test_exact_a_probe_traces_layers_that_repeat_once_a_phase(key):
+    """However many there are: where shapes are followed, and where they are pushed."""
+    counts = []
+    for depth in (10, 40):
+        TRACED.clear()
+
+        def model(key, depth=depth):
+            matrices = jax.random.normal(key, (depth, 3, 3))
+            return models.functions([noted] * depth, list(matrices))
+
+        probes.probe(model, ONES, key, num_samples=100)
+        counts.append(len(TRACED))
+    assert counts[0] == counts[1] <= 12
+
+
+def test_exact_models_may_need_keys_of_the_kind_of_jax(key):
+    """Keys that compile sooner are of another type."""
+
+    def model(key):
+        keys = jnp.stack([key, jax.random.key(0)])
+        return [lambda x: jax.random.normal(keys[0], (3, 3)) @ x]
+
+    def usual(key):
+        return [lambda x: jax.random.normal(key, (3, 3)) @ x]
+
+    needs, does_not = (
+        probes.probe(layers, ONES, key, num_samples=100) for layers in (model, usual)
+    )
+    assert np.allclose(needs.log_norms, does_not.log_norms, rtol=0, atol=1e-5)

@@ -66,6 +66,34 @@ def test_same_numbers_as_jax(draw, how):
         np.testing.assert_array_equal(numbers(here), numbers(there))
 
 
+@pytest.mark.parametrize("how", ["jit", "vmap"])
+def test_held_keys_give_the_numbers_of_jax(how):
+    """As models of others draw: by splits of splits, and by truncated normals."""
+
+    def model(key):
+        first, second = jax.random.split(key)
+        folded = jax.random.fold_in(second, 7)
+        return (
+            jax.random.normal(first, (5, 3)),
+            jax.random.truncated_normal(folded, -2, 2, (67,)),
+            jax.random.randint(second, (), 0, 10),
+            jax.random.permutation(jax.random.split(folded, 3)[1], 11),
+            jax.random.bits(first, (3, 0), "uint8"),
+            jax.random.key_data(jax.random.split(first, (2, 2))),
+        )
+
+    keys = jax.random.split(jax.random.key(3), 4)
+    held = random.held(keys)
+    assert held.dtype != keys.dtype
+    if how == "vmap":
+        model = jax.vmap(model)
+    else:
+        keys, held = keys[0], held[0]
+    for here, there in zip(jax.jit(model)(held), jax.jit(model)(keys), strict=True):
+        assert here.dtype == there.dtype
+        np.testing.assert_array_equal(here, there)
+
+
 def test_same_numbers_in_float64():
     with jax.enable_x64(True):
         key = jax.random.key(5)

@@ -95,15 +95,48 @@ def _seed(seed: Any) -> jax.Array:
     return jax.random.key_data(jax.random.key(seed, impl=NAME))
 
 
-_CHAIN = jax.extend.random.define_prng_impl(
-    key_shape=(2,),
-    seed=_seed,
+def _held_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
+    size = math.prod(shape)
+    if size >= 1 << 31:
+        return _bits(key, bit_width, shape)
+    return _in_memory(_bits(key, bit_width, (size + -size % 8,)))[:size].reshape(shape)
+
+
+def _held_split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return _in_memory(_split(key, shape).reshape(-1)).reshape(*shape, 2)
+
+
+def _held_fold_in(key: jax.Array, number: int) -> jax.Array:
+    return _in_memory(_fold_in(key, number))
+
+
+_IMPL = functools.partial(
+    jax.extend.random.define_prng_impl, key_shape=(2,), seed=_seed
+)
+_CHAIN = _IMPL(
     split=_split,
     random_bits=_bits,
     fold_in=_fold_in,
     name=f"{NAME}, written out",
     tag="chain",
 )
+_HELD = _IMPL(
+    split=_held_split,
+    random_bits=_held_bits,
+    fold_in=_held_fold_in,
+    name=f"{NAME}, written out and held",
+    tag="held",
+)
+
+
+def held(key: jax.Array) -> jax.Array:
+    """Return a key for functions of others: what JAX draws of it is drawn as here.
+
+    It is of another type than keys of JAX are, with the same numbers.
+    """
+    if not _written_out(key):
+        return key
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=_HELD)
 
 
 def bits(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
@@ -152,7 +185,7 @@ def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
 def _drawn(draw: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return ``draw(key, shape)``, where a number is that of its place in any shape."""
     size = math.prod(shape)
-    if not _written_out(key) or size == 0 or size >= 1 << 31:
+    if not _written_out(key) or size >= 1 << 31:
         return draw(key, shape)
     # CPUs compute eight numbers and more at once, of a vector of such
     values = _in_memory(draw(_chain(key), (8 * -(-size // 8),)))
@@ -191,6 +224,9 @@ def _in_memory(values: jax.Array) -> jax.Array:
     Else XLA may compute it again for each use, and in the shape of that, which may be
     slow. (It drops its barriers before it decides so.)
     """
+
+    if values.size == 0:
+        return values
 
     def touch(i, values):
         value = lax.dynamic_slice(values, (i,), (1,))

@@ -5,15 +5,15 @@ time and renormalised after each, so that products of any depth neither overflow
 vanish.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks, norms, tangents
-from lognorm_jax.probing import _initialisations, _layers
-from lognorm_jax.probing._layers import Labelled, Layer
+from lognorm_jax.probing import _initialisations, _layers, _runs
+from lognorm_jax.probing._layers import Layer
 
 
 def jvp_increments(
@@ -44,8 +44,8 @@ def jvp_increments(
     >>> [round(float(value), 6) for value in increments]  # ln 4, ln 1
     [1.386294, 0.0]
     """
-    labelled, start, _ = _start(layers, x)
-    return jvp(labelled, start, unit("tangent", tangent, start))
+    runs, start, _ = _start(layers, x)
+    return jvp(runs, start, unit("tangent", tangent, start))
 
 
 def vjp_increments(
@@ -68,8 +68,8 @@ def vjp_increments(
     Raises:
         ValueError: as ``jvp_increments``.
     """
-    labelled, start, output = _start(layers, x)
-    return vjp(labelled, start, unit("cotangent", cotangent, output))
+    runs, start, output = _start(layers, x)
+    return vjp(runs, start, unit("cotangent", cotangent, output))
 
 
 def activation_increments(
@@ -87,20 +87,20 @@ def activation_increments(
     Raises:
         ValueError: as ``jvp_increments``.
     """
-    labelled, start, _ = _start(layers, x)
-    return activations(labelled, checks.vector("x", start, None))
+    runs, start, _ = _start(layers, x)
+    return activations(runs, checks.vector("x", start, None))
 
 
 def _start(
     layers: Iterable[Layer], x: ArrayLike
-) -> tuple[Labelled, jax.Array, jax.ShapeDtypeStruct]:
-    """Return the layers labelled, x as an array, and the shape that it reaches."""
+) -> tuple[list[_runs.Run], jax.Array, jax.ShapeDtypeStruct]:
+    """Return the layers as a run, x as an array, and the shape that it reaches."""
     checked = checks.vector("x", x, None, zero=True)
     # also finite in the type that it is computed with
     start = jnp.asarray(checked, checks.float_dtype(checked))
     checks.vector("x", start, None, zero=True)
     followed, output = _initialisations.followed(layers, start)
-    return _layers.labelled(followed), start, output
+    return _runs.single(_layers.labelled(followed)), start, output
 
 
 def unit(
@@ -111,44 +111,77 @@ def unit(
     return jnp.asarray(norms.unit(vector)).astype(like.dtype)
 
 
-def jvp(layers: Labelled, x: jax.Array, tangent: jax.Array) -> jax.Array:
+def jvp(runs: Sequence[_runs.Run], x: jax.Array, tangent: jax.Array) -> jax.Array:
     """Return the increments of a unit tangent; errors name the layer by its label."""
-    increments = []
-    for label, layer in layers:
-        with _layers.naming(label):
-            x, tangent, increment = tangents.jvp_step(layer, x, tangent)
-        increments.append(increment)
-    return norms.lasting(jnp.stack(increments))
+
+    def push(carry, layers, _):
+        x, tangent = carry
+        increments = []
+        for label, layer in layers:
+            with _layers.naming(label):
+                x, tangent, increment = tangents.jvp_step(layer, x, tangent)
+            increments.append(increment)
+        return (x, tangent), jnp.stack(increments)
+
+    carry = x, tangent
+    parts = []
+    for run in runs:
+        carry, increments = run.scan(push, carry)
+        parts.append(increments.reshape(-1))
+    return norms.lasting(jnp.concatenate(parts))
 
 
-def vjp(layers: Labelled, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+def vjp(runs: Sequence[_runs.Run], x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Return the increments of a unit cotangent; errors name the layer by its label."""
+
+    def follow(x, layers, _):
+        pulls = []
+        for label, layer in layers:
+            with _layers.naming(label):
+                x, pull = jax.vjp(layer, x)
+            pulls.append((pull, x))
+        return x, pulls
+
+    def back(cotangent, layers, pulls):
+        increments = []
+        for (label, _), (pull, output) in zip(layers[::-1], pulls[::-1], strict=True):
+            with _layers.naming(label):
+                increment, pulled = norms.normalise(pull(cotangent)[0])
+            increments.append(tangents.told(increment, cotangent, output))
+            cotangent = pulled
+        return cotangent, jnp.stack(increments[::-1])
+
     # forward, keeping how to come back
-    pulls = []
-    for label, layer in layers:
-        with _layers.naming(label):
-            x, pull = jax.vjp(layer, x)
-        pulls.append((pull, x, label))
+    ways = []
+    for run in runs:
+        x, pulls = run.scan(follow, x)
+        ways.append((run, pulls))
 
     # and backwards, renormalised
-    increments = []
-    for pull, output, label in reversed(pulls):
-        with _layers.naming(label):
-            increment, pulled = norms.normalise(pull(cotangent)[0])
-        increments.append(tangents.told(increment, cotangent, output))
-        cotangent = pulled
-    return jnp.stack(increments[::-1])
+    parts = []
+    for run, pulls in ways[::-1]:
+        cotangent, increments = run.scan(back, cotangent, pulls, reverse=True)
+        parts.append(increments.reshape(-1))
+    return jnp.concatenate(parts[::-1])
 
 
-def activations(layers: Labelled, x: jax.Array) -> jax.Array:
+def activations(runs: Sequence[_runs.Run], x: jax.Array) -> jax.Array:
     """Return the increments of the activations; errors name the layer by its label."""
-    sizes = [norms.normalise(x)[0]]
-    for label, layer in layers:
-        with _layers.naming(label):
-            x = layer(x)
-        sizes.append(norms.normalise(x)[0])
 
-    log_squares = jnp.stack(sizes)
+    def follow(x, layers, _):
+        sizes = []
+        for label, layer in layers:
+            with _layers.naming(label):
+                x = layer(x)
+            sizes.append(norms.normalise(x)[0])
+        return x, jnp.stack(sizes)
+
+    parts = [norms.normalise(x)[0][None]]
+    for run in runs:
+        x, sizes = run.scan(follow, x)
+        parts.append(sizes.reshape(-1))
+
+    log_squares = jnp.concatenate(parts)
     # once zero, what a layer adds does not bring the input back
     dead = jnp.cumsum(jnp.isneginf(log_squares)) > 0
     increments = jnp.diff(jnp.where(dead, 0, log_squares))

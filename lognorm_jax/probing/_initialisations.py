@@ -4,20 +4,48 @@ A model is a list of callables x -> x; an initialisation is a function of a key 
 returns one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lognorm_jax._tools import checks
-from lognorm_jax.probing import _frameworks, _layers, _shapes
+from lognorm_jax._tools import callables, checks, random
+from lognorm_jax.probing import _frameworks, _layers, _pieces, _runs, _shapes
 from lognorm_jax.probing._layers import Layer
 
 Layers = Callable[[jax.Array], Iterable[Layer]] | Iterable[Layer]
+# (arrays, key) -> layers
+Source = Callable[[list[Any], jax.Array], Iterable[Layer]]
 
+ALLOWED = "a function key -> list of callables x -> x, or such a list"
 WHOLE = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
+
+
+class Plan(NamedTuple):
+    """What is known of the layers of a model before their numbers are."""
+
+    source: Source
+    arrays: list[Any]  # of a model as it is
+    output: jax.ShapeDtypeStruct
+    pieces: list[_pieces.Piece]  # that are measured as one
+    names: list[str]  # of the layers, in reports
+    labels: list[str]  # of the pieces, in errors
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A function of the user's, given keys of a kind."""
+
+    layers: Callable[[jax.Array], Iterable[Layer]]
+    kind: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, arrays: list[Any], key: jax.Array) -> Iterable[Layer]:
+        del arrays
+        return self.layers(self.kind(key))
 
 
 def inputs_of(inputs: ArrayLike) -> jax.Array:
@@ -31,14 +59,12 @@ def inputs_of(inputs: ArrayLike) -> jax.Array:
     return checks.vector("inputs", inputs, None, zero=True)
 
 
-def first(
-    layers: Layers, key: jax.Array, x: jax.Array
-) -> tuple[list[Layer], jax.ShapeDtypeStruct]:
-    """Return a first list of layers, and the shape that they reach.
+def planned(layers: Layers, key: jax.Array, x: jax.Array) -> Plan:
+    """Return what is known of the layers before their numbers are.
 
     Args:
         layers: key -> list of callables x -> x, or one such list.
-        key: for the first list.
+        key: for the list.
         x: an input.
 
     Raises:
@@ -46,29 +72,63 @@ def first(
             key.
     """
     _frameworks.refuse_torch("layers", layers)
-    allowed = "a function key -> list of callables x -> x, or such a list"
     usable = callable(layers) or isinstance(layers, Iterable)
-    checks.require(usable, "layers", layers, allowed, WHOLE)
+    checks.require(usable, "layers", layers, ALLOWED, WHOLE)
     if not callable(layers):
-        return followed(layers, x)
-
+        return _plan_of_list(layers, x)
     try:
-        drawn = layers(key)
-        others = layers(jax.random.fold_in(key, 1))
-    except Exception as error:
-        # of any kind: it is the function that raised it
-        text = f"layers(key): {error}\nlayers must be {allowed}. {WHOLE}"
-        raise ValueError(text) from error
-    _frameworks.refuse_torch("layers(key)", drawn)
-    several = isinstance(drawn, Iterable)
-    checks.require(several, "layers(key)", drawn, "a list", WHOLE)
-    drawn, reached = followed(drawn, x)
+        return _plan_of_function(layers, random.held, key, x)
+    except Exception:
+        # of any kind: keys of JAX's own kind may do, or raise it again
+        return _plan_of_function(layers, lambda key: key, key, x)
 
-    fresh = _are_fresh(drawn, others, x)
+
+def _plan_of_list(layers: Iterable[Layer], x: jax.Array) -> Plan:
+    """Return the plan of a model as it is, whose arrays are passed to the program."""
+    layers, output = followed(layers, x)
+    program, arrays = callables.apart(layers)
+
+    def source(arrays, key):
+        del key
+        return program.rebuilt(iter(arrays))
+
+    pieces = _pieces.plan(layers, x)
+    return Plan(source, arrays, output, pieces, *_pieces.told(layers, pieces))
+
+
+def _plan_of_function(
+    layers: Callable[[jax.Array], Iterable[Layer]],
+    kind: Callable[[jax.Array], jax.Array],
+    key: jax.Array,
+    x: jax.Array,
+) -> Plan:
+    """Return the plan of fresh initialisations, of keys of a kind."""
+    source = _Source(layers, kind)
+    plans = []
+
+    def output(key):
+        try:
+            drawn = source([], key)
+        except Exception as error:
+            # of any kind: it is the function that raised it
+            text = f"layers(key): {error}\nlayers must be {ALLOWED}. {WHOLE}"
+            raise ValueError(text) from error
+        _frameworks.refuse_torch("layers(key)", drawn)
+        several = isinstance(drawn, Iterable)
+        checks.require(several, "layers(key)", drawn, "a list", WHOLE)
+
+        drawn, reached = followed(drawn, x)
+        pieces = _pieces.plan(drawn, x)
+        names = _pieces.told(drawn, pieces)
+        plans.append(Plan(source, [], reached, pieces, *names))
+        return _runs.output(_layers.labelled(drawn), x)
+
+    # nothing of it is computed
+    fresh = _depends(jax.make_jaxpr(output)(key))
     allowed = "a fresh initialisation for each key"
     instead = "It gives the same for all. For a model as it is give the list itself."
     checks.require(fresh, "layers", layers, allowed, instead)
-    return drawn, reached
+    return plans[0]
 
 
 def followed(
@@ -80,31 +140,34 @@ def followed(
     return layers, _shapes.follow(layers, x)
 
 
-def _are_fresh(layers: Sequence[Layer], others: Iterable[Layer], x: jax.Array) -> bool:
-    """Return whether two lists give different outputs, or no output but zero."""
-    y = x
-    for layer, other in zip(layers, others, strict=True):
-        x = layer(x)
-        y = other(y)
-    output = np.asarray(x)
-    return bool(np.any(output != np.asarray(y)) or not np.any(output))
+def _depends(closed: Any) -> bool:
+    """Return whether the outputs of a jaxpr depend on its inputs, as far as it shows.
+
+    What is called inside is taken to depend on all that it is given.
+    """
+    known = {id(var) for var in closed.jaxpr.invars}
+    for equation in closed.jaxpr.eqns:
+        if any(id(atom) in known for atom in equation.invars):
+            known.update(map(id, equation.outvars))
+    return any(id(atom) in known for atom in closed.jaxpr.outvars)
 
 
 def drawn(
-    layers: Layers, inputs: jax.Array, key: jax.Array
+    source: Source, arrays: list[Any], inputs: jax.Array, key: jax.Array
 ) -> tuple[list[Layer], jax.Array, jax.Array]:
     """Return a list of layers, one of the inputs, and a key for a direction."""
-    key_layers, key_input, key_direction = jax.random.split(key, 3)
-    x = inputs[jax.random.randint(key_input, (), 0, len(inputs))]
-    fresh = layers(key_layers) if callable(layers) else layers
-    return list(fresh), x, key_direction
+    key_layers, key_input, key_direction = random.split(key, 3)
+    x = inputs[jax.random.randint(random.held(key_input), (), 0, len(inputs))]
+    return list(source(arrays, key_layers)), x, key_direction
 
 
-def finite(layers: Layers, inputs: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def finite(
+    source: Source, arrays: list[Any], inputs: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
     """Return key -> whether the output of each layer is finite."""
 
     def path(key):
-        fresh, x, _ = drawn(layers, inputs, key)
+        fresh, x, _ = drawn(source, arrays, inputs, key)
         flags = []
         for layer in fresh:
             x = layer(x)

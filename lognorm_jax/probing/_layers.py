@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ Layer = Callable[[jax.Array], jax.Array]
 Labelled = Sequence[tuple[str, Layer]]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["parts"], meta_fields=[]
+)
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """Callables applied in turn, as one: a layer whose parts are known."""

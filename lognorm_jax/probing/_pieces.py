@@ -24,10 +24,11 @@ class Piece(NamedTuple):
 def plan(layers: Sequence[Layer], x: jax.Array) -> list[Piece]:
     """Return each layer as a piece, but fixed changes of shape in a chain apart."""
     pieces: list[Piece] = []
+    shape_after = _shapes.shapes_after()
     before = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
         for start, part in enumerate(_layers.parts(layer)):
-            after = jax.eval_shape(part, before)
+            after = shape_after(part, before)
             fixed = _shapes.changes_only_shape(part, before, after)
             growth = math.log(after.size / before.size)
             # neighbours in a layer that are alike are one piece
@@ -51,13 +52,19 @@ def cut(layers: Sequence[Layer], pieces: Sequence[Piece]) -> list[Layer]:
     return cuts
 
 
-def names(layers: Sequence[Layer], pieces: Sequence[Piece]) -> list[str]:
-    """Return the name of each layer, with its place, and what of it is fixed."""
+def told(
+    layers: Sequence[Layer], pieces: Sequence[Piece]
+) -> tuple[list[str], list[str]]:
+    """Return the name of each layer, with its place, and what of it is fixed; and what
+    errors call each piece.
+    """
     of_layers: list[list[str]] = [[] for _ in layers]
     for piece, part in zip(pieces, cut(layers, pieces), strict=True):
         suffix = " (fixed)" if piece.fixed else ""
         of_layers[piece.place].append(_layers.name_of(part) + suffix)
-    return [f"{place}: {', '.join(parts)}" for place, parts in enumerate(of_layers)]
+    names = [f"{place}: {', '.join(parts)}" for place, parts in enumerate(of_layers)]
+    labels = [_layers.label(piece.place, layers[piece.place]) for piece in pieces]
+    return names, labels
 
 
 def whole(increments: np.ndarray, pieces: Sequence[Piece]) -> np.ndarray:

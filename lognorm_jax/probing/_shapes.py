@@ -8,14 +8,14 @@ as fixed changes of shape.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import callables, checks
 from lognorm_jax.probing import _frameworks, _layers
 from lognorm_jax.probing._layers import Layer
 
@@ -30,12 +30,13 @@ def follow(layers: Sequence[Layer], x: jax.Array) -> jax.ShapeDtypeStruct:
     Raises:
         ValueError: naming the first layer that fails, and what to do.
     """
+    shape_after = shapes_after()
     reached = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
         label = _layers.label(place, layer)
         before = f"{label} for an input of shape {reached.shape}"
         try:
-            after = jax.eval_shape(layer, reached)
+            after = shape_after(layer, reached)
         except Exception as error:
             # of any kind: it is the layer that raised it
             text = str(error).rstrip(". \n")
@@ -47,6 +48,20 @@ def follow(layers: Sequence[Layer], x: jax.Array) -> jax.ShapeDtypeStruct:
         checks.require(usable, f"output of {before}", after, allowed)
         reached = after
     return reached
+
+
+def shapes_after() -> Callable[[Layer, jax.ShapeDtypeStruct], Any]:
+    """Return (layer, shape before) -> shape after, which traces the same once."""
+    known: dict[Any, Any] = {}
+
+    def shape_after(layer, before):
+        program, _ = callables.apart(layer)
+        kind = program, before.shape, before.dtype
+        if kind not in known:
+            known[kind] = jax.eval_shape(layer, before)
+        return known[kind]
+
+    return shape_after
 
 
 def _way_out(error: Exception, layer: Layer, x: jax.ShapeDtypeStruct) -> str:
@@ -104,13 +119,17 @@ def changes_only_shape(
 
 
 def holds_weights(layer: Layer, x: jax.ShapeDtypeStruct) -> bool:
-    """Return whether arrays other than indices and masks go into what a layer does."""
+    """Return whether arrays other than indices and masks go into what a layer does.
+
+    Or such indices as are drawn with the model, which JAX traces.
+    """
     # lambda: JAX keeps a trace by its function, and the layer may change
     jaxpr = jax.make_jaxpr(lambda x: layer(x))(x)
-    return not all(
-        jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
-        for array in _arrays(jaxpr)
-    )
+    for array in _arrays(jaxpr):
+        index = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
+        if not index or checks.traced(array):
+            return True
+    return False
 
 
 def _arrays(jaxpr: Any) -> Iterator[Any]:
@@ -134,7 +153,9 @@ def _treats_all_alike(layer: Layer, before: jax.ShapeDtypeStruct) -> bool:
     uniform = np.random.default_rng(0).uniform(0.5, 1.5, before.shape)
     x = uniform.astype(before.dtype)
     points = (0 * x, x, x + 1, 8 * x, -x, 1 - x)
-    values = [np.asarray(f(point)).astype(np.float64) for point in points]
+    # also where the model is being traced
+    with jax.ensure_compile_time_eval():
+        values = [np.asarray(f(point)).astype(np.float64) for point in points]
     at_zero, at_x, above, at_8x, at_minus_x, above_minus_x = values
 
     # half of the digits, as sums over many coordinates lose some

@@ -4,7 +4,7 @@
 initialisation; ``probe`` samples many, and says whether gradients vanish or explode.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lognorm_jax import sampling
-from lognorm_jax._tools import checks, traces
-from lognorm_jax.probing import _autodiff, _initialisations, _layers, _pieces, reports
+from lognorm_jax._tools import checks, random, traces
+from lognorm_jax.probing import _autodiff, _initialisations, _pieces, _runs, reports
 from lognorm_jax.probing._autodiff import (
     activation_increments,
     jvp_increments,
@@ -86,15 +86,12 @@ def probe(
 
     # the layers, and which parts of them are measured as one
     x = inputs[0]
-    first, output = _initialisations.first(layers, key, x)
-    pieces = _pieces.plan(first, x)
-    names = _pieces.names(first, pieces)
-    labels = [_layers.label(piece.place, first[piece.place]) for piece in pieces]
-    source = _source(layers, first)
-    like = output if kind == "vjp" else jax.ShapeDtypeStruct(x.shape, x.dtype)
+    plan = _initialisations.planned(layers, key, x)
+    pieces = plan.pieces
+    like = plan.output if kind == "vjp" else jax.ShapeDtypeStruct(x.shape, x.dtype)
     vector = _vector(kind, direction, like)
-    choices = source, kind, like, tuple(pieces), tuple(labels)
-    path = traces.Path(_increments, choices, (inputs, vector))
+    choices = plan.source, kind, like, tuple(pieces), tuple(plan.labels)
+    path = traces.Path(_increments, choices, (plan.arrays, inputs, vector))
 
     samples = sampling.sample(path, key, num_samples, **options)
     measured = np.asarray(samples, np.float64)
@@ -103,23 +100,16 @@ def probe(
     if bad.any():
         # the same samples, which a run does not keep
         again = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        finite = _initialisations.finite(source, inputs)
+        finite = _initialisations.finite(plan.source, plan.arrays, inputs)
         outputs = np.asarray(sampling.sample(finite, key, num_samples, **again))
-        _refuse(bad, ~outputs, names, kind == "vjp")
+        _refuse(bad, ~outputs, plan.names, kind == "vjp")
 
     # what is judged: all but fixed changes of shape
     judged = measured[:, [not piece.fixed for piece in pieces]].sum(1)
     growth = sum(piece.growth for piece in pieces if not piece.fixed)
     if kind == "vjp":
         growth = -growth
-    return reports.report(increments, names, growth, factor, judged)
-
-
-def _source(
-    layers: _initialisations.Layers, first: list[_layers.Layer]
-) -> Callable[[jax.Array], Any]:
-    """Return key -> layers."""
-    return layers if callable(layers) else lambda key: first
+    return reports.report(increments, plan.names, growth, factor, judged)
 
 
 def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array | None:
@@ -133,25 +123,27 @@ def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array 
 
 
 def _increments(
-    layers: Callable[[jax.Array], Any],
+    source: _initialisations.Source,
     kind: str,
     like: jax.ShapeDtypeStruct,
     pieces: Sequence[_pieces.Piece],
     labels: Sequence[str],
+    arrays: list[Any],
     inputs: jax.Array,
     vector: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
     """Return the increments of the pieces of one initialisation."""
-    fresh, x, key_direction = _initialisations.drawn(layers, inputs, key)
+    fresh, x, key_direction = _initialisations.drawn(source, arrays, inputs, key)
     cut = list(zip(labels, _pieces.cut(fresh, pieces), strict=True))
+    runs = _runs.repeated(cut, x)
     if kind == "activations":
-        return _autodiff.activations(cut, x)
+        return _autodiff.activations(runs, x)
     if vector is None:
-        normal = jax.random.normal(key_direction, like.shape, x.dtype)
+        normal = random.normal(key_direction, like.shape, x.dtype)
         vector = _autodiff.unit("direction", normal, like)
     push = _autodiff.jvp if kind == "jvp" else _autodiff.vjp
-    return push(cut, x, vector)
+    return push(runs, x, vector)
 
 
 def _refuse(
