@@ -224,7 +224,6 @@ def _in_memory(values: jax.Array) -> jax.Array:
     Else XLA may compute it again for each use, and in the shape of that, which may be
     slow. (It drops its barriers before it decides so.)
     """
-
     if values.size == 0:
         return values
 
