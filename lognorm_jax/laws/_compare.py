@@ -4,8 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks

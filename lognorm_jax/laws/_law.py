@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-import scipy.stats
+import scipy
 from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks, records

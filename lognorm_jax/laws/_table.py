@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import PPoly
+import scipy
 
 from lognorm_jax._tools import checks
 
@@ -42,7 +42,7 @@ def interpolate(curve: Curve) -> Evaluate:
     return evaluate
 
 
-def _quintics(curve: Curve) -> PPoly:
+def _quintics(curve: Curve) -> "scipy.interpolate.PPoly":
     """Return the polynomials that have the values and derivatives of both nodes."""
     h = np.diff(curve.x)
     rise = curve.value[1:] - curve.value[:-1]
@@ -61,7 +61,7 @@ def _quintics(curve: Curve) -> PPoly:
         curve.value[:-1],
     ]
     scaled = [c / h ** (5 - k) for k, c in enumerate(coefficients)]
-    return PPoly(np.array(scaled), curve.x)
+    return scipy.interpolate.PPoly(np.array(scaled), curve.x)
 
 
 def _inverse(curve: Curve, evaluate: Evaluate, target: np.ndarray) -> np.ndarray:

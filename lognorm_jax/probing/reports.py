@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.stats
+import scipy
 from jax.typing import ArrayLike
 
 from lognorm_jax import laws

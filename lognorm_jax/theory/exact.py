@@ -16,7 +16,8 @@ from lognorm_jax._tools import checks
 from lognorm_jax.theory import _density, _inversion, _quadrature
 
 # how often each (output width, mask) appears
-Counts = dict[tuple[int, masks.Mask], int]
+Layer = tuple[int, masks.Mask]
+Counts = dict[Layer, int]
 
 
 def increment_cumulants(
@@ -129,7 +130,7 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     require_normal(ensemble)
     counts = ensembles.layer_counts(ensemble)
     mean, variance = _sum_cumulants(counts, 2)
-    lower, upper = _curves(counts, mean, variance)
+    lower, upper = _curves(tuple(counts.items()), mean, variance)
     shift = ensembles.total_fan_shift(ensemble)
     log_alive = ensembles.log_alive(ensemble)
     return laws.tabulated(
@@ -167,13 +168,14 @@ def increment_law(width: int, mask: masks.Mask) -> laws.Law:
 def _increment_law(width: int, mask: masks.Mask) -> laws.Law:
     counts = {(width, mask): 1}
     mean, variance = _sum_cumulants(counts, 2)
-    curves = _curves(counts, mean, variance)
+    curves = _curves(tuple(counts.items()), mean, variance)
     return laws.tabulated(f"ln R, width {width}, {mask.name}", *curves, mean, variance)
 
 
+@functools.lru_cache(maxsize=256)
 def _curves(
-    counts: Counts, mean: float, variance: float
+    counts: tuple[tuple[Layer, int], ...], mean: float, variance: float
 ) -> tuple[laws.Curve, laws.Curve]:
     """Return the tables of the sum of these layers, given survival, fan "out"."""
-    layers = [(_density.increment(*layer), count) for layer, count in counts.items()]
+    layers = [(_density.increment(*layer), count) for layer, count in counts]
     return _inversion.curves(layers, mean, math.sqrt(variance))
