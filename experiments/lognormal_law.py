@@ -20,6 +20,7 @@ Command: python -m experiments lognormal_law
 """
 
 import numpy as np
+import scipy
 
 from experiments import _check, _data, _figure
 from lognorm_jax import (
@@ -201,24 +202,27 @@ def _draw_densities(axis, results):
 
 
 def _draw_quantiles(axis, results):
-    q = np.concatenate([[0.001, 0.003], np.linspace(0.02, 0.98, 25), [0.997, 0.999]])
+    q = np.concatenate([[0.001, 0.003], np.linspace(0.02, 0.98, 13), [0.997, 0.999]])
+    fine = scipy.special.ndtr(np.linspace(-3.2, 3.2, 129))
     shown = ("64→100×10", "64→48×24", "64→16×16", "64→32×64")
     for label, color in zip(shown, _figure.PALETTE, strict=False):
         if label not in results:
             continue
         limit, law = ensembles.limit_law(ensemble(label)), exact.law(ensemble(label))
         spread = np.sqrt(limit.variance)
-        place = (limit.quantile(q) - limit.mean) / spread
-        axis.plot(
-            place,
-            (law.quantile(q) - limit.quantile(q)) / spread,
-            color=color,
-            label=label,
-        )
-        for model, marker in zip(MODELS, "sD", strict=True):
+
+        def place(q, limit=limit, spread=spread):
+            return (limit.quantile(q) - limit.mean) / spread
+
+        gap = (law.quantile(fine) - limit.quantile(fine)) / spread
+        axis.plot(place(fine), gap, color=color, label=label)
+        size = len(results[label][MODELS[0]])
+        error = np.sqrt(q * (1 - q) / size) / law.pdf(law.quantile(q)) / spread
+        for model, marker, shift in zip(MODELS, "sD", (-0.02, 0.02), strict=True):
             seen = laws.empirical(results[label][model]).quantile(q)
             gap = (seen - limit.quantile(q)) / spread
-            axis.plot(place, gap, marker, color=color, ms=4, mfc="none")
+            style = {"fmt": marker, "mfc": "none", "ms": 4, "capsize": 2, "lw": 1}
+            axis.errorbar(place(q) + shift, gap, 2 * error, color=color, **style)
     axis.axhline(0, color=_figure.LIMIT, ls="--")
     black = {"color": _figure.THEORY}
     handles = [
@@ -226,7 +230,9 @@ def _draw_quantiles(axis, results):
         _figure.entry("exact law", **black),
         _figure.entry("N(−5β/2, 5β)", color=_figure.LIMIT, ls="--"),
         *(
-            _figure.entry(model, marker=marker, mfc="none", ls="", **black)
+            _figure.entry(
+                f"{model}, ± 2 s.e.", marker=marker, mfc="none", ls="", **black
+            )
             for model, marker in zip(MODELS, "sD", strict=True)
         ),
     ]
