@@ -106,7 +106,7 @@ def rademacher() -> Weights:
 
     def sample(key, shape, dtype):
         one = jnp.ones((), dtype)
-        return jnp.where(draws.packed(key, shape, 1) == 1, one, -one)
+        return draws.packed(key, shape, 1, lambda bit: jnp.where(bit == 1, one, -one))
 
     return _weights(
         (rademacher,),
@@ -115,6 +115,12 @@ def rademacher() -> Weights:
         moment=lambda k: Fraction(1),
         atoms=True,
     )
+
+
+def _centred(halves: jax.Array) -> jax.Array:
+    """Return numbers of 16 bits as equally spaced values of mean 0 and variance 1."""
+    numbers = halves.astype(jnp.int32).astype(jnp.float32)
+    return (numbers - 32767.5) * math.sqrt(12 / (2**32 - 1))
 
 
 @functools.cache
@@ -131,8 +137,7 @@ def uniform() -> Weights:
         if jnp.dtype(dtype) != jnp.float32 or len(shape) < 2 or min(shape) < 32:
             bound = math.sqrt(3)
             return random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
-        halves = draws.packed(key, shape, 16).astype(jnp.int32).astype(jnp.float32)
-        return (halves - 32767.5) * math.sqrt(12 / (2**32 - 1))
+        return draws.packed(key, shape, 16, _centred)
 
     return _weights(
         (uniform,),

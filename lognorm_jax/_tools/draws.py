@@ -1,6 +1,7 @@
 """Random bits, no more of them than are needed, in shapes that are quick to draw."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,13 @@ def of_layers(key: jax.Array, depth: int, count: int) -> jax.Array:  # (depth, c
     return jax.vmap(random.fold_in, (None, 0))(key, numbers).reshape(depth, count)
 
 
-def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
-    """Return iid integers of ``bits_each`` bits, as many as fit to a random word.
+def packed(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    bits_each: int,
+    valued: Callable[[jax.Array], jax.Array] = lambda parts: parts,
+) -> jax.Array:
+    """Return values of iid integers of ``bits_each`` bits, as many as fit to a word.
 
     Random words are what a weight costs most; a sign needs a thirty-second of one.
 
@@ -37,6 +43,7 @@ def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
         key: of the draw.
         shape: of the result.
         bits_each: a divisor of 16.
+        valued: integers -> their values, one by one.
     """
     allowed = "1, 2, 4, 8 or 16"
     checks.require(bits_each in (1, 2, 4, 8, 16), "bits_each", bits_each, allowed)
@@ -44,8 +51,11 @@ def packed(key: jax.Array, shape: tuple[int, ...], bits_each: int) -> jax.Array:
     num_words = -(-size // (32 // bits_each))
     words = random.bits(key, (num_words, 1), jnp.uint32)
     places = jnp.arange(0, 32, bits_each, dtype=jnp.uint32)[None]
-    parts = (words >> places) & jnp.uint32((1 << bits_each) - 1)
-    return parts.reshape(-1)[:size].reshape(shape)
+    values = valued((words >> places) & jnp.uint32((1 << bits_each) - 1))
+    # in this shape XLA unpacks whole words, in that of the result bit by bit
+    if num_words > 8:
+        values = random.in_memory(values)
+    return values.reshape(-1)[:size].reshape(shape)
 
 
 def exponential(key: jax.Array, dtype: DTypeLike) -> jax.Array:

@@ -99,15 +99,15 @@ def _held_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Ar
     size = math.prod(shape)
     if size >= 1 << 31:
         return _bits(key, bit_width, shape)
-    return _in_memory(_bits(key, bit_width, (size + -size % 8,)))[:size].reshape(shape)
+    return in_memory(_bits(key, bit_width, (size + -size % 8,)))[:size].reshape(shape)
 
 
 def _held_split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return _in_memory(_split(key, shape).reshape(-1)).reshape(*shape, 2)
+    return in_memory(_split(key, shape).reshape(-1)).reshape(*shape, 2)
 
 
 def _held_fold_in(key: jax.Array, number: int) -> jax.Array:
-    return _in_memory(_fold_in(key, number))
+    return in_memory(_fold_in(key, number))
 
 
 _IMPL = functools.partial(
@@ -188,7 +188,7 @@ def _drawn(draw: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if not _written_out(key) or size >= 1 << 31:
         return draw(key, shape)
     # CPUs compute eight numbers and more at once, of a vector of such
-    values = _in_memory(draw(_chain(key), (8 * -(-size // 8),)))
+    values = in_memory(draw(_chain(key), (8 * -(-size // 8),)))
     return values[:size].reshape(shape)
 
 
@@ -197,7 +197,7 @@ def _derived(derive: Callable, key: jax.Array) -> jax.Array:
     if not _written_out(key):
         return derive(key)
     numbers = jax.random.key_data(derive(_chain(key)))
-    numbers = _in_memory(numbers.reshape(-1)).reshape(numbers.shape)
+    numbers = in_memory(numbers.reshape(-1)).reshape(numbers.shape)
     return jax.random.wrap_key_data(numbers, impl=NAME)
 
 
@@ -218,17 +218,19 @@ def _by_counter() -> bool:
     return getattr(jax.config, "jax_threefry_partitionable", True)
 
 
-def _in_memory(values: jax.Array) -> jax.Array:
-    """Return a vector that XLA takes from memory, for a loop holds it.
+def in_memory(values: jax.Array) -> jax.Array:
+    """Return an array that XLA takes from memory on CPUs, for a loop holds it.
 
     Else XLA may compute it again for each use, and in the shape of that, which may be
     slow. (It drops its barriers before it decides so.)
     """
-    if values.size == 0:
+    if values.size == 0 or jax.default_backend() != "cpu":
         return values
+    ones = (1,) * values.ndim
+    rest = (0,) * (values.ndim - 1)
 
     def touch(i, values):
-        value = lax.dynamic_slice(values, (i,), (1,))
-        return lax.dynamic_update_slice(values, value, (i,))
+        value = lax.dynamic_slice(values, (i, *rest), ones)
+        return lax.dynamic_update_slice(values, value, (i, *rest))
 
     return lax.fori_loop(0, 2, touch, values)
