@@ -18,7 +18,7 @@ from lognorm_jax.sampling._jobs import Job
 
 # raise it when any path, weight or mask draws other numbers from the same key, were it
 # only in the last bits: batches of other sizes round otherwise
-DRAWS = 6
+DRAWS = 7
 
 
 def reduced(job: Job) -> Iterator[tuple[int, Any]]:
