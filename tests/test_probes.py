@@ -316,15 +316,18 @@ def bound(W, size):
 
 
 MATRICES = RNG.normal(size=(9, 4, 4)).astype(np.float32)
-REPEATING = [
-    jnp.sin,
-    lambda x: jnp.asarray(B[:, :3], x.dtype) @ x,
-    *(layer for W in MATRICES[:4] for layer in (bound(W, 4), jnp.tanh)),
-    lambda x: x[:3],
-    *(bound(W, 3) for W in MATRICES[4:]),
-    jnp.sinh,
-    jnp.sinh,
-]
+
+
+def repeating(matrices):
+    return [
+        jnp.sin,
+        lambda x: jnp.asarray(B[:, :3], x.dtype) @ x,
+        *(layer for W in matrices[:4] for layer in (bound(W, 4), jnp.tanh)),
+        lambda x: x[:3],
+        *(bound(W, 3) for W in matrices[4:]),
+        jnp.sinh,
+        jnp.sinh,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -336,28 +339,61 @@ REPEATING = [
     ],
 )
 def test_oracle_layers_that_repeat_are_as_one_by_one(kind, increments, key):
-    """A probe scans them, and takes the arrays of a model as it is as arguments."""
+    """A probe scans them."""
+
+    def init(key):
+        # the same for all keys, but not to what sees where it comes from
+        return repeating(MATRICES + 0 * jax.random.normal(key, MATRICES.shape))
+
     x, vector = np.array([0.3, -1.2, 0.7], np.float32), np.array([1.0, -2.0, 3.0])
     options = {} if kind == "activations" else {"direction": vector}
-    report = probes.probe(
-        REPEATING, x[None], key, num_samples=100, kind=kind, **options
-    )
-    expected = increments(REPEATING, x, vector)
+    report = probes.probe(init, x[None], key, num_samples=100, kind=kind, **options)
+    expected = increments(repeating(list(MATRICES)), x, vector)
     assert np.allclose(report.layers.mean.value, expected, rtol=0, atol=1e-5)
     assert np.ptp(expected) > 1
 
 
 def test_exact_which_layers_repeat():
-    labelled = [(str(i), layer) for i, layer in enumerate(REPEATING)]
-    runs = _runs.repeated(labelled, jnp.ones(3))
-    assert [(len(run.layers), run.times) for run in runs] == [
-        (1, 1),
-        (1, 1),
-        (2, 4),
-        (1, 1),
-        (1, 5),
-        (1, 2),
-    ]
+    found = []
+
+    def trace(matrices):
+        labelled = [(str(i), layer) for i, layer in enumerate(repeating(matrices))]
+        runs = _runs.repeated(labelled, jnp.ones(3))
+        found.extend((len(run.layers), run.times) for run in runs)
+        return matrices
+
+    jax.eval_shape(trace, MATRICES)
+    assert found == [(1, 1), (1, 1), (2, 4), (1, 1), (1, 5), (1, 2)]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_exact_layers_that_decide_by_numpy_arrays_and_modules_of_lists(wrapped, key):
+    """Known arrays stay known; a list that can be called is a list."""
+    W = np.float32(RNG.normal(size=(3, 3)))
+    layers = [lambda x: W @ x / np.linalg.norm(W, 2), lambda x: x * W[0, 0]]
+
+    class Sequential(list):
+        def __call__(self, x):
+            raise NotImplementedError
+
+    model = Sequential(layers) if wrapped else layers
+    x = np.ones(3, np.float32)
+    report = probes.probe(model, x[None], key, num_samples=100, direction=x)
+    expected = probes.jvp_increments(layers, x, x)
+    assert np.allclose(report.layers.mean.value, expected, rtol=0, atol=1e-5)
+
+
+def test_exact_a_layer_that_was_changed_is_followed_anew():
+    class Layer:
+        W = np.ones((4, 3), np.float32)
+
+        def __call__(self, x):
+            return self.W @ x
+
+    layer = Layer()
+    for rows in (4, 6):
+        layer.W = np.ones((rows, 3), np.float32)
+        assert probes.vjp_increments([layer], np.ones(3), np.ones(rows)).shape == (1,)
 
 
 TRACED = []

@@ -15,8 +15,9 @@ import numpy as np
 
 from lognorm_jax._tools import checks
 
-# whole numbers and masks up to this size count by their values
-_FEW = 1 << 12
+# what is larger, or closes over more, stays closed: it is not worth to look into
+_MOST_PARTS = 1000
+_CONSTANTS = {type(None), bool, int, float, complex, str, bytes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,46 +30,77 @@ class Program:
 
 
 def apart(value: Any) -> tuple[Program, list[Any]]:
-    """Return what a callable does, and the arrays that it does it with.
+    """Return what a callable does, and the traced arrays that it does it with.
 
-    Functions are looked into: their code, their defaults and what they close over; so
-    are bound methods, partial functions and pytrees, such as the modules of Flax and
-    Equinox. Two of equal programs do the same at one time: a global variable that they
-    depend on may change. Anything else is equal only to itself, with the arrays that
-    it holds.
+    Functions are looked into: their code, their defaults, their attributes and what
+    they close over; so are bound methods, partial functions and pytrees, such as the
+    modules of Flax and Equinox. Two of equal programs do the same at one time: a global
+    variable that they depend on may change. Anything else is equal only to itself, and
+    so are arrays that are known, of which Python may decide.
 
     >>> def linear(W):
     ...     return lambda x: W @ x
-    >>> program, _ = apart(linear(np.eye(2)))
-    >>> other, arrays = apart(linear(2 * np.eye(2)))
-    >>> program == other, program.rebuilt(iter(arrays))(np.ones(2))
-    (True, array([2., 2.]))
+    >>> def double(W):
+    ...     (one, _), (other, arrays) = apart(linear(W)), apart(linear(2 * W))
+    ...     assert one == other
+    ...     return one.rebuilt(iter(arrays))(W[0])
+    >>> jax.jit(double)(np.eye(2))
+    Array([2., 0.], dtype=float32)
     """
     arrays: list[Any] = []
-    return _apart(value, arrays, frozenset()), arrays
+    opening = _Opening(arrays)
+    try:
+        return opening.program(value, frozenset()), arrays
+    except _TooMany:
+        return _constant(value, Same(value)), []
 
 
-def _apart(value: Any, arrays: list[Any], inside: frozenset[int]) -> Program:
-    """Return the program of a value; its arrays are added to those before.
+class _TooMany(Exception):
+    """More parts than are worth to look into."""
 
-    inside: the functions that it is inside of.
-    """
-    if isinstance(value, jax.Array | np.ndarray):
-        return _array(value, arrays)
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        # with its sign, which zeros that are equal may differ in
-        return _constant(value, (type(value), value, repr(value)))
 
-    kind, held, joined = _opened(value, inside)
-    if joined is None:
-        return _constant(value, kind)
-    inside |= {id(value)}
-    programs = [_apart(each, arrays, inside) for each in held]
+class _Opening:
+    """What has been found while a value is taken apart."""
 
-    def rebuilt(arrays):
-        return joined([program.rebuilt(arrays) for program in programs])
+    def __init__(self, arrays: list[Any]):
+        self.arrays = arrays
+        self.parts = 0
 
-    return Program((kind, tuple(programs)), rebuilt)
+    def program(self, value: Any, inside: frozenset[int]) -> Program:
+        """Return the program of a value; inside: of what it is a part of."""
+        self.parts += 1
+        if self.parts > _MOST_PARTS:
+            raise _TooMany
+        if isinstance(value, jax.Array) and _is_traced(value):
+            self.arrays.append(value)
+            weak = getattr(value, "weak_type", False)
+            return Program((value.shape, value.dtype, weak), next)
+        if isinstance(value, jax.Array | np.ndarray):
+            return _constant(value, _known(value))
+        if type(value) in _CONSTANTS:
+            # with its sign, which zeros that are equal may differ in
+            return _constant(value, (type(value), value, repr(value)))
+
+        opened = None if id(value) in inside else _opened(value)
+        if opened is None:
+            return _constant(value, Same(value))
+        kind, held, joined = opened
+        programs = [self.program(each, inside | {id(value)}) for each in held]
+
+        def rebuilt(arrays):
+            return joined([program.rebuilt(arrays) for program in programs])
+
+        return Program((kind, tuple(programs)), rebuilt)
+
+
+def _known(array: jax.Array | np.ndarray) -> Hashable:
+    """Return what a known array is told by: its numbers, or itself."""
+    extended = jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+    if type(array) is not np.ndarray and not isinstance(array, jax.Array):
+        return Same(array)
+    if extended or array.dtype == object or array.size > _MOST_PARTS:
+        return Same(array)
+    return type(array), array.shape, array.dtype, np.asarray(array).tobytes()
 
 
 def _constant(value: Any, content: Hashable) -> Program:
@@ -76,36 +108,50 @@ def _constant(value: Any, content: Hashable) -> Program:
     return Program(content, lambda arrays: value)
 
 
-def _array(value: Any, arrays: list[Any]) -> Program:
-    """Return the program of an array: any other, unless Python may decide by it."""
-    typed = value.shape, value.dtype, getattr(value, "weak_type", False)
-    keys = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-    numbers = jax.dtypes.issubdtype(value.dtype, np.inexact) and value.size > 1
-    if keys or numbers or checks.traced(value):
-        arrays.append(value)
-        return Program(typed, next)
-    if value.size <= _FEW:
-        return _constant(value, (typed, np.asarray(value).tobytes()))
-    return _constant(value, Same(value))
+def _is_traced(array: jax.Array) -> bool:
+    """Return whether JAX traces an array, of numbers or of keys."""
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+        return checks.traced(jax.random.key_data(array))
+    return checks.traced(array)
 
 
-def _opened(
-    value: Any, inside: frozenset[int]
-) -> tuple[Hashable, Sequence[Any], Callable[[Sequence[Any]], Any] | None]:
+Opened = tuple[Hashable, Sequence[Any], Callable[[Sequence[Any]], Any]]
+
+
+def _opened(value: Any) -> Opened | None:
     """Return (kind, what it holds, how to make it of that); None: it stays closed."""
-    if isinstance(value, types.FunctionType):
-        return _function(value, inside)
-    if isinstance(value, types.MethodType):
+    if type(value) is types.FunctionType:
+        return _function(value)
+    if type(value) is types.MethodType:
         both = value.__func__, value.__self__
         return types.MethodType, both, lambda held: types.MethodType(*held)
-    if isinstance(value, functools.partial):
+    if type(value) is functools.partial and not value.__dict__:
         held = value.func, value.args, value.keywords
         return functools.partial, held, _partial
+    if isinstance(value, dict):
+        # in its order, which JAX would change
+        keys = tuple(value)
+        if type(value) is not dict:
+            return None
 
-    leaves, tree = jax.tree.flatten(value)
-    if (len(leaves) == 1 and leaves[0] is value) or not _is_hashable(tree):
-        return Same(value), (), None
-    return tree, leaves, functools.partial(jax.tree.unflatten, tree)
+        def made(held):
+            return dict(zip(keys, held, strict=True))
+
+        return (dict, keys), tuple(value.values()), made
+    return _pytree(value)
+
+
+def _pytree(value: Any) -> Opened | None:
+    """Return a pytree opened by one level."""
+    try:
+        held, tree = jax.tree.flatten(value, is_leaf=lambda part: part is not value)
+        hash(tree)
+    except Exception:
+        # of any kind: it is the class of the tree that raised it
+        return None
+    if len(held) == 1 and held[0] is value:
+        return None
+    return _Tree(tree), held, functools.partial(jax.tree.unflatten, tree)
 
 
 def _partial(held: Sequence[Any]) -> functools.partial:
@@ -113,19 +159,15 @@ def _partial(held: Sequence[Any]) -> functools.partial:
     return functools.partial(function, *args, **keywords)
 
 
-def _function(
-    function: types.FunctionType, inside: frozenset[int]
-) -> tuple[Hashable, Sequence[Any], Callable[[Sequence[Any]], Any] | None]:
-    """Return what a function of Python is made of, unless it calls itself."""
+def _function(function: types.FunctionType) -> Opened | None:
+    """Return what a function of Python is made of."""
     try:
         contents = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # one is empty yet
-        return Same(function), (), None
-    if id(function) in inside:
-        return Same(function), (), None
+        return None
 
     def joined(held):
-        defaults, keywords, *contents = held
+        defaults, keywords, attributes, *contents = held
         new = types.FunctionType(
             function.__code__,
             function.__globals__,
@@ -134,19 +176,31 @@ def _function(
             tuple(map(types.CellType, contents)),
         )
         new.__kwdefaults__ = keywords
-        return functools.update_wrapper(new, function)
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            setattr(new, name, getattr(function, name))
+        new.__dict__.update(attributes)
+        return new
 
-    held = function.__defaults__, function.__kwdefaults__, *contents
-    return (function.__code__, Same(function.__globals__)), held, joined
+    kind = function.__code__, Same(function.__globals__)
+    held = function.__defaults__, function.__kwdefaults__, function.__dict__, *contents
+    return kind, held, joined
 
 
-def _is_hashable(value: Any) -> bool:
-    """Return whether a value can be told from others by its hash."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+class _Tree:
+    """The structure of a pytree, equal to no other where that cannot be told."""
+
+    def __init__(self, tree: Any):
+        self.tree = tree
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, _Tree) and bool(self.tree == other.tree)
+        except Exception:
+            # of any kind: it is what the tree holds that raised it
+            return False
 
 
 class Same:

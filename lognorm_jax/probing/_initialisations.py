@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lognorm_jax._tools import callables, checks, random
+from lognorm_jax._tools import checks, random
 from lognorm_jax.probing import _frameworks, _layers, _pieces, _runs, _shapes
 from lognorm_jax.probing._layers import Layer
 
 Layers = Callable[[jax.Array], Iterable[Layer]] | Iterable[Layer]
-# (arrays, key) -> layers
-Source = Callable[[list[Any], jax.Array], Iterable[Layer]]
+# key -> layers
+Source = Callable[[jax.Array], Iterable[Layer]]
 
 ALLOWED = "a function key -> list of callables x -> x, or such a list"
 WHOLE = "For a model that is called itself: lambda key: [Model(nnx.Rngs(key))]."
@@ -29,7 +29,6 @@ class Plan(NamedTuple):
     """What is known of the layers of a model before their numbers are."""
 
     source: Source
-    arrays: list[Any]  # of a model as it is
     output: jax.ShapeDtypeStruct
     pieces: list[_pieces.Piece]  # that are measured as one
     names: list[str]  # of the layers, in reports
@@ -43,8 +42,7 @@ class _Source:
     layers: Callable[[jax.Array], Iterable[Layer]]
     kind: Callable[[jax.Array], jax.Array]
 
-    def __call__(self, arrays: list[Any], key: jax.Array) -> Iterable[Layer]:
-        del arrays
+    def __call__(self, key: jax.Array) -> Iterable[Layer]:
         return self.layers(self.kind(key))
 
 
@@ -74,7 +72,8 @@ def planned(layers: Layers, key: jax.Array, x: jax.Array) -> Plan:
     _frameworks.refuse_torch("layers", layers)
     usable = callable(layers) or isinstance(layers, Iterable)
     checks.require(usable, "layers", layers, ALLOWED, WHOLE)
-    if not callable(layers):
+    # some modules, made of a list, can be called, too
+    if isinstance(layers, Iterable):
         return _plan_of_list(layers, x)
     try:
         return _plan_of_function(layers, random.held, key, x)
@@ -84,16 +83,10 @@ def planned(layers: Layers, key: jax.Array, x: jax.Array) -> Plan:
 
 
 def _plan_of_list(layers: Iterable[Layer], x: jax.Array) -> Plan:
-    """Return the plan of a model as it is, whose arrays are passed to the program."""
+    """Return the plan of a model as it is."""
     layers, output = followed(layers, x)
-    program, arrays = callables.apart(layers)
-
-    def source(arrays, key):
-        del key
-        return program.rebuilt(iter(arrays))
-
     pieces = _pieces.plan(layers, x)
-    return Plan(source, arrays, output, pieces, *_pieces.told(layers, pieces))
+    return Plan(lambda key: layers, output, pieces, *_pieces.told(layers, pieces))
 
 
 def _plan_of_function(
@@ -108,10 +101,10 @@ def _plan_of_function(
 
     def output(key):
         try:
-            drawn = source([], key)
+            drawn = source(key)
         except Exception as error:
             # of any kind: it is the function that raised it
-            text = f"layers(key): {error}\nlayers must be {ALLOWED}. {WHOLE}"
+            text = f"layers(key): {_told(error)}\nlayers must be {ALLOWED}. {WHOLE}"
             raise ValueError(text) from error
         _frameworks.refuse_torch("layers(key)", drawn)
         several = isinstance(drawn, Iterable)
@@ -120,15 +113,28 @@ def _plan_of_function(
         drawn, reached = followed(drawn, x)
         pieces = _pieces.plan(drawn, x)
         names = _pieces.told(drawn, pieces)
-        plans.append(Plan(source, [], reached, pieces, *names))
+        plans.append(Plan(source, reached, pieces, *names))
         return _runs.output(_layers.labelled(drawn), x)
 
     # nothing of it is computed
     fresh = _depends(jax.make_jaxpr(output)(key))
     allowed = "a fresh initialisation for each key"
-    instead = "It gives the same for all. For a model as it is give the list itself."
+    instead = (
+        "It gives the same for all: its numbers must come from the key. For a model as "
+        "it is give the list itself."
+    )
     checks.require(fresh, "layers", layers, allowed, instead)
     return plans[0]
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, or what it is where that says little."""
+    text = str(error)
+    return (
+        text
+        if isinstance(error, ValueError | TypeError)
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def followed(
@@ -153,21 +159,19 @@ def _depends(closed: Any) -> bool:
 
 
 def drawn(
-    source: Source, arrays: list[Any], inputs: jax.Array, key: jax.Array
+    source: Source, inputs: jax.Array, key: jax.Array
 ) -> tuple[list[Layer], jax.Array, jax.Array]:
     """Return a list of layers, one of the inputs, and a key for a direction."""
     key_layers, key_input, key_direction = random.split(key, 3)
     x = inputs[jax.random.randint(random.held(key_input), (), 0, len(inputs))]
-    return list(source(arrays, key_layers)), x, key_direction
+    return list(source(key_layers)), x, key_direction
 
 
-def finite(
-    source: Source, arrays: list[Any], inputs: jax.Array
-) -> Callable[[jax.Array], jax.Array]:
+def finite(source: Source, inputs: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """Return key -> whether the output of each layer is finite."""
 
     def path(key):
-        fresh, x, _ = drawn(source, arrays, inputs, key)
+        fresh, x, _ = drawn(source, inputs, key)
         flags = []
         for layer in fresh:
             x = layer(x)

@@ -58,7 +58,8 @@ def shapes_after() -> Callable[[Layer, jax.ShapeDtypeStruct], Any]:
         program, _ = callables.apart(layer)
         kind = program, before.shape, before.dtype
         if kind not in known:
-            known[kind] = jax.eval_shape(layer, before)
+            # lambda: JAX keeps a trace by its function, and the layer may change
+            known[kind] = jax.eval_shape(lambda x: layer(x), before)
         return known[kind]
 
     return shape_after

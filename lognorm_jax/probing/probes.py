@@ -56,7 +56,9 @@ def probe(
             such as ``lambda key: models.blocks(Model(nnx.Rngs(key)), [...])``; or one
             list, for a model as it is, say trained: then only inputs and directions
             vary. Layers that draw or keep statistics, such as dropout, must be set to
-            evaluation.
+            evaluation. The same function is compiled once, as all that JAX compiles: if
+            a global variable that it depends on has changed, define it anew. The keys
+            that it is given draw JAX's numbers, but may be of a quicker kind.
         inputs: (count, *shape of an input), of which each sample takes one at random,
             without a batch dimension: for layers that need one give (count, 1, *shape),
             and jnp.ravel for ``x.reshape(len(x), -1)``.
@@ -91,7 +93,7 @@ def probe(
     like = plan.output if kind == "vjp" else jax.ShapeDtypeStruct(x.shape, x.dtype)
     vector = _vector(kind, direction, like)
     choices = plan.source, kind, like, tuple(pieces), tuple(plan.labels)
-    path = traces.Path(_increments, choices, (plan.arrays, inputs, vector))
+    path = traces.Path(_increments, choices, (inputs, vector))
 
     samples = sampling.sample(path, key, num_samples, **options)
     measured = np.asarray(samples, np.float64)
@@ -100,7 +102,7 @@ def probe(
     if bad.any():
         # the same samples, which a run does not keep
         again = {k: v for k, v in options.items() if k not in ("progress", "run")}
-        finite = _initialisations.finite(plan.source, plan.arrays, inputs)
+        finite = _initialisations.finite(plan.source, inputs)
         outputs = np.asarray(sampling.sample(finite, key, num_samples, **again))
         _refuse(bad, ~outputs, plan.names, kind == "vjp")
 
@@ -128,13 +130,12 @@ def _increments(
     like: jax.ShapeDtypeStruct,
     pieces: Sequence[_pieces.Piece],
     labels: Sequence[str],
-    arrays: list[Any],
     inputs: jax.Array,
     vector: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
     """Return the increments of the pieces of one initialisation."""
-    fresh, x, key_direction = _initialisations.drawn(source, arrays, inputs, key)
+    fresh, x, key_direction = _initialisations.drawn(source, inputs, key)
     cut = list(zip(labels, _pieces.cut(fresh, pieces), strict=True))
     runs = _runs.repeated(cut, x)
     if kind == "activations":
