@@ -21,7 +21,7 @@ from lognorm_jax import (
     summaries,
     weights,
 )
-from lognorm_jax.sampling import _lanes
+from lognorm_jax.sampling import _lanes, _lapack
 
 ENSEMBLE = ensembles.Ensemble((6, *(4,) * 12), weights.normal(), masks.relu())
 PATH = paths.dense(ENSEMBLE)
@@ -420,3 +420,35 @@ def test_invariance_ten_million_paths_on_devices_and_processes(tmp_path):
         assert files == first and len(files) == 18
         assert max(peaks) < 1000, f"{peaks} MB"
         print(f"{devices} devices, {processes} processes: {peaks} MB")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda normal: jnp.linalg.eigvalsh(normal),
+        lambda normal: jnp.linalg.qr(normal)[1],
+        lambda normal: jnp.linalg.norm(normal, 2),
+        lambda normal: jnp.linalg.solve(normal, normal[0]),
+        lambda normal: jnp.linalg.cholesky(normal @ normal.T + jnp.eye(8)),
+        lambda normal: jax.lax.map(jnp.linalg.det, normal[None]),
+    ],
+)
+def test_invariance_paths_that_call_lapack_run_alone(call, key):
+    """Two of them beside each other wait for each other's threads, for ever."""
+
+    def path(key):
+        return call(jax.random.normal(key, (8, 8)))
+
+    jaxpr = jax.make_jaxpr(path)(key)
+    devices = tuple(jax.devices())
+    assert _lapack.called(jaxpr, devices) and len(devices) > 1
+    with _lanes.opened(path, devices[:1], jaxpr) as lanes:
+        assert lanes == [path]
+    one = sampling.sample(path, key, 64, block_size=8, devices=devices[:1])
+    several = sampling.sample(path, key, 64, block_size=8)
+    np.testing.assert_array_equal(one, several)
+
+
+def test_exact_other_paths_run_beside_each_other(key):
+    jaxpr = jax.make_jaxpr(lambda key: jnp.sort(jax.random.normal(key, (8,))))(key)
+    assert not _lapack.called(jaxpr, tuple(jax.devices()))

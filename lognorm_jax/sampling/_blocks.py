@@ -36,7 +36,7 @@ def _computed(job: Job, start: int, stop: int) -> Iterator[tuple[int, Any]]:
     call = _programs.call(
         job.path, job.block_size, batch, job.devices, job.reduction.reduce
     )
-    with _lanes.opened(call, job.devices) as lanes:
+    with _lanes.opened(call, job.devices, job.jaxpr) as lanes:
         per_round = job.blocks_per_call * len(job.devices) * len(lanes)
         begun = (
             (first, _begun(job, lanes, first, stop))

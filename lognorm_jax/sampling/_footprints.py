@@ -27,6 +27,14 @@ def floats(jaxpr: Any) -> int:
     return max(map(_live, jaxpr.eqns), default=0)
 
 
+def operations(jaxpr: Any) -> Iterator[str]:
+    """Yield the names of all operations of a jaxpr, and of those inside of it."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for body in _bodies(list(equation.params.values())):
+            yield from operations(body)
+
+
 def _live(equation: Any) -> int:
     """Return what one operation needs, with all that is inside of it."""
     sizes = list(map(_size, equation.outvars))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax._tools import checks, traces
-from lognorm_jax.sampling import _memory, runs
+from lognorm_jax.sampling import _lapack, _memory, runs
 
 CALL_FLOATS = 1 << 22  # what one call may return for each device, roughly
 _OUTSIDE = (
@@ -95,6 +95,9 @@ def checked(
     increment = getattr(shapes, "increment", None)
     usable = reduction.keeps_samples or getattr(increment, "ndim", 0) == 1
     checks.require(usable, "path(key)", shapes, "a Trace", "sample takes any pytree.")
+    chosen = _devices(devices)
+    if _lapack.called(jaxpr, chosen):
+        chosen = _lapack.one_each(chosen)
     return Job(
         path=program,
         reduction=reduction,
@@ -102,7 +105,7 @@ def checked(
         num_samples=num_samples,
         block_size=block_size,
         blocks_per_call=_blocks_per_call(blocks_per_call, block_size, shapes),
-        devices=_devices(devices),
+        devices=chosen,
         progress=progress,
         run=run,
         shapes=shapes,

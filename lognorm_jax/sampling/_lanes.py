@@ -13,15 +13,18 @@ from typing import Any
 
 import jax
 
-from lognorm_jax.sampling import _programs
+from lognorm_jax.sampling import _lapack, _programs
 
 
 @contextlib.contextmanager
 def opened(
-    call: Callable, devices: tuple[jax.Device, ...]
+    call: Callable, devices: tuple[jax.Device, ...], jaxpr: Any
 ) -> Iterator[Sequence[Callable]]:
-    """Yield the call as it is asked of devices by as many threads as help them."""
-    count = _count(devices)
+    """Yield the call as it is asked of devices by as many threads as help them.
+
+    jaxpr: of what it calls.
+    """
+    count = 1 if _lapack.called(jaxpr, devices) else _count(devices)
     if count == 1:
         yield [call]
         return
