@@ -10,6 +10,8 @@ import pytest
 from lognorm_jax._tools import callables
 from lognorm_jax.probing import models
 
+pytestmark = pytest.mark.float32
+
 RNG = np.random.default_rng(0)
 GAIN = 2.0
 

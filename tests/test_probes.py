@@ -330,6 +330,7 @@ def repeating(matrices):
     ]
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize(
     ("kind", "increments"),
     [
@@ -353,6 +354,7 @@ def test_oracle_layers_that_repeat_are_as_one_by_one(kind, increments, key):
     assert np.ptp(expected) > 1
 
 
+@pytest.mark.float32
 def test_exact_which_layers_repeat():
     found = []
 
@@ -366,6 +368,7 @@ def test_exact_which_layers_repeat():
     assert found == [(1, 1), (1, 1), (2, 4), (1, 1), (1, 5), (1, 2)]
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_exact_layers_that_decide_by_numpy_arrays_and_modules_of_lists(wrapped, key):
     """Known arrays stay known; a list that can be called is a list."""
@@ -383,6 +386,7 @@ def test_exact_layers_that_decide_by_numpy_arrays_and_modules_of_lists(wrapped, 
     assert np.allclose(report.layers.mean.value, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.float32
 def test_exact_a_layer_that_was_changed_is_followed_anew():
     class Layer:
         W = np.ones((4, 3), np.float32)
@@ -404,6 +408,7 @@ def noted(W, x):
     return W @ x
 
 
+@pytest.mark.float32
 def test_exact_a_probe_traces_layers_that_repeat_once_a_phase(key):
     """However many there are: where shapes are followed, and where they are pushed."""
     counts = []
@@ -419,6 +424,7 @@ def test_exact_a_probe_traces_layers_that_repeat_once_a_phase(key):
     assert counts[0] == counts[1] <= 12
 
 
+@pytest.mark.float32
 def test_exact_models_may_need_keys_of_the_kind_of_jax(key):
     """Keys that compile sooner are of another type."""
 

@@ -44,8 +44,8 @@ def apart(value: Any) -> tuple[Program, list[Any]]:
     ...     (one, _), (other, arrays) = apart(linear(W)), apart(linear(2 * W))
     ...     assert one == other
     ...     return one.rebuilt(iter(arrays))(W[0])
-    >>> jax.jit(double)(np.eye(2))
-    Array([2., 0.], dtype=float32)
+    >>> jax.jit(double)(np.eye(2)).tolist()
+    [2.0, 0.0]
     """
     arrays: list[Any] = []
     opening = _Opening(arrays)
