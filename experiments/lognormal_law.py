@@ -203,26 +203,23 @@ def _draw_densities(axis, results):
 
 def _draw_quantiles(axis, results):
     q = np.concatenate([[0.001, 0.003], np.linspace(0.02, 0.98, 13), [0.997, 0.999]])
-    fine = scipy.special.ndtr(np.linspace(-3.2, 3.2, 129))
+    place, along = scipy.special.ndtri(q), np.linspace(-3.2, 3.2, 129)
+    fine = scipy.special.ndtr(along)
     shown = ("64→100×10", "64→48×24", "64→16×16", "64→32×64")
     for label, color in zip(shown, _figure.PALETTE, strict=False):
         if label not in results:
             continue
         limit, law = ensembles.limit_law(ensemble(label)), exact.law(ensemble(label))
         spread = np.sqrt(limit.variance)
-
-        def place(q, limit=limit, spread=spread):
-            return (limit.quantile(q) - limit.mean) / spread
-
         gap = (law.quantile(fine) - limit.quantile(fine)) / spread
-        axis.plot(place(fine), gap, color=color, label=label)
+        axis.plot(along, gap, color=color, label=label)
         size = len(results[label][MODELS[0]])
         error = np.sqrt(q * (1 - q) / size) / law.pdf(law.quantile(q)) / spread
         for model, marker, shift in zip(MODELS, "sD", (-0.02, 0.02), strict=True):
             seen = laws.empirical(results[label][model]).quantile(q)
             gap = (seen - limit.quantile(q)) / spread
             style = {"fmt": marker, "mfc": "none", "ms": 4, "capsize": 2, "lw": 1}
-            axis.errorbar(place(q) + shift, gap, 2 * error, color=color, **style)
+            axis.errorbar(place + shift, gap, 2 * error, color=color, **style)
     axis.axhline(0, color=_figure.LIMIT, ls="--")
     black = {"color": _figure.THEORY}
     handles = [

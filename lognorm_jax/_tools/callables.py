@@ -71,7 +71,7 @@ class _Opening:
         self.parts += 1
         if self.parts > _MOST_PARTS:
             raise _TooMany
-        if isinstance(value, jax.Array) and _is_traced(value):
+        if checks.traced_array(value):
             self.arrays.append(value)
             weak = getattr(value, "weak_type", False)
             return Program((value.shape, value.dtype, weak), next)
@@ -95,10 +95,9 @@ class _Opening:
 
 def _known(array: jax.Array | np.ndarray) -> Hashable:
     """Return what a known array is told by: its numbers, or itself."""
+    numbers = isinstance(array, jax.Array) or type(array) is np.ndarray
     extended = jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
-    if type(array) is not np.ndarray and not isinstance(array, jax.Array):
-        return Same(array)
-    if extended or array.dtype == object or array.size > _MOST_PARTS:
+    if not numbers or extended or array.dtype == object or array.size > _MOST_PARTS:
         return Same(array)
     return type(array), array.shape, array.dtype, np.asarray(array).tobytes()
 
@@ -106,13 +105,6 @@ def _known(array: jax.Array | np.ndarray) -> Hashable:
 def _constant(value: Any, content: Hashable) -> Program:
     """Return the program of what is the same whatever the arrays."""
     return Program(content, lambda arrays: value)
-
-
-def _is_traced(array: jax.Array) -> bool:
-    """Return whether JAX traces an array, of numbers or of keys."""
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
-        return checks.traced(jax.random.key_data(array))
-    return checks.traced(array)
 
 
 Opened = tuple[Hashable, Sequence[Any], Callable[[Sequence[Any]], Any]]
@@ -128,17 +120,13 @@ def _opened(value: Any) -> Opened | None:
     if type(value) is functools.partial and not value.__dict__:
         held = value.func, value.args, value.keywords
         return functools.partial, held, _partial
-    if isinstance(value, dict):
+    if type(value) is dict:
         # in its order, which JAX would change
         keys = tuple(value)
-        if type(value) is not dict:
-            return None
-
-        def made(held):
-            return dict(zip(keys, held, strict=True))
-
+        made = functools.partial(_dictionary, keys)
         return (dict, keys), tuple(value.values()), made
-    return _pytree(value)
+    # of other dictionaries JAX may change it, too
+    return None if isinstance(value, dict) else _pytree(value)
 
 
 def _pytree(value: Any) -> Opened | None:
@@ -152,6 +140,10 @@ def _pytree(value: Any) -> Opened | None:
     if len(held) == 1 and held[0] is value:
         return None
     return _Tree(tree), held, functools.partial(jax.tree.unflatten, tree)
+
+
+def _dictionary(keys: tuple[Hashable, ...], held: Sequence[Any]) -> dict:
+    return dict(zip(keys, held, strict=True))
 
 
 def _partial(held: Sequence[Any]) -> functools.partial:

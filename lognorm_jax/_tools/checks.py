@@ -182,6 +182,17 @@ def traced(value: object) -> bool:
     return known(value) is None
 
 
+def traced_array(array: object) -> bool:
+    """Return ``traced`` of an array of numbers or keys, of which nothing is read."""
+    if not isinstance(array, jax.Array):
+        return False
+    try:
+        array.devices()
+    except jax.errors.ConcretizationTypeError:
+        return True
+    return False
+
+
 def require_known(name: str, value: object) -> None:
     """Require a value that is not traced: laws are computed on the host, in NumPy."""
     instead = (

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import callables, checks
 
 Value = TypeVar("Value")
 
@@ -60,7 +60,7 @@ def _content(value: Any, open_: dict[int, int]) -> Hashable:
         return functools.partial, _content(parts, open_)
     if isinstance(value, types.FunctionType) and _is_constant(value):
         return _function(value, open_)
-    return _Same(value)
+    return callables.Same(value)
 
 
 def _is_constant(function: types.FunctionType) -> bool:
@@ -78,7 +78,7 @@ def _function(function: types.FunctionType, open_: dict[int, int]) -> Hashable:
     parts = function.__defaults__, tuple(sorted(keywords.items())), cells
     return (
         function.__code__,
-        _Same(function.__globals__),
+        callables.Same(function.__globals__),
         _content(parts, inside),
     )
 
@@ -93,16 +93,3 @@ def _held(cell: Any) -> Any:
 
 class _Traced(Exception):
     """A function of what JAX traces is of that trace alone."""
-
-
-class _Same:
-    """A value that is equal only to itself, kept so that no other takes its place."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from lognorm_jax._tools import callables
 from lognorm_jax.probing import _layers, _shapes
 from lognorm_jax.probing._layers import Layer
 
@@ -28,7 +29,8 @@ def plan(layers: Sequence[Layer], x: jax.Array) -> list[Piece]:
     before = jax.ShapeDtypeStruct(x.shape, x.dtype)
     for place, layer in enumerate(layers):
         for start, part in enumerate(_layers.parts(layer)):
-            after = shape_after(part, before)
+            program, _ = callables.apart(part)
+            after = shape_after(part, program, before)
             fixed = _shapes.changes_only_shape(part, before, after)
             growth = math.log(after.size / before.size)
             # neighbours in a layer that are alike are one piece

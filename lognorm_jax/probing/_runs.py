@@ -100,5 +100,5 @@ def _numbers(
     for (_, layer), program in zip(layers, programs, strict=True):
         kind = program, reached.shape, reached.dtype
         numbers.append(number.setdefault(kind, len(number)))
-        reached = shape_after(layer, reached)
+        reached = shape_after(layer, program, reached)
     return numbers

@@ -36,7 +36,8 @@ def follow(layers: Sequence[Layer], x: jax.Array) -> jax.ShapeDtypeStruct:
         label = _layers.label(place, layer)
         before = f"{label} for an input of shape {reached.shape}"
         try:
-            after = shape_after(layer, reached)
+            program, _ = callables.apart(layer)
+            after = shape_after(layer, program, reached)
         except Exception as error:
             # of any kind: it is the layer that raised it
             text = str(error).rstrip(". \n")
@@ -50,12 +51,11 @@ def follow(layers: Sequence[Layer], x: jax.Array) -> jax.ShapeDtypeStruct:
     return reached
 
 
-def shapes_after() -> Callable[[Layer, jax.ShapeDtypeStruct], Any]:
-    """Return (layer, shape before) -> shape after, which traces the same once."""
+def shapes_after() -> Callable[[Layer, callables.Program, jax.ShapeDtypeStruct], Any]:
+    """Return (layer, what it does, shape before) -> shape after, traced once each."""
     known: dict[Any, Any] = {}
 
-    def shape_after(layer, before):
-        program, _ = callables.apart(layer)
+    def shape_after(layer, program, before):
         kind = program, before.shape, before.dtype
         if kind not in known:
             # lambda: JAX keeps a trace by its function, and the layer may change
@@ -128,7 +128,7 @@ def holds_weights(layer: Layer, x: jax.ShapeDtypeStruct) -> bool:
     jaxpr = jax.make_jaxpr(lambda x: layer(x))(x)
     for array in _arrays(jaxpr):
         index = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
-        if not index or checks.traced(array):
+        if not index or checks.traced_array(array):
             return True
     return False
 
