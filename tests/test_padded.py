@@ -1,6 +1,7 @@
 """Networks of many widths, followed by one program."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,29 @@ def test_exact_which_networks_are_padded():
     for other in (MLP("relu", keep_prob=0.5), networks.conv(WIDTHS, (2,), 1)):
         assert _padded.program(other) is None
     assert paths.gram(many, X, U, observe=lambda x, u: 0).depth is None
+    # nor where the room would be seen
+    assert _padded.program(of_softmax(6)) is None
+
+
+def softmax(fixed, x, z):
+    del fixed, x
+    return jax.nn.softmax(z)
+
+
+def of_softmax(depth):
+    shapes = itertools.pairwise(WIDTHS[: depth + 1])
+    kinds = [
+        networks.layer(networks.Matrix((b, a), 1.0, weights.normal(), after=softmax))
+        for a, b in shapes
+    ]
+    return networks.Network("softmax", WIDTHS[:1], tuple(kinds), False)
+
+
+@pytest.mark.parametrize("follow", [paths.gram, paths.jacobian])
+def test_exact_layers_that_mix_entries_are_the_same_at_any_depth(follow, key, rounding):
+    """A sum over the room, and not over the layer, would be another function."""
+    few, many = (follow(of_softmax(depth), X, U)(key).increment for depth in (4, 6))
+    assert np.allclose(few, many[:4], rtol=10 * rounding, atol=10 * rounding)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

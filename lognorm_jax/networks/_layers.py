@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import masks, weights
+from lognorm_jax import activations, masks, weights
 from lognorm_jax._tools import bound, checks, draws, random
 from lognorm_jax.networks import _params
 
@@ -28,6 +28,18 @@ def image(fixed: Any, x: jax.Array, z: jax.Array) -> jax.Array:
     """Return z: for a layer that is its matrix and biases."""
     del fixed, x
     return z
+
+
+def activated(
+    phi: activations.Activation,
+    dropout: jax.Array | None,
+    x: jax.Array,
+    z: jax.Array,
+) -> jax.Array:
+    """Return φ(z), under dropout."""
+    del x
+    y = phi.apply(z)
+    return y if dropout is None else dropout * y
 
 
 @functools.partial(
@@ -61,8 +73,10 @@ class Matrix:
 
     @property
     def plain(self) -> bool:
-        """Whether the layer is x ↦ after(W x + b), and draws nothing else."""
-        return self.fixed is None and bound.bound(self.before).function is same
+        """Whether the layer is x ↦ φ(W x + b), and draws nothing else."""
+        functions = [bound.bound(part).function for part in (self.before, self.after)]
+        by_entry = functions[0] is same and functions[1] in (image, activated)
+        return by_entry and self.fixed is None
 
     def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
         """Return the keys of the weights, the biases, and of what else is drawn."""

@@ -170,22 +170,10 @@ def _layer(
         std=(gain / fan_size) ** 0.5,
         weights=weight_law,
         bias_scale=bias_scale,
-        after=bound.Bound(_activated, (activations.as_choice(phi),)),
+        after=bound.Bound(_layers.activated, (activations.as_choice(phi),)),
         fixed=dropout,
     )
     return _layers.layer(matrix)
-
-
-def _activated(
-    phi: activations.Activation,
-    dropout: jax.Array | None,
-    x: jax.Array,
-    z: jax.Array,
-) -> jax.Array:
-    """Return φ(z), under dropout."""
-    del x
-    y = phi.apply(z)
-    return y if dropout is None else dropout * y
 
 
 def _shift(

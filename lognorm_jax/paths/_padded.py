@@ -20,7 +20,7 @@ Tree = TypeVar("Tree")
 
 
 class Layers(NamedTuple):
-    """The layers x ↦ after(W x + b) of a network, and of what there is room for: each
+    """The layers x ↦ φ(W x + b) of a network, and of what there is room for: each
     (room,).
     """
 
@@ -47,8 +47,8 @@ class Program(NamedTuple):
 def program(network: networks.Network) -> Program | None:
     """Return a network of more than four different layers, if it is of this kind.
 
-    That is layers x ↦ after(W x + b) that draw nothing else, all with biases or all
-    without, and with numbers that are known.
+    That is layers x ↦ φ(W x + b), φ entry by entry, that draw nothing else, all with
+    biases or all without, and with numbers that are known.
     """
     distinct, order = scans.order_of(network.kinds)
     matrices = [kind.matrix for kind in distinct]
@@ -91,7 +91,7 @@ def program(network: networks.Network) -> Program | None:
 
 
 def _is_plain(matrix: networks.Matrix | None) -> bool:
-    """Return whether a layer is x ↦ after(W x + b), drawn of known numbers."""
+    """Return whether a layer is x ↦ φ(W x + b), drawn of known numbers."""
     if matrix is None or not matrix.plain:
         return False
     numbers = matrix.std, matrix.bias_scale
