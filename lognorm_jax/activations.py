@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lognorm_jax import masks
-from lognorm_jax._tools import arccosine, checks, records
+from lognorm_jax._tools import arccosine, bound, checks, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +54,6 @@ class Activation:
         checks.flag("rectifier", self.rectifier)
 
     __reduce_ex__ = records.as_call
-
-
-def as_choice(activation: Activation) -> Activation:
-    """Return the activation as a static choice of a program, which is not its gain."""
-    if isinstance(activation.gain, float):
-        return activation
-    return dataclasses.replace(activation, gain=1.0)
 
 
 def gain(value: object) -> float | jax.Array:
@@ -146,14 +139,15 @@ def _shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
 
 def _slopes(name: str, above: float, below: float, mask: masks.Mask) -> Activation:
     """Return the activation of two slopes, above and below 0."""
-
-    def apply(z):
-        up = jnp.asarray(above, z.dtype)
-        down = jnp.asarray(below, z.dtype)
-        return jnp.where(z > 0, up, down) * z
-
     gain = 2 / (above**2 + below**2)
+    apply = bound.Bound(_two_slopes, (), (above, below))
     return Activation(name, apply, gain, mask, homogeneous=True)
+
+
+def _two_slopes(above, below, z):
+    up = jnp.asarray(above, z.dtype)
+    down = jnp.asarray(below, z.dtype)
+    return jnp.where(z > 0, up, down) * z
 
 
 def cosine_drift(cosine: ArrayLike, c_plus: float, c_minus: float) -> jax.Array:
@@ -210,21 +204,32 @@ def named(activation: object) -> Activation:
     checks.refuse("activation", activation, allowed, instead)
 
 
+# functions of this module, which pickle finds by their names
+
+
 def _identity(z):
     return z
 
 
+def _relu(z):
+    return jax.nn.relu(z)
+
+
+def _tanh(z):
+    return jnp.tanh(z)
+
+
+def _gelu(z):
+    return jax.nn.gelu(z, approximate=False)
+
+
 RELU = records.made_by(
-    Activation(
-        "relu", jax.nn.relu, 2.0, masks.relu(), homogeneous=True, rectifier=True
-    ),
+    Activation("relu", _relu, 2.0, masks.relu(), homogeneous=True, rectifier=True),
     relu,
 )
 LINEAR = records.made_by(
     Activation("linear", _identity, 1.0, masks.identity(), homogeneous=True),
     linear,
 )
-TANH = records.made_by(Activation("tanh", jnp.tanh), tanh)
-GELU = records.made_by(
-    Activation("gelu", functools.partial(jax.nn.gelu, approximate=False), 2.0), gelu
-)
+TANH = records.made_by(Activation("tanh", _tanh), tanh)
+GELU = records.made_by(Activation("gelu", _gelu, 2.0), gelu)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lognorm_jax._tools import checks, draws, random, records
+from lognorm_jax._tools import bound, checks, draws, random, records
 
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
@@ -126,10 +126,25 @@ def log_alive(mask: Mask, width: int) -> float:
 
 def coin(key: jax.Array, prob: float, shape: tuple[int, ...]) -> jax.Array:
     """Draw True with probability ``prob``, also below the grain of one float32."""
+    return _coin(_grain(prob), float(prob), key, shape)
+
+
+def _grain(prob: float) -> str:
+    """Return what a coin is drawn of: of one bit, or of words, few or more of them.
+
+    It is part of a program; the probability is not.
+    """
     if prob == _HALF:
+        return "bit"
+    return "low" if prob > 1e-3 else "high"
+
+
+def _coin(
+    grain: str, prob: float | jax.Array, key: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    if grain == "bit":
         return draws.packed(key, shape, 1) == 1
-    mode = "low" if prob > 1e-3 else "high"
-    return random.bernoulli(key, float(prob), shape, mode=mode)
+    return random.bernoulli(key, prob, shape, mode=grain)
 
 
 def _from_support(call, *, support, **fields) -> Mask:
@@ -148,18 +163,18 @@ def _from_support(call, *, support, **fields) -> Mask:
 @functools.cache
 def identity() -> Mask:
     """Return no mask at all: D = 1, a linear layer. It does not count in β."""
-
-    def sample(key, shape, dtype):
-        del key
-        return jnp.ones(shape, dtype)
-
     return _from_support(
         (identity,),
         name="identity",
-        sample=sample,
+        sample=_ones,
         support=((_ONE, _ONE),),
         counts=False,
     )
+
+
+def _ones(key, shape, dtype):
+    del key
+    return jnp.ones(shape, dtype)
 
 
 def bernoulli(keep_prob: float) -> Mask:
@@ -180,10 +195,12 @@ def _bernoulli(keep_prob) -> Mask:
 
 
 def _coins(call, name, keep_prob) -> Mask:
-    def sample(key, shape, dtype):
-        return coin(key, keep_prob, shape).astype(dtype)
-
+    sample = bound.Bound(_kept, (_grain(keep_prob),), (float(keep_prob),))
     return _from_support(call, name=name, sample=sample, support=((_ONE, keep_prob),))
+
+
+def _kept(grain, keep_prob, key, shape, dtype):
+    return _coin(grain, keep_prob, key, shape).astype(dtype)
 
 
 @functools.cache
@@ -217,18 +234,19 @@ def leaky_relu(slope: float) -> Mask:
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _leaky_relu(slope) -> Mask:
-    def sample(key, shape, dtype):
-        positive = coin(key, 0.5, shape)
-        below = jnp.asarray(float(slope), dtype)
-        return jnp.where(positive, jnp.ones((), dtype), below)
-
     support = ((_ONE, _HALF), (slope, _HALF)) if slope else ((_ONE, _HALF),)
     return _from_support(
         (leaky_relu, slope),
         name=f"leaky_relu({slope})",
-        sample=sample,
+        sample=bound.Bound(_sloped, (), (float(slope),)),
         support=support,
     )
+
+
+def _sloped(slope, key, shape, dtype):
+    positive = coin(key, 0.5, shape)
+    below = jnp.asarray(slope, dtype)
+    return jnp.where(positive, jnp.ones((), dtype), below)
 
 
 def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
@@ -256,19 +274,21 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _dropout(keep_prob, base) -> Mask:
-    def sample(key, shape, dtype):
-        key_keep, key_base = random.split(key)
-        keep = coin(key_keep, keep_prob, shape)
-        value = base.sample(key_base, shape, dtype)
-        return jnp.where(keep, value, jnp.zeros((), dtype))
-
+    arrays = float(keep_prob), bound.bound(base.sample)
     support = base.support
     if support is not None:
         support = tuple((value, keep_prob * prob) for value, prob in support)
     mask = Mask(
         name=f"dropout({keep_prob}, {base.name})",
-        sample=sample,
+        sample=bound.Bound(_dropped, (_grain(keep_prob),), arrays),
         moment=lambda k: keep_prob * base.moment(k),
         support=support,
     )
     return records.made_by(mask, dropout, keep_prob, base)
+
+
+def _dropped(grain, keep_prob, sample, key, shape, dtype):
+    key_keep, key_base = random.split(key)
+    keep = _coin(grain, keep_prob, key_keep, shape)
+    value = sample(key_base, shape, dtype)
+    return jnp.where(keep, value, jnp.zeros((), dtype))

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from test_tiles import whole
 
-from lognorm_jax import exact, laws, networks, paths, sampling, weights
+from lognorm_jax import (
+    activations,
+    exact,
+    laws,
+    masks,
+    networks,
+    paths,
+    sampling,
+    weights,
+)
 from lognorm_jax.paths import _padded, _tiles
 
 WIDTHS = (20, 30, 25, 12, 40, 9, 17)
@@ -20,6 +29,7 @@ NETWORKS = {
     "relu, biases": MLP("relu", 0.3),
     "tanh, linear head": MLP("tanh", 0.2, head="linear"),
     "gelu, fan in": MLP("gelu", 0.2, "in"),
+    "leaky, dropout": MLP(activations.leaky_relu(0.2), 0.2, keep_prob=0.6),
 }
 
 
@@ -35,9 +45,8 @@ def test_exact_which_networks_are_padded():
     for follow in (paths.jacobian, paths.gram):
         assert follow(few, np.ones(9), np.ones(9)).depth is None
         assert follow(many, X, U).depth == 6
-    # with what a layer draws besides, or is observed by its user, it is not
-    for other in (MLP("relu", keep_prob=0.5), networks.conv(WIDTHS, (2,), 1)):
-        assert _padded.program(other) is None
+    # with matrices of another kind, or observed by its user, it is not
+    assert _padded.program(networks.conv(WIDTHS, (2,), 1)) is None
     assert paths.gram(many, X, U, observe=lambda x, u: 0).depth is None
     # nor where the room would be seen
     assert _padded.program(of_softmax(6)) is None
@@ -75,11 +84,12 @@ def test_oracle_jacobian_against_numpy(name, key, rounding):
         assert np.isclose(quartic[layer], np.sum(tangent**4), rtol=10 * rounding)
         matrix = kind.matrix
         folded = jax.random.fold_in(key, layer)
-        key_weight, key_bias = jax.random.split(folded, 2)
+        key_weight, key_bias, key_fixed = jax.random.split(folded, 3)
         W = matrix.std * whole(weights.normal(), key_weight, matrix.shape, dtype)
         b = jax.random.normal(key_bias, (48,), dtype)[: matrix.shape[0]]
         z = W @ x + (matrix.bias_scale or 0) * np.float64(b)
-        after = functools.partial(matrix.after, None, None)
+        D = masks.bernoulli(0.6).sample(key_fixed, (48,), dtype)[: matrix.shape[0]]
+        after = functools.partial(matrix.after, matrix.fixed and D, None)
         x, image = jax.jvp(after, (jnp.asarray(z),), (jnp.asarray(W @ tangent),))
         expected = np.log(np.sum(np.float64(image) ** 2))
         assert np.isclose(

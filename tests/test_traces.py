@@ -76,6 +76,23 @@ MADE = {
         residual("balanced", number), VECTORS[number]
     ),
     "training": trained,
+    "dense, slopes": lambda number: paths.dense(
+        ensembles.Ensemble(WIDTHS, weights.laplace(), masks.leaky_relu(number))
+    ),
+    "dense, keep probabilities": lambda number: paths.dense(
+        ensembles.Ensemble(WIDTHS, weights.normal(), masks.dropout(number)),
+        tiled=True,
+    ),
+    "jacobian, slopes and keep probabilities": lambda number: paths.jacobian(
+        networks.mlp(WIDTHS, activations.leaky_relu(-number), keep_prob=number),
+        *VECTORS[0.2],
+    ),
+    "gram, masks": lambda number: paths.gram(
+        networks.residual(
+            9, 3, "mask model", activation=activations.leaky_relu(number)
+        ),
+        np.ones(9),
+    ),
     "a function": lambda number: functools.partial(jax.random.normal, shape=(3,)),
 }
 
@@ -138,7 +155,10 @@ def test_oracle_maps_and_derivatives_over_the_arrays_of_a_path(key, rounding):
     assert np.abs(jax.grad(log_norm)(0.1)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["dense", "transport", "jacobian, biases", "gram"])
+STORED = ["dense", "transport", "jacobian, biases", "gram", "gram, residual"]
+
+
+@pytest.mark.parametrize("name", [*STORED, "jacobian, gain and dropout"])
 def test_exact_a_path_can_be_stored(name, key):
     path = MADE[name](0.2)
     again = pickle.loads(pickle.dumps(path))

@@ -165,7 +165,7 @@ def uniform(
 
 
 def bernoulli(
-    key: jax.Array, p: float, shape: tuple[int, ...], mode: str = "low"
+    key: jax.Array, p: float | jax.Array, shape: tuple[int, ...], mode: str = "low"
 ) -> jax.Array:
     def draw(key, shape):
         return jax.random.bernoulli(key, p, shape, mode=mode)

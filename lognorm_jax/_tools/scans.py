@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 Kind = TypeVar("Kind", bound=Hashable)
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
+Tree = TypeVar("Tree")
 
 
 def repetitions(
@@ -129,6 +130,37 @@ def taken(table: ArrayLike, layers: np.ndarray) -> jax.Array:
     first, last = int(layers[0]), int(layers[-1])
     step = int(layers[1]) - first if len(layers) > 1 else 1
     return jnp.asarray(table)[first : last + 1 : step]
+
+
+def by_form(
+    trees: Sequence[Tree], places: np.ndarray
+) -> tuple[tuple[Tree, ...], np.ndarray]:
+    """Return trees that differ in numbers only as one tree of arrays.
+
+    Args:
+        trees: of numbers that are known, those of one structure of the same shapes.
+        places: (layers,), which of the trees each layer has.
+
+    Returns:
+        For each structure a tree, leaves (layers, …), with any numbers for layers of
+        another structure; and (layers,), which structure each has.
+
+    >>> forms, form = by_form([(1,), (2,), [3]], np.array([2, 0, 1, 0]))
+    >>> [leaf.tolist() for leaf in jax.tree.leaves(forms)], form.tolist()
+    ([[1, 1, 2, 1], [3, 3, 3, 3]], [1, 0, 0, 0])
+    """
+    structures: list[Any] = list(map(jax.tree.structure, trees))
+    distinct, order = order_of(structures)
+    form = np.frombuffer(order, np.int32)
+    forms = []
+    for number in range(len(distinct)):
+        own = form == number
+        first = trees[int(np.argmax(own))]
+        rows = [
+            tree if is_own else first for tree, is_own in zip(trees, own, strict=True)
+        ]
+        forms.append(jax.tree.map(lambda *leaves: np.stack(leaves)[places], *rows))
+    return tuple(forms), form[places]
 
 
 def order_of(kinds: Sequence[Kind]) -> tuple[tuple[Kind, ...], bytes]:

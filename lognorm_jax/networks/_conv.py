@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def _layer(
     std = (activation.gain / (count * c_out)) ** 0.5
     return _layers.Layer(
         bound.Bound(_drawn, (c_in, c_out, count, weight_law), (std, bias_scale)),
-        bound.Bound(_applied, (taps, activations.as_choice(activation))),
+        bound.Bound(_applied, (taps,), (bound.bound(activation.apply),)),
     )
 
 
@@ -100,7 +100,7 @@ def _drawn(
 
 def _applied(
     taps: tuple[int, ...],
-    phi: activations.Activation,
+    phi: Callable[[jax.Array], jax.Array],
     params: _params.Params,
     x: jax.Array,
 ) -> jax.Array:
@@ -109,4 +109,4 @@ def _applied(
     W = weight.reshape(len(weight), -1)
     z = jnp.matmul(W, convolutions.patches(x, taps), precision="highest")
     z = z + params.trained["bias"][:, None]
-    return phi.apply(z).reshape(len(weight), *x.shape[1:])
+    return phi(z).reshape(len(weight), *x.shape[1:])

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lognorm_jax import activations, masks, weights
+from lognorm_jax import masks, weights
 from lognorm_jax._tools import bound, checks, draws, random
 from lognorm_jax.networks import _params
 
@@ -31,14 +31,14 @@ def image(fixed: Any, x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def activated(
-    phi: activations.Activation,
+    phi: Callable[[jax.Array], jax.Array],
     dropout: jax.Array | None,
     x: jax.Array,
     z: jax.Array,
 ) -> jax.Array:
     """Return φ(z), under dropout."""
     del x
-    y = phi.apply(z)
+    y = phi(z)
     return y if dropout is None else dropout * y
 
 
@@ -72,11 +72,16 @@ class Matrix:
             object.__setattr__(self, name, bound.bound(getattr(self, name)))
 
     @property
-    def plain(self) -> bool:
-        """Whether the layer is x ↦ φ(W x + b), and draws nothing else."""
-        functions = [bound.bound(part).function for part in (self.before, self.after)]
-        by_entry = functions[0] is same and functions[1] in (image, activated)
-        return by_entry and self.fixed is None
+    def by_entry(self) -> tuple[Callable, masks.Sampler | None] | None:
+        """What follows the matrix of a layer x ↦ D ⊙ φ(W x + b): ``after``, which acts
+        entry by entry, and the sampler of D if there is one. None for other layers.
+        """
+        before, after, fixed = map(bound.bound, (self.before, self.after, self.fixed))
+        if before.function is not same or after.function not in (image, activated):
+            return None
+        if fixed is None:
+            return after, None
+        return (after, fixed.arrays[0]) if fixed.function is _entries else None
 
     def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
         """Return the keys of the weights, the biases, and of what else is drawn."""
@@ -150,18 +155,20 @@ def biases(key: jax.Array, scale: float | jax.Array | None, count: int) -> jax.A
 
 def signs(width: int) -> bound.Bound:
     """Return key -> (width,) random signs, ±1."""
-    return bound.Bound(_entries, (weights.rademacher(), width))
+    return bound.Bound(_signs, (width,))
+
+
+def _signs(width: int, key: jax.Array) -> jax.Array:
+    return weights.rademacher().sample(key, (width,), jnp.result_type(float))
 
 
 def entries(mask: masks.Mask, width: int) -> bound.Bound:
     """Return key -> (width,) iid entries of a mask."""
-    return bound.Bound(_entries, (mask, width))
+    return bound.Bound(_entries, (width,), (bound.bound(mask.sample),))
 
 
-def _entries(
-    law: weights.Weights | masks.Mask, width: int, key: jax.Array
-) -> jax.Array:
-    return law.sample(key, (width,), jnp.result_type(float))
+def _entries(width: int, sample: masks.Sampler, key: jax.Array) -> jax.Array:
+    return sample(key, (width,), jnp.result_type(float))
 
 
 def bias_scale(value: object) -> float | jax.Array | None:

@@ -170,7 +170,7 @@ def _layer(
         std=(gain / fan_size) ** 0.5,
         weights=weight_law,
         bias_scale=bias_scale,
-        after=bound.Bound(_layers.activated, (activations.as_choice(phi),)),
+        after=bound.Bound(_layers.activated, (), (bound.bound(phi.apply),)),
         fixed=dropout,
     )
     return _layers.layer(matrix)

@@ -143,7 +143,7 @@ def _vanilla(
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ (W φ(z) + b)."""
     del width
-    before = bound.Bound(_of_state, (activations.as_choice(phi),))
+    before = bound.Bound(_of_state, (), (bound.bound(phi.apply),))
     return block(phi.gain, before=before, after=_summing(scales))
 
 
@@ -151,7 +151,7 @@ def _balanced(
     block: Callable, width: int, phi: activations.Activation, scales: tuple
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ (W φ(s ⊙ z) + b), s fixed signs."""
-    before = bound.Bound(_of_signed_state, (activations.as_choice(phi),))
+    before = bound.Bound(_of_signed_state, (), (bound.bound(phi.apply),))
     signs = _layers.signs(width)
     return block(phi.gain, before=before, after=_summing(scales), fixed=signs)
 
@@ -161,10 +161,8 @@ def _post(
 ) -> _layers.Matrix:
     """Return the inside of z ↦ α z + λ φ(W z + b)."""
     del width
-    return block(
-        phi.gain,
-        after=bound.Bound(_with_activated, (activations.as_choice(phi),), scales),
-    )
+    arrays = bound.bound(phi.apply), *scales
+    return block(phi.gain, after=bound.Bound(_with_activated, (), arrays))
 
 
 def _mask_model(
@@ -183,11 +181,11 @@ def _mask_model(
 
 def _of_state(phi, fixed, z):
     del fixed
-    return phi.apply(z)
+    return phi(z)
 
 
 def _of_signed_state(phi, signs, z):
-    return phi.apply(signs * z)
+    return phi(signs * z)
 
 
 def _summing(scales: tuple) -> bound.Bound:
@@ -201,7 +199,7 @@ def _sum(alpha, lam, fixed, z, branch):
 
 
 def _with_activated(phi, alpha, lam, fixed, z, h):
-    return _sum(alpha, lam, fixed, z, phi.apply(h))
+    return _sum(alpha, lam, fixed, z, phi(h))
 
 
 def _with_masked(alpha, lam, D, z, h):

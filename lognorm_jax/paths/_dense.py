@@ -13,8 +13,8 @@ import scipy
 from jax import lax
 
 from lognorm_jax import ensembles, masks, weights
-from lognorm_jax._tools import checks, draws, norms, scans, traces
-from lognorm_jax.paths import _tiles
+from lognorm_jax._tools import bound, checks, draws, norms, scans, traces
+from lognorm_jax.paths import _survivors, _tiles
 
 BATCH = 256  # samples that are run together, or so, when tiles are chosen
 _MORE_WEIGHTS = 1.5  # at most, of products that are drawn in tiles
@@ -27,7 +27,7 @@ class _Kind(NamedTuple):
     n_out: int
     columns: int  # of the tile; more than n_in where that is quicker
     rows: int
-    mask: masks.Mask
+    form: int  # the structure of what tells which rows survive
 
 
 def dense(
@@ -45,7 +45,9 @@ def dense(
     compiled outside its scan may differ in the last one.) The scale 1/(m2 n) enters in
     the log, not in the matrix. For weights with atoms, coordinates of W x that are 0 up
     to rounding, |(W x)_a| ≤ 4 eps √n ‖x‖, are set to 0. The direction is an array of
-    the path; widths, masks, weights and dtype are its program.
+    the path, and so are the numbers of masks, such as slopes, and keep
+    probabilities but for the sizes that they choose; widths, weights, dtype and what
+    kinds of masks there are are its program.
 
     Args:
         ensemble: the product.
@@ -79,7 +81,8 @@ def dense(
     law = ensemble.weights
     _require_precision(law, dtype)
     log_scale = _log_scale(ensemble).astype(dtype)
-    distinct, order = scans.order_of(_kinds(ensemble, thinned))
+    survivors, kinds = _kinds(ensemble, thinned)
+    distinct, order = scans.order_of(kinds)
     if tiled is None:
         tiled = _better_in_tiles(law, distinct, order)
     checks.flag("tiled", tiled)
@@ -89,7 +92,7 @@ def dense(
         checks.require(widest <= _tiles.WIDEST, "max(widths)", widest, allowed)
         return _tiles.path(ensemble, unit, log_scale, thinned, dtype)
     choices: tuple[Any, ...] = law, dtype, distinct, order
-    return traces.Path(_product, choices, (unit, log_scale))
+    return traces.Path(_product, choices, (unit, log_scale, survivors))
 
 
 def _product(
@@ -99,6 +102,7 @@ def _product(
     order: bytes,
     unit: jax.Array,
     log_scale: jax.Array,
+    survivors: tuple[bound.Bound, ...],
     key: jax.Array,
 ) -> traces.Trace:
     """Return the trace of one product along a unit vector."""
@@ -106,7 +110,9 @@ def _product(
     step_of = functools.partial(_product_step, law, dtype, key)
 
     def rows_of(layers):
-        return scans.numbers(layers), scans.taken(log_scale, layers)
+        form = survivors[kinds[layers[0]].form]
+        chosen = jax.tree.map(lambda leaf: scans.taken(leaf, layers), form)
+        return scans.numbers(layers), scans.taken(log_scale, layers), chosen
 
     start = scans.unknown(jnp.asarray(unit, dtype))
     carry = start, jnp.int32(kinds[0].n_in)
@@ -149,8 +155,10 @@ def _log_scale(ensemble: ensembles.Ensemble) -> np.ndarray:  # (depth,)
     return ensembles.fan_shift(ensemble) - np.log(scale)[table]
 
 
-def _kinds(ensemble: ensembles.Ensemble, thinned: bool) -> list[_Kind]:
-    """Return the kind of each layer."""
+def _kinds(
+    ensemble: ensembles.Ensemble, thinned: bool
+) -> tuple[tuple[bound.Bound, ...], list[_Kind]]:
+    """Return what tells which rows survive, of each structure, and layers' kinds."""
     distinct, table = ensembles.layer_index(ensemble)
     rooms = [_room(*layer) if thinned else layer[0] for layer in distinct]
     rows = [rooms[i] for i in table]
@@ -158,8 +166,13 @@ def _kinds(ensemble: ensembles.Ensemble, thinned: bool) -> list[_Kind]:
     if thinned:
         columns = [_quick(count) for count in columns]
     pairs = zip(ensemble.widths[:-1], ensemble.widths[1:], strict=True)
-    layers = zip(pairs, columns, rows, ensemble.masks, strict=True)
-    return [_Kind(*widths, *rest) for widths, *rest in layers]
+    of_masks = [
+        _survivors.of(mask, thinned and room < width)
+        for room, (width, mask) in zip(rooms, distinct, strict=True)
+    ]
+    survivors, form = scans.by_form(of_masks, table)
+    layers = zip(pairs, columns, rows, form.tolist(), strict=True)
+    return survivors, [_Kind(*widths, *rest) for widths, *rest in layers]
 
 
 def _room(width: int, mask: masks.Mask) -> int:
@@ -170,7 +183,7 @@ def _room(width: int, mask: masks.Mask) -> int:
     survivors, in its rows or its columns. Heuristic: 4 to 5 standard deviations above
     the mean.
     """
-    if mask.support is None or len(mask.support) > 1 or mask.keep_prob == 1:
+    if not _survivors.thin(mask):
         return width
     # matrices with rows of other sizes take longer to draw
     room = np.arange(8, width, 8)
@@ -192,18 +205,18 @@ def _product_step(
 ) -> Callable:
     """Return the step through a layer: (carry, row) -> (carry, trace)."""
     multiply = _multiplier(law, dtype, kind)
-    survivors = _survivors(kind, dtype)
+    width = jnp.int32(kind.n_out)
     # sums of weights with atoms may cancel exactly, but for rounding
     rounding = 4 * float(jnp.finfo(dtype).eps) * kind.n_in**0.5 if law.atoms else 0.0
 
     def layer_step(carry, row):
         # only the first ``alive`` coordinates of x may differ from 0
         x, alive = carry
-        layer, log_scale = row
+        layer, log_scale, survivors = row
         key_weight, key_mask, key_whole = draws.keys(key, layer, 3)
 
         # which rows survive; they come first
-        D, alive_next = survivors(key_mask)
+        D, alive_next = survivors(dtype, key_mask, kind.n_out, width)
 
         # only the weights that matter, or all where a tile overflows
         overflow = (alive > kind.columns) | (alive_next > kind.rows)
@@ -216,28 +229,6 @@ def _product_step(
         return (x_next, alive_next), traces.Trace(increment, norms.quartic(x))
 
     return layer_step
-
-
-def _survivors(kind: _Kind, dtype: jax.typing.DTypeLike) -> Callable:
-    """Return key -> (entries of the mask, how many of the first may not be 0)."""
-    mask = kind.mask
-    shape = (kind.n_out,)
-
-    def all_rows(key):
-        return mask.sample(key, shape, dtype), jnp.int32(kind.n_out)
-
-    if kind.rows == kind.n_out or mask.support is None:
-        return all_rows
-    ((entry, _),) = mask.support
-
-    # rows are exchangeable, so that it is enough how many survive
-    def first_rows(key):
-        alive = jnp.sum(mask.sample(key, shape, dtype) != 0, dtype=jnp.int32)
-        first = jnp.arange(kind.n_out, dtype=jnp.int32) < alive
-        value = jnp.asarray(float(entry), dtype)
-        return jnp.where(first, value, jnp.zeros((), dtype)), alive
-
-    return first_rows
 
 
 def _multiplier(

@@ -54,7 +54,7 @@ def gram(
         vectors = _padded.padded((start, along), padded.room)
         return traces.Path(
             _followed_padded,
-            (several, owners, padded.forms, padded.homogeneous),
+            (several, owners, padded.homogeneous),
             (*vectors, padded.layers),
             np.int32(padded.depth),
         )
@@ -65,7 +65,6 @@ def gram(
 def _followed_padded(
     several: bool,
     owner: tuple[int, ...],
-    forms: tuple,
     homogeneous: bool,
     inputs: jax.Array,
     along: jax.Array | None,
@@ -73,7 +72,7 @@ def _followed_padded(
     key: jax.Array,
 ) -> traces.Trace:
     """Return the trace of one network in law, by the program for many widths."""
-    trace = _padded.gram(forms, homogeneous, owner, inputs, along, layers, key)
+    trace = _padded.gram(homogeneous, owner, inputs, along, layers, key)
     return traces.finished(_shown(trace, several), None, None)
 
 

@@ -50,7 +50,7 @@ def jacobian(
         start, along = _padded.padded((x, tangent), padded.room)
         return traces.Path(
             _followed_padded,
-            (padded.law, padded.forms, padded.homogeneous),
+            (padded.law, padded.homogeneous),
             (start, along, padded.layers),
             np.int32(padded.depth),
         )

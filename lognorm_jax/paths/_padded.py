@@ -5,14 +5,14 @@ Widths and depth are data: vectors have room for wider layers, and are 0 there.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lognorm_jax import networks, weights
+from lognorm_jax import masks, networks, weights
 from lognorm_jax._tools import checks, draws, norms, random, scans, tangents, traces
 from lognorm_jax.paths import _conditioned, _tiles
 
@@ -20,7 +20,7 @@ Tree = TypeVar("Tree")
 
 
 class Layers(NamedTuple):
-    """The layers x ↦ φ(W x + b) of a network, and of what there is room for: each
+    """The layers x ↦ D ⊙ φ(W x + b) of a network, and of what there is room for: each
     (room,).
     """
 
@@ -29,15 +29,15 @@ class Layers(NamedTuple):
     n_out: Any
     std: Any  # of a weight
     bias_scale: Any  # None for no biases
-    form: Any  # which of the functions is its after
+    # what follows the matrix, of each structure: after, and the sampler of D or None
+    forms: tuple[tuple[Callable, masks.Sampler | None], ...]
+    form: Any  # which of the structures a layer has
 
 
 class Program(NamedTuple):
     """A network as choices and arrays of a path."""
 
     law: weights.Weights
-    # (function, choices) of after, of the distinct layers
-    forms: tuple[tuple[Callable, tuple], ...]
     room: int
     homogeneous: bool
     layers: Layers
@@ -47,42 +47,40 @@ class Program(NamedTuple):
 def program(network: networks.Network) -> Program | None:
     """Return a network of more than four different layers, if it is of this kind.
 
-    That is layers x ↦ φ(W x + b), φ entry by entry, that draw nothing else, all with
+    That is layers x ↦ D ⊙ φ(W x + b), φ entry by entry and D drawn or not, all with
     biases or all without, and with numbers that are known.
     """
     distinct, order = scans.order_of(network.kinds)
-    matrices = [kind.matrix for kind in distinct]
-    if len(distinct) <= _tiles.MOST_KINDS or not all(map(_is_plain, matrices)):
+    matrices = [kind.matrix for kind in distinct if _has_room(kind.matrix)]
+    if not _tiles.MOST_KINDS < len(distinct) == len(matrices):
         return None
     first = matrices[0]
-    assert first is not None
-    alike = {(m.weights, m.bias_scale is None) for m in matrices if m is not None}
-    widest = max(max(m.shape) for m in matrices if m is not None)
+    alike = {(m.weights, m.bias_scale is None) for m in matrices}
+    widest = max(max(m.shape) for m in matrices)
     if len(alike) > 1 or widest > _tiles.WIDEST:
         return None
 
-    # the functions after the matrix, which have no arrays
-    functions: list[Any] = [m.after for m in matrices if m is not None]
-    forms, which = scans.order_of([(f.function, f.choices) for f in functions])
     places = np.frombuffer(order, np.int32)
+    after: list[Any] = [m.by_entry for m in matrices]
+    forms, form = scans.by_form(after, places)
     std, bias_scale = (
         np.array([getattr(m, name) for m in matrices], np.float64)[places]
         for name in ("std", "bias_scale")
     )
-    shapes = np.array([m.shape for m in matrices if m is not None], np.int32)
+    shapes = np.array([m.shape for m in matrices], np.int32)
     layers = Layers(
         used=np.ones(len(places), bool),
         n_in=shapes[places, 1],
         n_out=shapes[places, 0],
         std=std,
         bias_scale=None if first.bias_scale is None else bias_scale,
-        form=np.frombuffer(which, np.int32)[places],
+        forms=forms,
+        form=form,
     )
     depth = len(places)
     spare = _tiles.room_of(depth, _tiles.DEPTH) - depth
     return Program(
         law=first.weights,
-        forms=forms,
         room=_tiles.room_of(widest, _tiles.ROOM),
         homogeneous=network.homogeneous,
         layers=jax.tree.map(lambda leaf: np.pad(leaf, (0, spare)), layers),
@@ -90,13 +88,12 @@ def program(network: networks.Network) -> Program | None:
     )
 
 
-def _is_plain(matrix: networks.Matrix | None) -> bool:
-    """Return whether a layer is x ↦ φ(W x + b), drawn of known numbers."""
-    if matrix is None or not matrix.plain:
+def _has_room(matrix: networks.Matrix | None) -> TypeGuard[networks.Matrix]:
+    """Return whether a layer is x ↦ D ⊙ φ(W x + b), drawn of known numbers."""
+    if matrix is None or matrix.by_entry is None:
         return False
-    numbers = matrix.std, matrix.bias_scale
-    known = all(isinstance(number, float | None) for number in numbers)
-    return known and not jax.tree.leaves(matrix.after)
+    numbers = jax.tree.leaves((matrix.std, matrix.bias_scale, matrix.by_entry))
+    return all(isinstance(number, float) for number in numbers)
 
 
 def padded(vectors: Tree, room: int) -> Tree:
@@ -113,7 +110,6 @@ def padded(vectors: Tree, room: int) -> Tree:
 
 def jacobian(
     law: weights.Weights,
-    forms: tuple,
     homogeneous: bool,
     x: jax.Array,
     tangent: jax.Array,
@@ -128,7 +124,7 @@ def jacobian(
     def step(carry, row):
         layer, number = row
         x, tangent = carry
-        key_weight, key_bias = draws.keys(key, number, 2)
+        key_weight, key_bias, key_fixed = draws.keys(key, number, 3)
         V = jnp.stack([x, tangent], axis=1)
         z, image = (
             layer.std * _tiles.product(law, key_weight, V, layer.n_out, layer.n_in).T
@@ -138,7 +134,7 @@ def jacobian(
             z = z + layer.bias_scale * normal
 
         # what the layer makes of it
-        after = functools.partial(_after, forms, layer)
+        after = functools.partial(_after, layer, key_fixed)
         x_next, image = jax.jvp(after, (x, z), (tangent, image))
         increment, unit = norms.normalise(image)
         increment = tangents.told(increment, tangent, x_next)
@@ -151,7 +147,6 @@ def jacobian(
 
 
 def gram(
-    forms: tuple,
     homogeneous: bool,
     owner: tuple[int, ...],
     X: jax.Array,
@@ -178,12 +173,13 @@ def gram(
                 .set(layer.bias_scale / layer.std)
             )
             V = jnp.concatenate([V, size], axis=1)
-        xi = layer.std * _normals(draws.keys(key, number, 1)[0], len(V), X)
+        key_weight, _, key_fixed = draws.keys(key, number, 3)
+        xi = layer.std * _normals(key_weight, len(V), X)
         rows = jnp.matmul(_conditioned.triangle(V), xi, precision="highest")
         Z, images = rows[: len(X)], rows[len(X) :]
 
         # what the layer makes of it, and what that did to norms
-        after = jax.vmap(functools.partial(_after, forms, layer))
+        after = jax.vmap(functools.partial(_after, layer, key_fixed))
         if T is not None:
             _, T = jax.jvp(after, (X[place], Z[place]), (T, images))
         X = after(X, Z)
@@ -204,14 +200,21 @@ def _normals(key: jax.Array, count: int, like: jax.Array) -> jax.Array:
     return jax.vmap(draw)(keys)
 
 
-def _after(forms: tuple, layer: Layers, x: jax.Array, z: jax.Array) -> jax.Array:
+def _after(
+    layer: Layers, key_fixed: jax.Array, x: jax.Array, z: jax.Array
+) -> jax.Array:
     """Return what a layer makes of W x + b, and 0 where it has no coordinates."""
 
     def branch(form):
-        function, choices = form
-        return lambda x, z: function(*choices, None, x, z)
+        after, sample = form
 
-    branches = list(map(branch, forms))
+        def applied(x, z):
+            D = None if sample is None else sample(key_fixed, z.shape, z.dtype)
+            return after(D, x, z)
+
+        return applied
+
+    branches = list(map(branch, layer.forms))
     if len(branches) == 1:
         y = branches[0](x, z)
     else:

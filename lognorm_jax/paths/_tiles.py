@@ -10,7 +10,6 @@ sizes of the matrix and of the vectors.
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lognorm_jax import ensembles, masks, weights
-from lognorm_jax._tools import checks, draws, norms, random, scans, traces
+from lognorm_jax import ensembles, weights
+from lognorm_jax._tools import bound, checks, draws, norms, random, scans, traces
+from lognorm_jax.paths import _survivors
 
 TILE = 8, 24  # rows and columns
 # room for coordinates (a multiple of both), and for layers; then four times as much, …
@@ -35,7 +35,9 @@ class Layers(NamedTuple):
     used: np.ndarray | jax.Array  # whether there is such a layer
     n_in: np.ndarray | jax.Array
     n_out: np.ndarray | jax.Array
-    mask: np.ndarray | jax.Array  # which of the distinct ones
+    # key -> which rows survive, for each structure; and which of them
+    survivors: tuple[bound.Bound, ...]
+    form: np.ndarray | jax.Array
     log_scale: np.ndarray | jax.Array
 
 
@@ -49,18 +51,21 @@ def path(
     """Return the path of a product along a unit vector, (n_0,)."""
     room = room_of(max(ensemble.widths), ROOM)
     distinct, order = scans.order_of(ensemble.masks)
+    of_masks = [_survivors.of(mask, thinned) for mask in distinct]
+    survivors, form = scans.by_form(of_masks, np.frombuffer(order, np.int32))
     layers = Layers(
         used=np.ones(ensemble.depth, bool),
         n_in=np.array(ensemble.widths[:-1], np.int32),
         n_out=np.array(ensemble.widths[1:], np.int32),
-        mask=np.frombuffer(order, np.int32),
+        survivors=survivors,
+        form=form,
         log_scale=log_scale,
     )
     spare = room_of(ensemble.depth, DEPTH) - ensemble.depth
-    layers = Layers(*(np.pad(leaf, (0, spare)) for leaf in layers))
+    layers = jax.tree.map(lambda leaf: np.pad(leaf, (0, spare)), layers)
     padded = jnp.pad if isinstance(unit, jax.Array) else np.pad
     start = padded(unit, (0, room - ensemble.widths[0]))
-    choices: tuple[Any, ...] = ensemble.weights, distinct, thinned, dtype
+    choices: tuple[Any, ...] = ensemble.weights, dtype
     depth = np.int32(ensemble.depth)
     return traces.Path(_product, choices, (start, layers), depth)
 
@@ -86,8 +91,6 @@ def _tiles_of(count: Any, edge: int) -> Any:
 
 def _product(
     law: weights.Weights,
-    distinct: tuple[masks.Mask, ...],
-    thinned: bool,
     dtype: Any,
     start: jax.Array,
     layers: Layers,
@@ -98,8 +101,7 @@ def _product(
     room = len(x)
     # in another room, tiles at its end would lie elsewhere
     checks.require(room_of(room, ROOM) == room, "room", room, "48, 192, 768, …")
-    survivors = [_survivors(mask, thinned, room, dtype) for mask in distinct]
-    step = functools.partial(_layer_step, law, survivors, dtype)
+    step = functools.partial(_layer_step, law, dtype)
     nothing = traces.Trace(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
     layers = jax.tree.map(jnp.asarray, layers)
@@ -110,7 +112,6 @@ def _product(
 
 def _layer_step(
     law: weights.Weights,
-    survivors: list[Callable],
     dtype: Any,
     carry: tuple[jax.Array, jax.Array],
     row: tuple[Layers, jax.Array],
@@ -120,10 +121,13 @@ def _layer_step(
     """
     x, alive = carry
     layer, (key_weight, key_mask) = row
-    if len(survivors) == 1:
-        D, alive_next = survivors[0](key_mask, layer.n_out)
+    branches = [
+        functools.partial(form, dtype, key_mask, len(x)) for form in layer.survivors
+    ]
+    if len(branches) == 1:
+        D, alive_next = branches[0](layer.n_out)
     else:
-        D, alive_next = lax.switch(layer.mask, survivors, key_mask, layer.n_out)
+        D, alive_next = lax.switch(layer.form, branches, layer.n_out)
 
     y = product(law, key_weight, x, alive_next, alive)
     if law.atoms:
@@ -136,35 +140,6 @@ def _layer_step(
     log_square, x_next = norms.normalise(D * y)
     increment = log_square.astype(dtype) + layer.log_scale.astype(dtype)
     return (x_next, alive_next), traces.Trace(increment, norms.quartic(x))
-
-
-def _survivors(
-    mask: masks.Mask, thinned: bool, room: int, dtype: Any
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """Return (key, width) -> (entries of the mask, how many of the first may not be 0).
-
-    Rows are exchangeable, so where all that survive are alike, they may come first.
-    """
-    places = jnp.arange(room, dtype=jnp.int32)
-    alike = mask.support is not None and len(mask.support) == 1
-    zero = jnp.zeros((), dtype)
-
-    def all_rows(key, width):
-        entries = mask.sample(key, (room,), dtype)
-        return jnp.where(places < width, entries, zero), width
-
-    if not (thinned and alike) or mask.keep_prob == 1:
-        return all_rows
-    assert mask.support is not None
-    ((entry, _),) = mask.support
-
-    def first_rows(key, width):
-        entries, _ = all_rows(key, width)
-        alive = jnp.sum(entries != 0, dtype=jnp.int32)
-        value = jnp.asarray(float(entry), dtype)
-        return jnp.where(places < alive, value, zero), alive
-
-    return first_rows
 
 
 def product(
