@@ -124,8 +124,11 @@ def test_exact_replaced_records_do_not_come_back_as_what_they_were():
     assert copy.copy(skewed) == skewed
     # of functions that pickle finds by their names
     phi = dataclasses.replace(activations.leaky_relu(0.1), gain=3.0)
+    mask = dataclasses.replace(masks.leaky_relu(0.1), name="leaky")
     again = pickle.loads(pickle.dumps(phi))
-    assert again.gain == 3 and again.apply(np.float32(-1)) == phi.apply(np.float32(-1))
+    assert again == phi == copy.deepcopy(phi) and hash(again) == hash(phi)
+    assert mask == copy.deepcopy(mask) and hash(mask) == hash(copy.deepcopy(mask))
+    assert again != dataclasses.replace(activations.leaky_relu(0.2), gain=3.0)
 
 
 def test_invariance_in_a_fresh_process(tmp_path):

@@ -46,8 +46,9 @@ def dense(
     the log, not in the matrix. For weights with atoms, coordinates of W x that are 0 up
     to rounding, |(W x)_a| ≤ 4 eps √n ‖x‖, are set to 0. The direction is an array of
     the path, and so are the numbers of masks, such as slopes, and keep
-    probabilities but for the sizes that they choose; widths, weights, dtype and what
-    kinds of masks there are are its program.
+    probabilities but for the sizes that they choose, and but for 1/2, 1, and at most
+    1/1000, which are drawn in other ways; widths, weights, dtype and what kinds of
+    masks there are are its program.
 
     Args:
         ensemble: the product.
@@ -63,7 +64,7 @@ def dense(
             widths and depth of the same room, 32, 128, 512, …. False: by one of these
             very shapes, each matrix as a whole, from other bits. None: tiles on CPUs,
             for normal weights where they are at most half as many weights again, and
-            for any product of more than four different layers.
+            for any product of more than four layers that differ in more than numbers.
         dtype: floating, default JAX's own: float32, or float64 with x64.
 
     Raises:
