@@ -1,5 +1,7 @@
 """The path that draws each increment from its exact law, without a matrix."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,12 +55,11 @@ def transport(
         wide, "dtype", dtype, "float32 or float64", "Cast the trace instead."
     )
     exact.require_normal(ensemble)
+    tolerance = checks.number("tolerance", tolerance, "[1e-9, 1]")
     distinct, table = ensembles.layer_index(ensemble)
 
     # the map of each distinct layer, and what is added to it
-    maps = _quantiles.fit(
-        [exact.increment_law(*layer) for layer in distinct], tolerance
-    )
+    maps = _maps(tuple(distinct), tolerance)
     quantiles = _quantiles.tables(maps, table, dtype)
     shift = ensembles.fan_shift(ensemble).astype(dtype)
     if not shift.any():
@@ -69,6 +70,15 @@ def transport(
 
     choices = jnp.dtype(dtype), ensemble.depth, maps.cells
     return traces.Path(_increments, choices, (quantiles, shift, hazard))
+
+
+@functools.lru_cache(maxsize=64)
+def _maps(
+    distinct: tuple[tuple[int, masks.Mask], ...], tolerance: float
+) -> _quantiles.Transport:
+    """Return the maps of layers of these widths and masks, fitted once."""
+    laws = [exact.increment_law(*layer) for layer in distinct]
+    return _quantiles.fit(laws, tolerance)
 
 
 def _increments(

@@ -5,13 +5,32 @@ change last bits, so the estimate depends on the jaxpr alone, which is a part of
 identity, and on no machine.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 RARELY = 8  # by how much a branch that may hardly ever be taken counts less
 
 
+def _remembered(function: Callable) -> Callable:
+    """Return a function of a jaxpr that remembers its values, while these live.
+
+    A program asked again is the same jaxpr, and reading it takes some milliseconds.
+    """
+    known: MutableMapping[Any, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembered(jaxpr):
+        if jaxpr not in known:
+            known[jaxpr] = function(jaxpr)
+        return known[jaxpr]
+
+    return remembered
+
+
+@_remembered
 def floats(jaxpr: Any) -> int:
     """Return about how many numbers one sample keeps alive at once.
 
@@ -24,21 +43,30 @@ def floats(jaxpr: Any) -> int:
     >>> floats(jax.make_jaxpr(lambda x: jnp.outer(x, x).sum())(jnp.ones(50)))
     2500
     """
+    return _most(jaxpr)
+
+
+def _most(jaxpr: Any) -> int:
     return max(map(_live, jaxpr.eqns), default=0)
 
 
-def operations(jaxpr: Any) -> Iterator[str]:
-    """Yield the names of all operations of a jaxpr, and of those inside of it."""
+@_remembered
+def operations(jaxpr: Any) -> frozenset[str]:
+    """Return the names of all operations of a jaxpr, and of those inside of it."""
+    return frozenset(_operations(jaxpr))
+
+
+def _operations(jaxpr: Any) -> Iterator[str]:
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for body in _bodies(list(equation.params.values())):
-            yield from operations(body)
+            yield from _operations(body)
 
 
 def _live(equation: Any) -> int:
     """Return what one operation needs, with all that is inside of it."""
     sizes = list(map(_size, equation.outvars))
-    inside = [floats(body) for body in _bodies(list(equation.params.values()))]
+    inside = [_most(body) for body in _bodies(list(equation.params.values()))]
     name = equation.primitive.name
     if name == "cond":
         # a branch for the worst case needs room too, but not in the cache
