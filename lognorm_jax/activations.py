@@ -81,6 +81,32 @@ def gelu() -> Activation:
     return GELU
 
 
+def sine(frequency: float = 1.0) -> Activation:
+    """Return sin(ω z), gain 1/ω²: there a small signal is neither lost nor blown up.
+
+    Args:
+        frequency: ω in [1e-6, 1e6].
+
+    Raises:
+        ValueError: for anything else.
+
+    Source: Sitzmann et al., "Implicit neural representations with periodic activation
+    functions" (2020), where ω = 30 and the gain is 2/ω².
+    """
+    return _sine(checks.number("frequency", frequency, "[1e-6, 1e6]"))
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def _sine(frequency: float) -> Activation:
+    apply = bound.Bound(_sine_of, (), (frequency,))
+    phi = Activation(f"sine({frequency})", apply, frequency**-2)
+    return records.made_by(phi, sine, frequency)
+
+
+def _sine_of(frequency, z):
+    return jnp.sin(jnp.asarray(frequency, z.dtype) * z)
+
+
 def leaky_relu(slope: float) -> Activation:
     """Return z for z > 0 and slope·z below; gain 2/(1 + slope²).
 

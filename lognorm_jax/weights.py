@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lognorm_jax._tools import checks, draws, random, records
+from lognorm_jax._tools import checks, draws, random, records, undrawn
 
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
@@ -43,6 +43,8 @@ class Weights:
     symmetric: bool = True
     # whether w is normal: its vectors have no preferred direction, which theory needs
     gaussian: bool = False
+    # whether a matrix is orthogonal, so that its entries are not independent
+    orthogonal: bool = False
     # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -53,7 +55,7 @@ class Weights:
         kind = "a function (key, shape, dtype) -> iid draws"
         checks.function("sample", self.sample, kind)
         checks.function("moment", self.moment, "a function k -> E w^{2k}")
-        for flag in ("atoms", "symmetric", "gaussian"):
+        for flag in ("atoms", "symmetric", "gaussian", "orthogonal"):
             checks.flag(flag, getattr(self, flag))
 
         name = f"moment(1) of {self.name}"
@@ -94,6 +96,37 @@ def normal() -> Weights:
         sample=random.normal,
         moment=lambda k: Fraction(math.prod(range(1, 2 * k, 2))),
         gaussian=True,
+    )
+
+
+@functools.cache
+def orthogonal() -> Weights:
+    """Return Haar orthogonal matrices, scaled so that an entry has variance 1.
+
+    A matrix (n_out, n_in) is the first rows and columns of √n U, U uniform on the
+    orthogonal matrices of n = max(n_out, n_in) dimensions. Its entries are not
+    independent, so what theory says of independent ones is refused. ``sample`` takes
+    shapes (n_out, n_in), and O(n³) operations; ``paths.gram`` draws no matrix.
+    """
+
+    def sample(key, shape, dtype):
+        checks.require(len(shape) == 2, "shape", shape, "(n_out, n_in)")
+        one = jnp.ones((), jnp.result_type(float))
+        matrix = undrawn.orthogonal(tuple(shape), one)
+        eye = jnp.eye(shape[1], dtype=jnp.result_type(float))
+        return undrawn.product(matrix, key, eye)[1].T.astype(dtype)
+
+    def moment(k):
+        allowed = "0 or 1: others depend on the size of the matrix"
+        checks.require(k <= 1, "k", k, allowed)
+        return Fraction(1)
+
+    return _weights(
+        (orthogonal,),
+        name="orthogonal",
+        sample=sample,
+        moment=moment,
+        orthogonal=True,
     )
 
 
@@ -242,6 +275,8 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
     checked = checks.probability("density", density, instead)
     base = normal() if base is None else base
     checks.instance("base", base, Weights)
+    independent = "a law of independent entries"
+    checks.require(not base.orthogonal, "base", base.name, independent)
     return _sparse(checked, base)
 
 

@@ -87,13 +87,20 @@ def scan_layers(
             return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
 
         rows = [rows_of(start + i + period * np.arange(times)) for i in range(period)]
-        if times == 1:
-            carry, trace = pattern_step(carry, jax.tree.map(lambda row: row[0], rows))
-        else:
-            carry, trace = lax.scan(pattern_step, carry, rows)
-            trace = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
-        outputs.append(trace)
+        carry, trace = repeated(pattern_step, carry, rows)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
+        outputs.append(flat)
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
+
+
+def repeated(
+    step: Callable, carry: Any, rows: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """Return ``lax.scan``; of one row the step itself, which may change shapes."""
+    if len(jax.tree.leaves(rows)[0]) > 1:
+        return lax.scan(step, carry, rows, reverse=reverse)
+    carry, output = step(carry, jax.tree.map(lambda row: row[0], rows))
+    return carry, jax.tree.map(lambda leaf: leaf[None], output)
 
 
 def scan_room(

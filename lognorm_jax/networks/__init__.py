@@ -10,26 +10,41 @@ networks have other laws; the network and what is known of its law are made by o
 from collections.abc import Callable
 
 from lognorm_jax._tools.traces import Path
+from lognorm_jax.networks._batch import batch_normalised
 from lognorm_jax.networks._conv import conv
+from lognorm_jax.networks._gated import gated, maxout
+from lognorm_jax.networks._graph import graph
 from lognorm_jax.networks._law import limit_law
-from lognorm_jax.networks._layers import Layer, Matrix, layer
+from lognorm_jax.networks._layers import Layer, Map, Maps, Matrix, layer, linear
 from lognorm_jax.networks._mlp import mlp, relu_mlp
-from lognorm_jax.networks._network import Network
+from lognorm_jax.networks._network import Network, network
 from lognorm_jax.networks._params import Params
+from lognorm_jax.networks._recurrent import recurrent
 from lognorm_jax.networks._residual import residual
+from lognorm_jax.networks._transformer import transformer
 
 # ``paths.jacobian``, which lies above networks: the package sets it
 jacobian_path: Callable[..., Path]
 
 __all__ = [
     "Layer",
+    "Map",
+    "Maps",
     "Matrix",
     "Network",
     "Params",
+    "batch_normalised",
     "conv",
+    "gated",
+    "graph",
     "layer",
     "limit_law",
+    "linear",
+    "maxout",
     "mlp",
+    "network",
+    "recurrent",
     "relu_mlp",
     "residual",
+    "transformer",
 ]

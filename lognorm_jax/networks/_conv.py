@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from lognorm_jax import activations, weights
-from lognorm_jax._tools import bound, draws
-from lognorm_jax.networks import _layers, _network, _params
+from lognorm_jax._tools import bound
+from lognorm_jax.networks import _layers, _network
 from lognorm_jax.theory import convolutions
 
 
@@ -48,8 +47,8 @@ def conv(
     """
     channels, positions, taps = convolutions.geometry(channels, positions, taps)
     phi = activations.named(activation)
-    biases = _layers.bias_scale(bias_scale)
-    weight_law = _layers.weight_law(weight_law)
+    biases = _layers.checked_biases(bias_scale)
+    weight_law = _layers.checked_law(weight_law)
 
     @functools.cache
     def kind(c_in, c_out):
@@ -74,39 +73,25 @@ def _layer(
     """Return the layer x ↦ φ(W * x + b), x (c_in, *positions)."""
     count = math.prod(taps)
     std = (activation.gain / (count * c_out)) ** 0.5
-    return _layers.Layer(
-        bound.Bound(_drawn, (c_in, c_out, count, weight_law), (std, bias_scale)),
-        bound.Bound(_applied, (taps,), (bound.bound(activation.apply),)),
+    weight = _layers.Map(
+        shape=(c_out, c_in * count),
+        std=std,
+        weights=weight_law,
+        bias_scale=bias_scale,
+        stored=(c_out, c_in, count),
     )
+    function = bound.Bound(_convolved, (taps,), (bound.bound(activation.apply),))
+    return _layers.Layer(function, (weight,))
 
 
-def _drawn(
-    c_in: int,
-    c_out: int,
-    count: int,
-    weight_law: weights.Weights,
-    std: float | jax.Array,
-    bias_scale: float | jax.Array | None,
-    key: jax.Array,
-    layer: int | jax.Array,
-) -> _params.Params:
-    """Return the weights of all taps, and the biases."""
-    key_weight, key_bias = draws.keys(key, layer, 2)
-    shape = c_out, c_in * count
-    W = std * weight_law.sample(key_weight, shape, jnp.result_type(float))
-    b = _layers.biases(key_bias, bias_scale, c_out)
-    return _params.Params({"weight": W.reshape(c_out, c_in, count), "bias": b}, None)
-
-
-def _applied(
+def _convolved(
     taps: tuple[int, ...],
     phi: Callable[[jax.Array], jax.Array],
-    params: _params.Params,
+    maps: _layers.Maps,
+    fixed: None,
     x: jax.Array,
 ) -> jax.Array:
     """Return φ(W * x + b), x (c_in, *positions)."""
-    weight = params.trained["weight"]
-    W = weight.reshape(len(weight), -1)
-    z = jnp.matmul(W, convolutions.patches(x, taps), precision="highest")
-    z = z + params.trained["bias"][:, None]
-    return phi(z).reshape(len(weight), *x.shape[1:])
+    del fixed
+    z = maps[""](convolutions.patches(x, taps).T).T
+    return phi(z).reshape(len(z), *x.shape[1:])

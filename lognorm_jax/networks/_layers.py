@@ -1,13 +1,15 @@
-"""Layers with one random matrix: how to draw their parameters, and how to apply them.
+"""Layers and the linear maps inside of them: how to draw their parameters, and how to
+apply them.
 
-A layer is x ↦ after(x, W before(x) + b). Said so, the same layer can be applied with
-its matrix, or followed without it: for normal weights W before(x) is normal given
-before(x).
+A layer is a function of its linear maps and of x. Said so, the same layer can be
+applied with matrices that are drawn, or followed with matrices that are not: what a map
+returns is normal given what it is given.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +18,9 @@ import jax.numpy as jnp
 from lognorm_jax import masks, weights
 from lognorm_jax._tools import bound, checks, draws, random
 from lognorm_jax.networks import _params
+
+# (…, n_in) -> (…, n_out), for each name
+Maps = Mapping[str, Callable[[jax.Array], jax.Array]]
 
 
 def same(fixed: Any, x: jax.Array) -> jax.Array:
@@ -40,6 +45,56 @@ def activated(
     del x
     y = phi(z)
     return y if dropout is None else dropout * y
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["std", "bias_scale"],
+    meta_fields=["shape", "weights", "stored", "tied"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Map:
+    """A linear map x ↦ W x + b of the last axis of x, W iid and b normal.
+
+    A pytree of its numbers.
+    """
+
+    shape: tuple[int, int]  # of W: (n_out, n_in)
+    std: float | jax.Array  # standard deviation of a weight; may be traced
+    weights: weights.Weights  # their law, standardised
+    # standard deviation of a bias; may be traced; None: all of them are 0
+    bias_scale: float | jax.Array | None = None
+    # the shape in which parameters hold W; None: its own
+    stored: tuple[int, ...] | None = None
+    # the name of a matrix that other layers use as well; "": a matrix of its own
+    tied: str = ""
+
+    @property
+    def described(self) -> tuple:
+        """What two maps that are one have in common: numbers that are known, by value;
+        traced ones by what they are.
+        """
+        numbers = [
+            id(number) if checks.traced(number) else number
+            for number in (self.std, self.bias_scale)
+        ]
+        return self.shape, self.weights, *numbers
+
+    def drawn(self, key_weight: jax.Array, key_bias: jax.Array) -> dict[str, jax.Array]:
+        """Return parameters: {"weight", "bias"}."""
+        W = self.weights.sample(key_weight, self.shape, jnp.result_type(float))
+        return {
+            "weight": (self.std * W).reshape(self.stored or self.shape),
+            "bias": biases(key_bias, self.bias_scale, self.shape[0]),
+        }
+
+    def applied(self, params: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+        """Return W x + b, of parameters, for x (…, n_in)."""
+        W = params["weight"].reshape(self.shape)
+        if x.ndim == 1:
+            return jnp.dot(W, x, precision="highest") + params["bias"]
+        z = jnp.matmul(x, W.T, precision="highest")
+        return z + jnp.broadcast_to(params["bias"], z.shape)
 
 
 @functools.partial(
@@ -83,66 +138,183 @@ class Matrix:
             return after, None
         return (after, fixed.arrays[0]) if fixed.function is _entries else None
 
-    def keys(self, key: jax.Array, layer: int | jax.Array) -> jax.Array:
-        """Return the keys of the weights, the biases, and of what else is drawn."""
-        return draws.keys(key, layer, 3)
+    @property
+    def map(self) -> Map:
+        """The linear map."""
+        return Map(self.shape, self.std, self.weights, self.bias_scale)
 
-    def biases(self, key: jax.Array) -> jax.Array:
-        """Return the biases, (n_out,), from their key."""
-        return biases(key, self.bias_scale, self.shape[0])
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["function", "maps", "fixed"],
+    meta_fields=["names"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A kind of layer: a function of its linear maps and of x. Equal only to itself.
+
+    A pytree of its numbers. Its trained parameters are {name: {"weight": (n_out, n_in),
+    "bias": (n_out,)}}, or of one map without a name {"weight": …, "bias": …}; fixed is
+    what else is drawn, or None.
+    """
+
+    # (maps, fixed, x) -> x, with a callable (…, n_in) -> (…, n_out) for each name
+    function: Callable[[Maps, Any, jax.Array], jax.Array]
+    maps: tuple[Map, ...]
+    names: tuple[str, ...] = ("",)
+    # key -> what else is drawn: signs, dropout
+    fixed: Callable[[jax.Array], Any] | None = None
+
+    def __post_init__(self):
+        for name in ("function", "fixed"):
+            object.__setattr__(self, name, bound.bound(getattr(self, name)))
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """What is inside, of a layer that ``layer`` made of one matrix."""
+        function = bound.bound(self.function)
+        if function.function is not _around:
+            return None
+        (one,) = self.maps
+        before, after = function.arrays
+        return Matrix(
+            one.shape, one.std, one.weights, one.bias_scale, before, after, self.fixed
+        )
+
+    def keys(
+        self, key: jax.Array, layer: int | jax.Array
+    ) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array]:
+        """Return the keys of the weights and biases of each map, and of what else is
+        drawn.
+        """
+        count = max(3, 1 + 2 * len(self.maps))
+        first, bias, fixed, *more = draws.keys(key, layer, count)
+        pairs = [(first, bias), *zip(more[::2], more[1::2], strict=True)]
+        own = zip(self.maps, pairs[: len(self.maps)], strict=True)
+        return [_tied_keys(key, one.tied) or pair for one, pair in own], fixed
 
     def drawn_fixed(self, key: jax.Array) -> Any:
         """Return what is drawn besides weights and biases, or None."""
         return None if self.fixed is None else self.fixed(key)
 
+    def init(self, key: jax.Array, layer: int | jax.Array) -> _params.Params:
+        """Return parameters, from the key of the network and the index of the layer."""
+        pairs, key_fixed = self.keys(key, layer)
+        drawn = [one.drawn(*pair) for one, pair in zip(self.maps, pairs, strict=True)]
+        return _params.Params(self._named(drawn), self.drawn_fixed(key_fixed))
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["init", "apply", "matrix"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A kind of layer: how to draw and to apply it. Equal only to itself.
+    def apply(self, params: _params.Params, x: jax.Array) -> jax.Array:
+        """Return what the layer makes of x with these parameters."""
+        trained = params.trained
+        parts = [trained] if self.names == ("",) else [trained[n] for n in self.names]
+        applied = {
+            name: functools.partial(one.applied, part)
+            for name, one, part in zip(self.names, self.maps, parts, strict=True)
+        }
+        return self.function(applied, params.fixed, x)
 
-    A pytree of its numbers, as ``Matrix``.
+    def _named(self, parts: Sequence[Any]) -> Any:
+        """Return what there is of each map by its name."""
+        if self.names == ("",):
+            return parts[0]
+        return dict(zip(self.names, parts, strict=True))
+
+
+def _tied_keys(key: jax.Array, name: str) -> tuple[jax.Array, jax.Array] | None:
+    """Return the keys of weights and biases that layers share under a name; or None."""
+    if not name:
+        return None
+    # beyond the numbers of layers
+    number = (1 << 31) | zlib.crc32(name.encode())
+    key_weight, key_bias = draws.keys(key, jnp.uint32(number), 2)
+    return key_weight, key_bias
+
+
+def layer(
+    inside: Matrix | Callable,
+    maps: Mapping[str, Map] | None = None,
+    fixed: Callable[[jax.Array], Any] | None = None,
+) -> Layer:
+    """Return a layer: a function of its linear maps and of x.
+
+    Args:
+        inside: (maps, x) -> x, in which ``maps[name](v)`` is W v + b along the last
+            axis of v; to be called outside of jit, vmap and scan. Or a ``Matrix``,
+            whose layer has the parameters {"weight": (n_out, n_in), "bias": (n_out,)}.
+        maps: the linear maps by their names, for a function; see ``linear``.
+        fixed: key -> what else is drawn, such as signs, or dropout at initialisation;
+            then inside is (maps, x, fixed) -> x.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> def block(maps, x):
+    ...     return x + maps["down"](jnp.tanh(maps["up"](x)))
+    >>> residual = layer(block, {"up": linear(8, 32), "down": linear(32, 8)})
+    >>> params = residual.init(jax.random.key(0), 0)
+    >>> residual.apply(params, jnp.ones((5, 8))).shape
+    (5, 8)
     """
+    if isinstance(inside, Matrix):
+        around = bound.Bound(_around, arrays=(inside.before, inside.after))
+        return Layer(around, (inside.map,), fixed=inside.fixed)
+    checks.function("inside", inside, "a Matrix, or a function (maps, x) -> x")
+    named = isinstance(maps, Mapping) and all(
+        isinstance(name, str) and isinstance(one, Map) for name, one in maps.items()
+    )
+    allowed = "a dictionary of linear maps by their names"
+    checks.require(named, "maps", maps, allowed, "Make one with networks.linear.")
+    assert maps is not None
+    if fixed is not None:
+        checks.function("fixed", fixed, "None, or a function of a key")
+    function = bound.Bound(_called, (fixed is not None,), (bound.bound(inside),))
+    return Layer(function, tuple(maps.values()), tuple(maps), fixed)
 
-    # (key of the network, index of the layer) -> params
-    init: Callable[[jax.Array, Any], _params.Params]
-    # (params, x) -> x
-    apply: Callable[[_params.Params, jax.Array], jax.Array]
-    # what is inside, where that is one matrix of weights
-    matrix: Matrix | None = None
 
-    def __post_init__(self):
-        for name in ("init", "apply"):
-            object.__setattr__(self, name, bound.bound(getattr(self, name)))
+def linear(
+    n_in: int,
+    n_out: int,
+    std: float | jax.Array | None = None,
+    bias_scale: float | jax.Array = 0.0,
+    weight_law: weights.Weights | None = None,
+    *,
+    tied: str = "",
+) -> Map:
+    """Return a linear map from vectors (…, n_in) to (…, n_out), for ``layer``.
 
+    Args:
+        n_in: ≥ 1.
+        n_out: ≥ 1.
+        std: standard deviation of a weight, in [1e-30, 1e30]; default 1/√n_in; may be
+            traced.
+        bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
+        weight_law: default normal.
+        tied: a name; all linear maps of a network with this name are one, drawn once,
+            as the matrix that a recurrent network uses at every step.
 
-def layer(matrix: Matrix) -> Layer:
-    """Return the layer with this inside.
-
-    Its parameters: trained {"weight": (n_out, n_in), "bias": (n_out,)}, and fixed what
-    ``matrix.fixed`` draws, or None.
+    Raises:
+        ValueError: for arguments outside of these.
     """
-    init = bound.Bound(_drawn, arrays=(matrix,))
-    apply = bound.Bound(_applied, arrays=(matrix,))
-    return Layer(init, apply, matrix)
+    n_in = checks.integer("n_in", n_in, 1)
+    n_out = checks.integer("n_out", n_out, 1)
+    scale = n_in**-0.5 if std is None else checks.scale("std", std, 1e-30, 1e30)
+    checks.require(isinstance(tied, str), "tied", tied, "a name, or ''")
+    law, biases = checked_law(weight_law), checked_biases(bias_scale)
+    return Map((n_out, n_in), scale, law, biases, tied=tied)
 
 
-def _drawn(matrix: Matrix, key: jax.Array, layer: int | jax.Array) -> _params.Params:
-    key_weight, key_bias, key_fixed = matrix.keys(key, layer)
-    W = matrix.weights.sample(key_weight, matrix.shape, jnp.result_type(float))
-    trained = {"weight": matrix.std * W, "bias": matrix.biases(key_bias)}
-    return _params.Params(trained, matrix.drawn_fixed(key_fixed))
+def _called(
+    draws_more: bool, inside: Callable, maps: Maps, fixed: Any, x: jax.Array
+) -> jax.Array:
+    """Return what a function of the user's makes of x."""
+    return inside(maps, x, fixed) if draws_more else inside(maps, x)
 
 
-def _applied(matrix: Matrix, params: _params.Params, x: jax.Array) -> jax.Array:
-    W = params.trained["weight"]
-    before = matrix.before(params.fixed, x)
-    z = jnp.dot(W, before, precision="highest") + params.trained["bias"]
-    return matrix.after(params.fixed, x, z)
+def _around(
+    before: Callable, after: Callable, maps: Maps, fixed: Any, x: jax.Array
+) -> jax.Array:
+    """Return what a layer makes of x around its one map."""
+    return after(fixed, x, maps[""](before(fixed, x)))
 
 
 def biases(key: jax.Array, scale: float | jax.Array | None, count: int) -> jax.Array:
@@ -171,13 +343,21 @@ def _entries(width: int, sample: masks.Sampler, key: jax.Array) -> jax.Array:
     return sample(key, (width,), jnp.result_type(float))
 
 
-def bias_scale(value: object) -> float | jax.Array | None:
+def checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """Return widths (n_0, …, n_d), two or more integers ≥ 1."""
+    allowed = "a sequence of at least two integers ≥ 1"
+    several = checks.is_sequence(widths) and len(widths) >= 2
+    checks.require(several, "widths", widths, allowed)
+    return tuple(checks.integer("widths", width, 1) for width in widths)
+
+
+def checked_biases(value: object) -> float | jax.Array | None:
     """Return a standard deviation in [0, 1e30], or a traced one; None for 0."""
     scale = checks.scale("bias_scale", value, 0, 1e30)
     return scale if checks.traced(scale) or scale != 0 else None
 
 
-def weight_law(law: weights.Weights | None) -> weights.Weights:
+def checked_law(law: weights.Weights | None) -> weights.Weights:
     """Return the law of the weights, normal for None."""
     if law is None:
         return weights.normal()

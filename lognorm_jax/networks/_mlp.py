@@ -90,10 +90,10 @@ def mlp(
     checks.one_of("head", head, dict.fromkeys(("same", phi.name, "linear")))
     # a fraction if given as one
     kept: Any = checks.probability("keep_prob", keep_prob, "For no dropout take 1.")
-    weight_law = _layers.weight_law(weight_law)
+    weight_law = _layers.checked_law(weight_law)
     usual_gain = phi.gain / float(kept)
     gain = usual_gain if gain is None else activations.gain(gain)
-    biases = _layers.bias_scale(bias_scale)
+    biases = _layers.checked_biases(bias_scale)
 
     # the product of random matrices, which checks widths and fan
     ensemble = _ensemble(widths, weight_law, phi, kept, fan)

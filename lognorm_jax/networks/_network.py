@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,20 +44,43 @@ class Network:
             places.setdefault(kind, []).append(i)
         return list(places.values())
 
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The names of the matrices of weights, "layer.map", or "layer" of the only
+        one; then of those that are tied, which are one each.
+        """
+        own, tied = [], set()
+        for place, kind in enumerate(self.kinds):
+            for name, one in zip(kind.names, kind.maps, strict=True):
+                if one.tied:
+                    tied.add(one.tied)
+                else:
+                    own.append(f"{place}.{name}" if name else str(place))
+        return *own, *sorted(tied)
+
     def in_order(self, by_kind: list[jax.Array]) -> jax.Array:
         """Return what is stacked over the layers of each kind in the layers' order."""
         return jnp.concatenate(by_kind)[np.argsort(np.concatenate(self.places()))]
 
     def outputs(self, dtype: jax.typing.DTypeLike) -> list[jax.ShapeDtypeStruct]:
-        """Return shape and type of what each layer returns, for an input of a type."""
+        """Return shape and type of what each layer returns, for an input of a type.
+
+        Raises:
+            ValueError: naming the first layer that cannot take what reaches it.
+        """
         outputs = []
         known: dict[Any, Any] = {}
         reached = jax.ShapeDtypeStruct(self.shape, dtype)
-        for kind in self.kinds:
+        for number, kind in enumerate(self.kinds):
             place = kind, reached.shape
             if place not in known:
                 fresh = functools.partial(_drawn_and_applied, kind)
-                known[place] = jax.eval_shape(fresh, reached)
+                try:
+                    known[place] = jax.eval_shape(fresh, reached)
+                except Exception as error:
+                    # of any kind: it is the layer that raised it
+                    text = f"layer {number} for an input of shape {reached.shape}"
+                    raise ValueError(f"{text}: {error}") from error
             reached = known[place]
             outputs.append(reached)
         return outputs
@@ -167,6 +190,52 @@ class Network:
             return scans.scan_layers(self.kinds, step_of, x, self.rows(params))[0]
 
         return jax.jit(applied, inline=True)
+
+
+def network(
+    shape: Sequence[int],
+    layers: Sequence[_layers.Layer],
+    name: str = "network",
+    *,
+    homogeneous: bool = False,
+) -> Network:
+    """Return a network of layers, applied in turn.
+
+    Args:
+        shape: of an input, of one axis or more.
+        layers: from ``networks.layer``; layers that are alike should be one object,
+            which compiles once.
+        name: shown in tables and legends.
+        homogeneous: whether every layer has layer(c·x) = c·layer(x) for c > 0; then
+            activations are renormalised, and neither over- nor underflow.
+
+    Raises:
+        ValueError: for layers that cannot take what reaches them, naming the layer.
+    """
+    checks.require(isinstance(shape, Sequence), "shape", shape, "(n, …), integers ≥ 1")
+    sizes = tuple(checks.integer("shape", size, 1) for size in shape)
+    checks.require(len(sizes) >= 1, "shape", shape, "of one axis or more")
+    several = isinstance(layers, Sequence) and len(layers) >= 1
+    allowed = "a sequence of layers, from networks.layer"
+    checks.require(several, "layers", layers, allowed)
+    for place, layer in enumerate(layers):
+        checks.instance(f"layers[{place}]", layer, _layers.Layer)
+    _require_one_tied(layers)
+    checks.flag("homogeneous", homogeneous)
+    made = Network(str(name), sizes, tuple(layers), homogeneous)
+    made.outputs(jnp.result_type(float))
+    return made
+
+
+def _require_one_tied(layers: Sequence[_layers.Layer]) -> None:
+    """Require that linear maps of one name are alike."""
+    first: dict[str, _layers.Map] = {}
+    for place, layer in enumerate(layers):
+        for one in layer.maps:
+            known = first.setdefault(one.tied, one) if one.tied else one
+            alike = known is one or known.described == one.described
+            allowed = f"like the first map that is tied as {one.tied!r}"
+            checks.require(alike, f"layers[{place}]", one, allowed)
 
 
 def _flat(network: Network) -> tuple[tuple, tuple]:

@@ -51,8 +51,8 @@ def residual(
     checks.one_of("kind", kind, residuals.KINDS)
     alpha, lam = residuals.scales(skip_scale, branch_scale)
     phi = activations.named(activation)
-    biases = _layers.bias_scale(bias_scale)
-    weight_law = _layers.weight_law(weight_law)
+    biases = _layers.checked_biases(bias_scale)
+    weight_law = _layers.checked_law(weight_law)
 
     # the blocks, all of one kind
     inside = functools.partial(_inside, width, weight_law, biases)

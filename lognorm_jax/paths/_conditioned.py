@@ -1,13 +1,5 @@
-"""One layer of a network with normal weights, applied in law: W V is normal, and needs
-no W.
+"""What networks that are followed in law start from, and what is measured of them."""
 
-The columns of W V, for vectors V that reach the layer, are normal with the Gram matrix
-of V: with V = L Q, Q orthonormal, W V has the law of L ξ, ξ independent standard normal
-vectors.
-"""
-
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import networks
-from lognorm_jax._tools import checks, norms, random
+from lognorm_jax._tools import checks, norms
+from lognorm_jax._tools.undrawn import triangle
+
+__all__ = ["measured", "quartics", "require", "triangle", "vectors"]
 
 
 def require(network: networks.Network) -> None:
-    """Require a network of layers with one normal matrix each.
+    """Require a network of layers with normal or orthogonal weights.
 
     Raises:
         ValueError: for others, naming the layer.
@@ -29,118 +24,75 @@ def require(network: networks.Network) -> None:
         dict.fromkeys(network.kinds), network.places(), strict=True
     ):
         where = f"{network.name}, layer {places[0]}"
-        matrix = kind.matrix
-        normal = matrix is not None and matrix.weights.gaussian
-        allowed = "a layer with one matrix of normal weights"
-        instead = "Take networks.jacobian_path, which draws all weights."
+        laws = [one.weights for one in kind.maps]
+        normal = all(law.gaussian or law.orthogonal for law in laws)
+        allowed = "a layer whose weights are normal or orthogonal"
+        instead = "Take paths.jacobian, which draws all weights."
         checks.require(normal, "network", where, allowed, instead)
-        assert matrix is not None
         # the size of one more coordinate
-        ratio = 0 if matrix.bias_scale is None else matrix.bias_scale / matrix.std
-        small = checks.traced(ratio) or ratio <= 1e30
-        allowed = "one whose biases are at most 1e30 of its weights"
-        checks.require(bool(small), "network", where, allowed)
+        for one in kind.maps:
+            ratio = 0 if one.bias_scale is None else one.bias_scale / one.std
+            small = checks.traced(ratio) or ratio <= 1e30
+            allowed = "one whose biases are at most 1e30 of its weights"
+            checks.require(bool(small), "network", where, allowed)
 
 
 def vectors(
-    size: int, x: jax.typing.ArrayLike, tangent: jax.typing.ArrayLike | None
+    shape: tuple[int, ...],
+    x: jax.typing.ArrayLike,
+    tangent: jax.typing.ArrayLike | None,
 ) -> tuple[Any, Any, np.ndarray]:
     """Return inputs, unit tangents, and which input each tangent belongs to.
 
     Args:
-        size: of one vector.
-        x: (size,) or (m, size), m ≥ 1.
-        tangent: None, (size,), with several x (m, size), else (t, size), t ≥ 1.
+        shape: of one input.
+        x: (*shape) or (m, *shape), m ≥ 1.
+        tangent: None, (*shape), with several x (m, *shape), else (t, *shape), t ≥ 1.
 
     Returns:
-        Inputs (m, size), tangents (t, size) or None, and owners (t,).
+        Inputs (m, *shape), tangents (t, *shape) or None, and owners (t,).
     """
-    X = _inputs(size, x)
+    X = inputs(shape, x)
     if tangent is None:
         return X, None, np.zeros(0, int)
 
     # one for each input, or any number at the only one
     directions = checks.vector("tangent", tangent, None)
     given = np.shape(directions)
-    if np.ndim(x) == 2:
+    if np.ndim(x) > len(shape):
         wanted = X.shape
         owner = np.arange(len(X))
     else:
-        wanted = (given[0], size) if len(given) == 2 else (size,)
-        owner = np.zeros(math.prod(wanted) // size, int)
+        count = given[0] if len(given) > len(shape) else 1
+        wanted = given[: len(given) - len(shape)][:1] + shape
+        owner = np.zeros(count, int)
     checks.require(given == wanted, "tangent.shape", given, f"{wanted}")
 
-    units = [_unit(row, size) for row in directions.reshape(-1, size)]
+    units = [_unit(row, shape) for row in directions.reshape(-1, *shape)]
     # on the host where they are known: nothing to compile
     stack: Any = jnp.stack if any(map(checks.traced, units)) else np.stack
     return X, stack(units).astype(X.dtype), owner
 
 
-def _inputs(size: int, x: jax.typing.ArrayLike) -> Any:
-    """Return one input or several as (m, size), in the type they are used in."""
+def inputs(shape: tuple[int, ...], x: jax.typing.ArrayLike) -> Any:
+    """Return one input or several as (m, *shape), in the type they are used in."""
     x = checks.vector("x", x, None, zero=True)
-    shape = np.shape(x)
-    fits = shape == (size,) or (len(shape) == 2 and shape[0] > 0 and shape[1] == size)
-    checks.require(fits, "x.shape", shape, f"({size},) or (number of inputs, {size})")
+    given = np.shape(x)
+    fits = given == shape or (given[1:] == shape and given[0] > 0)
+    of_several = ", ".join(map(str, ("number of inputs", *shape)))
+    checks.require(fits, "x.shape", given, f"{shape} or ({of_several})")
     # on the host where they are known: nothing to compile
     dtype = jnp.result_type(float)
     if checks.traced(x):
-        return jnp.atleast_2d(jnp.asarray(x, dtype))
+        return jnp.asarray(x, dtype).reshape(-1, *shape)
     with np.errstate(over="ignore"):
         X = np.asarray(x).astype(dtype)
     checks.vector("x", X, None, zero=True)
-    return np.atleast_2d(X)
+    return X.reshape(-1, *shape)
 
 
-def _unit(tangent: jax.typing.ArrayLike, size: int) -> Any:
-    return norms.unit(checks.vector("tangent", tangent, (size,)))
-
-
-def step(
-    matrix: networks.Matrix | None,
-    key: jax.Array,
-    layer: jax.Array,
-    X: jax.Array,
-    T: jax.Array | None,
-    owner: np.ndarray,
-) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-    """Return the images of inputs X (m, n) and tangents T (t, n) at X[owner], in law.
-
-    And whether the inputs are finite, (m,): a ReLU may take NaN for off. T may be None.
-    The first m rows of ξ belong to the inputs, whatever tangents there are.
-    """
-    assert matrix is not None
-    key_weight, _, key_fixed = matrix.keys(key, layer)
-    fixed = matrix.drawn_fixed(key_fixed)
-    before = jax.vmap(lambda x: matrix.before(fixed, x))
-    after = jax.vmap(lambda x, h: matrix.after(fixed, x, h))
-
-    # what the matrix multiplies; a bias is the weight of one more coordinate, which
-    # tangents do not have
-    V = before(X)
-    # their products with each other would hide it
-    fits = V.shape[1] == matrix.shape[1]
-    checks.require(fits, "inputs", V.shape, f"(m, {matrix.shape[1]})")
-    extra = 0
-    if matrix.bias_scale is not None:
-        extra = 1
-        size = jnp.asarray(matrix.bias_scale / matrix.std, V.dtype)
-        V = jnp.concatenate([V, jnp.broadcast_to(size, (len(V), 1))], axis=1)
-    if T is not None:
-        images = _jvp(before, (X[owner],), (T,))
-        V = jnp.concatenate([V, jnp.pad(images, ((0, 0), (0, extra)))])
-
-    # W V in law
-    shape = len(V), matrix.shape[0]
-    xi = matrix.std * random.normal(key_weight, shape, X.dtype)
-    rows = jnp.matmul(triangle(V), xi, precision="highest")
-    inputs, images = rows[: len(X)], rows[len(X) :]
-
-    # what the layer makes of it
-    if T is not None:
-        T = _jvp(after, (X[owner], inputs[owner]), (T, images))
-    X = after(X, inputs)
-    return X, T, jnp.all(jnp.isfinite(inputs) & jnp.isfinite(X), axis=1)
+def _unit(tangent: jax.typing.ArrayLike, shape: tuple[int, ...]) -> Any:
+    return norms.unit(checks.vector("tangent", tangent, shape))
 
 
 def quartics(X: jax.Array, T: jax.Array | None) -> jax.Array:
@@ -179,33 +131,3 @@ def _growth(
     dead = jnp.isneginf(log_next) | jnp.isneginf(log_size)
     growth = log_next - jnp.where(dead, 0, log_size)
     return X, jnp.where(dead, -jnp.inf, log_next), jnp.where(dead, -jnp.inf, growth)
-
-
-def triangle(V: jax.Array) -> jax.Array:
-    """Return L of V = L Q, Q with orthonormal rows: lower triangular.
-
-    By Gram and Schmidt, from the vectors themselves: from their Gram matrix nearly
-    parallel ones, such as x and J x, would lose their difference.
-    """
-    largest = jnp.max(jnp.abs(V), axis=1)  # squares of smaller ones would underflow
-    scale = jnp.where(largest > 0, norms.scale_of(largest), 1)
-    basis: list[jax.Array] = []
-    rows = []
-    for v, size in zip(V / scale[:, None], scale, strict=True):
-        row = []
-        for unit in basis:
-            row.append(jnp.sum(unit * v))
-            v = v - row[-1] * unit
-
-        # its own coordinate
-        square = jnp.sum(v * v)
-        safe = jnp.where(square > 0, square, 1)  # the root has no derivative at 0
-        norm = jnp.where(square > 0, jnp.sqrt(safe), 0)
-        basis.append(v / jnp.where(norm > 0, norm, 1))
-        zeros = [jnp.zeros_like(norm)] * (len(V) - len(row) - 1)
-        rows.append(size * jnp.stack([*row, norm, *zeros]))
-    return jnp.stack(rows)
-
-
-def _jvp(function: Callable, primals: tuple, tangents: tuple) -> jax.Array:
-    return jax.jvp(function, primals, tangents)[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from lognorm_jax import networks
 from lognorm_jax._tools import norms, scans, traces
-from lognorm_jax.paths import _conditioned, _padded
+from lognorm_jax.paths import _conditioned, _met, _padded
 
 
 def gram(
@@ -21,20 +21,21 @@ def gram(
 ) -> traces.Path:
     """Return the path of a network with normal weights, in law, without its matrices.
 
-    Given what reaches a layer, the rows of W [x, u] are independent normal pairs with
-    the Gram matrix of (x, u): so a layer costs a few numbers a unit, not one a weight.
-    Any activation, biases, dropout and residual blocks; one vector or several, of the
-    same network. At one key and x, with and without tangents, the network is the same.
-    Where activations overflow, increments are NaN from there on.
+    Given the vectors that a matrix multiplies, rows of V (m, n), its products are
+    independent normal vectors with the Gram matrix of V: so a layer costs m numbers a
+    unit, not one a weight. Any network of linear maps and functions between them; one
+    input or several, of the same network. Orthogonal weights take rows of V to a
+    uniform frame. At one key and x, with and without tangents, the network is the same
+    (in law only, where a matrix is used more than once). Where activations overflow,
+    increments are NaN from there on.
 
     Args:
-        network: from ``networks.mlp``, ``relu_mlp`` or ``residual``, with normal
-            weights.
-        x: (n_0,) or (m, n_0), finite.
+        network: any, with normal or orthogonal weights.
+        x: (*network.shape) or (m, *network.shape), finite.
         tangent: None, for the increments of ‖x_i‖² itself (−inf from where it is 0 on);
-            or (n_0,), for those of ‖J(x) tangent‖², as ``networks.jacobian_path``; with
-            several x one tangent each, (m, n_0), and with one x any number, (t, n_0).
-            With several, leaves are (vectors, depth).
+            or of the shape of an input, for those of ‖J(x) tangent‖², as
+            ``paths.jacobian``; with several x one tangent each, (m, …), and with one x
+            any number, (t, …). With several, leaves are (vectors, depth).
         observe: (x, tangent) -> pytree, as in ``networks.jacobian_path``; with several,
             both stacked.
 
@@ -45,8 +46,9 @@ def gram(
     Source: derived, see tests/test_gram.py.
     """
     _conditioned.require(network)
-    start, along, owner = _conditioned.vectors(network.shape[0], x, tangent)
-    several = np.ndim(x) == 2 or (tangent is not None and np.ndim(tangent) == 2)
+    start, along, owner = _conditioned.vectors(network.shape, x, tangent)
+    alone = len(network.shape)
+    several = np.ndim(x) > alone or (tangent is not None and np.ndim(tangent) > alone)
     traces.require_observer(observe)
     owners = tuple(owner.tolist())
     padded = None if observe is not None else _padded.program(network)
@@ -100,7 +102,9 @@ def _followed(
     )
     first, tangents = scans.unknown((inputs, along))
     log_size, unit = norms.normalise_rows(first)
-    carry = unit if network.homogeneous else first, log_size, tangents
+    ahead = len(first) + (0 if tangents is None else len(tangents))
+    vectors = unit if network.homogeneous else first, log_size, tangents
+    carry = vectors, _met.unmet_tied(network, ahead)
     trace, seen = scans.scan_layers(network.kinds, step_of, carry, scans.numbers)[1]
     return traces.finished(_shown(trace, several), observe, seen)
 
@@ -122,17 +126,18 @@ def _gram_step(
     """Return the step through a layer: (carry, row) -> (carry, (trace, observed))."""
 
     def layer_step(carry, layer):
-        X, log_size, T = carry  # (m, n), (m,), and (t, n) or None
+        # (m, …), (m,), (t, …) or None, and what tied matrices met
+        (X, log_size, T), tied = carry
         seen = observed(X, T)
         quartic = _conditioned.quartics(X, T)
 
         # all vectors through the layer, in law
-        X, T, finite = _conditioned.step(kind.matrix, key, layer, X, T, owner)
+        X, T, finite, tied = _met.followed(kind, key, layer, X, T, owner, tied)
 
         # what it did to the norms of the inputs, or of the tangents
-        carry, increment = _conditioned.measured(
+        vectors, increment = _conditioned.measured(
             X, log_size, T, finite, owner, homogeneous
         )
-        return carry, (traces.Trace(increment, quartic), seen)
+        return (vectors, tied), (traces.Trace(increment, quartic), seen)
 
     return layer_step

@@ -13,7 +13,16 @@ import numpy as np
 from jax import lax
 
 from lognorm_jax import masks, networks, weights
-from lognorm_jax._tools import checks, draws, norms, random, scans, tangents, traces
+from lognorm_jax._tools import (
+    checks,
+    draws,
+    norms,
+    random,
+    scans,
+    tangents,
+    traces,
+    undrawn,
+)
 from lognorm_jax.paths import _conditioned, _tiles
 
 Tree = TypeVar("Tree")
@@ -90,7 +99,7 @@ def program(network: networks.Network) -> Program | None:
 
 def _has_room(matrix: networks.Matrix | None) -> TypeGuard[networks.Matrix]:
     """Return whether a layer is x ↦ D ⊙ φ(W x + b), drawn of known numbers."""
-    if matrix is None or matrix.by_entry is None:
+    if matrix is None or matrix.by_entry is None or matrix.weights.orthogonal:
         return False
     numbers = jax.tree.leaves((matrix.std, matrix.bias_scale, matrix.by_entry))
     return all(isinstance(number, float) for number in numbers)
@@ -175,7 +184,7 @@ def gram(
             V = jnp.concatenate([V, size], axis=1)
         key_weight, _, key_fixed = draws.keys(key, number, 3)
         xi = layer.std * _normals(key_weight, len(V), X)
-        rows = jnp.matmul(_conditioned.triangle(V), xi, precision="highest")
+        rows = jnp.matmul(undrawn.triangle(V), xi, precision="highest")
         Z, images = rows[: len(X)], rows[len(X) :]
 
         # what the layer makes of it, and what that did to norms

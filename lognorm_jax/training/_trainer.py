@@ -176,6 +176,9 @@ def trainer(
         ValueError: for anything else.
     """
     checks.instance("network", network, networks.Network)
+    tied = any(one.tied for kind in network.kinds for one in kind.maps)
+    allowed = "a network of which no two layers share a matrix, which would part"
+    checks.require(not tied, "network", network.name, allowed)
     optimizers.check(optimizer)
     checks.function("loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)

@@ -1,0 +1,119 @@
+"""Layers of several matrices a unit: maxout, and gated linear units."""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from lognorm_jax import activations, weights
+from lognorm_jax._tools import bound, checks
+from lognorm_jax.networks import _layers, _network
+
+
+def maxout(
+    widths: Sequence[int],
+    pieces: int = 2,
+    bias_scale: float | jax.Array = 0.0,
+    *,
+    gain: float | jax.Array = 1.0,
+    weight_law: weights.Weights | None = None,
+) -> _network.Network:
+    """Return a maxout network x ↦ max_k (W_k x + b_k), the maximum unit by unit.
+
+    For two pieces without biases and gain 1, the norm of the output itself has exactly
+    the law of the deep linear network, v = 2β: max(a, b)² of independent standard
+    normals has that of one squared. For more pieces no law is exact.
+
+    Args:
+        widths: (n_0, …, n_d), integers ≥ 1.
+        pieces: K ≥ 1; 1 is a linear network.
+        bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
+        gain: a weight has variance gain/n_i; may be traced.
+        weight_law: default normal.
+
+    Raises:
+        ValueError: for arguments outside of these.
+
+    Source: Goodfellow et al. (2013); the law is derived, see tests/test_networks.py.
+    """
+    pieces = checks.integer("pieces", pieces, 1)
+    gain = activations.gain(gain)
+    function = bound.Bound(_largest, (pieces,))
+    return _of_one_matrix(
+        f"maxout of {pieces}", widths, pieces, function, gain, bias_scale, weight_law
+    )
+
+
+def _largest(pieces, maps, x):
+    z = maps["weights"](x)
+    return jnp.max(z.reshape(*z.shape[:-1], pieces, -1), axis=-2)
+
+
+def gated(
+    widths: Sequence[int],
+    gate: str | activations.Activation | None = None,
+    bias_scale: float | jax.Array = 0.0,
+    *,
+    gain: float | jax.Array = 4.0,
+    weight_law: weights.Weights | None = None,
+) -> _network.Network:
+    """Return a network of gated linear units x ↦ (W x + b) ⊙ φ(V x + c).
+
+    No limit law is known.
+
+    Args:
+        widths: (n_0, …, n_d), integers ≥ 1.
+        gate: φ, an ``activations.Activation`` or its name; None for the sigmoid.
+        bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
+        gain: a weight has variance gain/n_i; may be traced. At 4 a small signal is
+            neither lost nor blown up by the sigmoid, which is 1/2 there.
+        weight_law: default normal.
+
+    Raises:
+        ValueError: for arguments outside of these.
+
+    Source: Dauphin et al. (2017).
+    """
+    phi = _SIGMOID if gate is None else activations.named(gate)
+    gain = activations.gain(gain)
+    function = bound.Bound(_gated, (), (bound.bound(phi.apply),))
+    return _of_one_matrix(
+        f"{phi.name} gated", widths, 2, function, gain, bias_scale, weight_law
+    )
+
+
+def _gated(phi, maps, x):
+    linear, gate = jnp.split(maps["weights"](x), 2, axis=-1)
+    return linear * phi(gate)
+
+
+def _sigmoid(z):
+    return jax.nn.sigmoid(z)
+
+
+_SIGMOID = activations.Activation("sigmoid", _sigmoid)
+
+
+def _of_one_matrix(
+    name: str,
+    widths: Sequence[int],
+    times: int,
+    function: bound.Bound,
+    gain: float | jax.Array,
+    bias_scale: float | jax.Array,
+    weight_law: weights.Weights | None,
+) -> _network.Network:
+    """Return a network of layers with one matrix of ``times`` as many rows as units."""
+    sizes = _layers.checked_widths(widths)
+
+    @functools.cache
+    def kind(n_in, n_out):
+        std = (gain / n_out) ** 0.5
+        matrix = _layers.linear(n_in, times * n_out, std, bias_scale, weight_law)
+        return _layers.layer(function, {"weights": matrix})
+
+    kinds = tuple(itertools.starmap(kind, itertools.pairwise(sizes)))
+    homogeneous = function.function is _largest and kinds[0].maps[0].bias_scale is None
+    return _network.Network(name, sizes[:1], kinds, homogeneous)

@@ -1,0 +1,359 @@
+"""A layer followed with matrices that are never drawn: product by product.
+
+A layer is a function of its linear maps and of x. Run again and again, with what the
+first maps returned, it tells what the next is given: each a plain function, which has
+derivatives. What a map returns is drawn, in law, for all vectors and tangents together.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lognorm_jax import networks
+from lognorm_jax._tools import random, undrawn
+
+# beyond the numbers of products: keys of those with the transpose
+_BACK = 1 << 16
+
+
+# the matrices that several layers share, by their names
+Tied = dict[str, undrawn.Undrawn]
+
+
+class Product(NamedTuple):
+    """A use of a linear map by a layer."""
+
+    place: int  # of the map in the layer
+    rows: tuple[int, ...]  # the leading axes of what it is given
+
+
+def products(layer: networks.Layer, shape: tuple[int, ...]) -> list[Product]:
+    """Return the products of a layer with an input of a shape, in turn."""
+    found: list[Product] = []
+
+    def met(place, v):
+        n_out = layer.maps[place].shape[0]
+        found.append(Product(place, v.shape[:-1]))
+        return jnp.zeros((*v.shape[:-1], n_out), v.dtype)
+
+    def followed(x):
+        fixed = layer.drawn_fixed(jax.random.key(0))
+        return layer.function(_answering(layer, met), fixed, x)
+
+    jax.eval_shape(followed, jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
+    return found
+
+
+def _answering(
+    layer: networks.Layer, answer: Callable[[int, jax.Array], jax.Array]
+) -> networks.Maps:
+    """Return the maps of a layer, which answer (place of the map, what it is given)."""
+    return {
+        name: functools.partial(answer, place) for place, name in enumerate(layer.names)
+    }
+
+
+class _Reached(Exception):
+    """A product that is not answered yet: what it is given."""
+
+
+def entering(
+    layer: networks.Layer, fixed: Any, x: jax.Array, answers: Sequence[jax.Array]
+) -> jax.Array:
+    """Return what the next map is given, after these answers, or the layer gives."""
+    left = list(answers)
+
+    def answer(place, v):
+        del place
+        if not left:
+            raise _Reached(v)
+        return left.pop(0)
+
+    try:
+        return layer.function(_answering(layer, answer), fixed, x)
+    except _Reached as reached:
+        return reached.args[0]
+
+
+class Followed(NamedTuple):
+    """Inputs and tangents that went through a layer."""
+
+    X: jax.Array  # (m, *shape), of the outputs
+    T: jax.Array | None  # (t, *shape)
+    finite: jax.Array  # (m,): a ReLU may take NaN for off
+    tied: Tied
+
+
+class Forward(NamedTuple):
+    """What the linear maps of a layer met, of inputs (m, …) alone."""
+
+    step: Callable  # (x, answers) -> what the next map is given
+    uses: list[Product]
+    given: tuple[jax.Array, ...]  # (m, *rows, n_in), for each use
+    answers: tuple[jax.Array, ...]  # (m, *rows, n_out)
+    matrices: list[undrawn.Undrawn]  # of each map that is not tied, given this
+    tied: Tied
+    keys: list[jax.Array]  # of each map
+
+
+def followed(
+    layer: networks.Layer,
+    key: jax.Array,
+    number: Any,
+    X: jax.Array,
+    T: jax.Array | None,
+    owner: np.ndarray,
+    tied: Tied,
+) -> Followed:
+    """Return the images of inputs X (m, …) and tangents T (t, …) at X[owner], in law.
+
+    With tangents or without, the images of the inputs are the same.
+    """
+    run, images = _run(layer, key, number, X, T, owner, tied, forget=True)
+    if T is not None:
+        T = _along(run.step, X, run.answers, T, images, owner)
+    X, finite = arrived(run, X)
+    return Followed(X, T, finite, run.tied)
+
+
+def arrived(run: Forward, X: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return what the layer makes of inputs X, and whether all of it is finite."""
+    X = jax.vmap(run.step)(X, run.answers)
+    return X, functools.reduce(jnp.logical_and, map(_all_finite, (X, *run.answers)))
+
+
+def met(
+    layer: networks.Layer,
+    key: jax.Array,
+    number: Any,
+    X: jax.Array,
+    tied: Tied,
+    told: Sequence[jax.Array] | None = None,
+) -> Forward:
+    """Return what the maps of a layer met: the same as in ``followed``.
+
+    told: what tied maps answered; None to ask them.
+    """
+    nobody = np.zeros(0, int)
+    return _run(layer, key, number, X, None, nobody, tied, told, forget=False)[0]
+
+
+def told(layer: networks.Layer, run: Forward) -> list[jax.Array]:
+    """Return what the tied maps of a layer answered."""
+    pairs = zip(run.uses, run.answers, strict=True)
+    return [answer for use, answer in pairs if layer.maps[use.place].tied]
+
+
+def _run(
+    layer: networks.Layer,
+    key: jax.Array,
+    number: Any,
+    X: jax.Array,
+    T: jax.Array | None,
+    owner: np.ndarray,
+    tied: Tied,
+    told: Sequence[jax.Array] | None = None,
+    *,
+    forget: bool,
+) -> tuple[Forward, tuple[jax.Array, ...]]:
+    """Return what the maps met, and the images of tangents.
+
+    forget: whether nothing more is asked of matrices that are used once.
+    """
+    pairs, key_fixed = layer.keys(key, number)
+    # each layer asks tied maps something else
+    keys = [
+        random.fold_in(key_weight, number) if one.tied else key_weight
+        for one, (key_weight, _) in zip(layer.maps, pairs, strict=True)
+    ]
+    fixed = layer.drawn_fixed(key_fixed)
+    matrices = [unmet(one) for one in layer.maps]
+    tied = dict(tied)
+    known = list(told or [])
+    step = functools.partial(entering, layer, fixed)
+    given: tuple[jax.Array, ...] = ()
+    answers: tuple[jax.Array, ...] = ()
+    images: tuple[jax.Array, ...] = ()
+
+    uses = products(layer, X.shape[1:])
+    times = collections.Counter(use.place for use in uses)
+    for call, (place, rows) in enumerate(uses):
+        one = layer.maps[place]
+        n_out, n_in = one.shape
+
+        # what the map is given, and how that moves along the tangents
+        entered = jax.vmap(step)(X, answers)
+        V = extended(one, entered.reshape(-1, n_in))
+        if T is not None:
+            moved = _along(step, X, answers, T, images, owner).reshape(-1, n_in)
+            spare = V.shape[1] - n_in
+            V = jnp.concatenate([V, jnp.pad(moved, ((0, 0), (0, spare)))])
+
+        # what it returns
+        alone = times[place] == 1
+        key_call = keys[place] if alone else random.fold_in(keys[place], call)
+        count = entered.size // n_in
+        given = (*given, entered)
+        if one.tied and told is not None:
+            answers = (*answers, known.pop(0))
+            continue
+        if one.tied:
+            tied[one.tied], Z = undrawn.product(tied[one.tied], key_call, V)
+        elif alone and forget:
+            Z = undrawn.once(matrices[place], key_call, V)
+        else:
+            matrices[place], Z = undrawn.product(matrices[place], key_call, V)
+        inputs = Z[:count].reshape(*entered.shape[:-1], n_out)
+        if one.weights.orthogonal and one.bias_scale is not None:
+            normal = random.normal(pairs[place][1], (n_out,), inputs.dtype)
+            inputs = inputs + jnp.broadcast_to(one.bias_scale * normal, inputs.shape)
+        answers = (*answers, inputs)
+        if T is not None:
+            images = (*images, Z[count:].reshape(len(T), *rows, n_out))
+    return Forward(step, uses, given, answers, matrices, tied, keys), images
+
+
+class Pulled(NamedTuple):
+    """Cotangents that went back through a layer."""
+
+    D: jax.Array  # (m, *shape), of the inputs
+    # of each map, over all its uses: what it was given (m, rows, n_in), and cotangents
+    # of what it returned (m, rows, n_out); its gradient is the sum of their products
+    given: list[jax.Array]
+    pulls: list[jax.Array]
+    tied: Tied
+
+
+def pulled(
+    layer: networks.Layer,
+    key: jax.Array,
+    number: Any,
+    X: jax.Array,
+    D: jax.Array,
+    tied: Tied,
+    told: Sequence[jax.Array],
+) -> Pulled:
+    """Return the cotangents of inputs X (m, …), of those D (m, …) of outputs, in law.
+
+    The matrices are those of ``followed``, given what they met.
+    """
+    run = met(layer, key, number, X, tied, told)
+    matrices, tied = run.matrices, run.tied
+    D, pulls = _pull(run.step, X, run.answers, D)
+    ends = list(pulls)
+    for call, (place, _) in reversed([*enumerate(run.uses)]):
+        # through the map, transposed
+        one = layer.maps[place]
+        n_out, n_in = one.shape
+        key_call = random.fold_in(run.keys[place], _BACK + call)
+        matrix = undrawn.transposed(tied[one.tied] if one.tied else matrices[place])
+        matrix, back = undrawn.product(matrix, key_call, ends[call].reshape(-1, n_out))
+        if one.tied:
+            tied[one.tied] = undrawn.transposed(matrix)
+        else:
+            matrices[place] = undrawn.transposed(matrix)
+
+        # and through what it was given
+        back = back[:, :n_in].reshape(run.given[call].shape)
+        more, pulls = _pull(run.step, X, run.answers[:call], back)
+        D = D + more
+        ends[:call] = [a + b for a, b in zip(ends[:call], pulls, strict=True)]
+
+    def of_map(parts, place):
+        own = [
+            part.reshape(len(X), -1, part.shape[-1])
+            for part, use in zip(parts, run.uses, strict=True)
+            if use.place == place
+        ]
+        return jnp.concatenate(own, axis=1) if own else jnp.zeros((len(X), 0, 1))
+
+    places = range(len(layer.maps))
+    given = [of_map(run.given, place) for place in places]
+    return Pulled(D, given, [of_map(ends, place) for place in places], tied)
+
+
+def _pull(
+    step: Callable, X: jax.Array, answers: tuple[jax.Array, ...], D: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Return the cotangents of inputs and answers, of those of what ``step`` gives."""
+
+    def one(x, answers, d):
+        return jax.vjp(step, x, answers)[1](d)
+
+    return jax.vmap(one)(X, answers, D)
+
+
+def unmet(one: networks.Map, room: tuple[int, int] | None = None) -> undrawn.Undrawn:
+    """Return the matrix of a linear map, which has met nothing.
+
+    A normal bias is the normal weight of one more coordinate.
+    """
+    if one.weights.orthogonal:
+        return undrawn.orthogonal(one.shape, one.std, room)
+    n_out, n_in = one.shape
+    shape = n_out, n_in + (one.bias_scale is not None)
+    return undrawn.normal(shape, one.std, room)
+
+
+def unmet_tied(network: networks.Network, ahead: int, back: int = 0) -> Tied:
+    """Return the matrices that several layers share, which have met nothing.
+
+    With room for all that they will meet.
+
+    Args:
+        network: whose layers they are of.
+        ahead: how many inputs and tangents are followed.
+        back: how many cotangents.
+    """
+    maps: dict[str, networks.Map] = {}
+    rows: collections.Counter[str] = collections.Counter()
+    if not any(one.tied for kind in dict.fromkeys(network.kinds) for one in kind.maps):
+        return {}
+    outputs = network.outputs(jnp.result_type(float))
+    shapes = [network.shape, *(output.shape for output in outputs[:-1])]
+    uses = functools.cache(products)
+    for kind, shape in zip(network.kinds, shapes, strict=True):
+        for use in uses(kind, shape):
+            one = kind.maps[use.place]
+            if one.tied:
+                maps.setdefault(one.tied, one)
+                rows[one.tied] += math.prod(use.rows)
+    return {
+        name: unmet(one, (ahead * rows[name], back * rows[name]))
+        for name, one in maps.items()
+    }
+
+
+def extended(one: networks.Map, V: jax.Array) -> jax.Array:
+    """Return what a map is given (rows, n_in), with the coordinate of its biases."""
+    if one.bias_scale is None or one.weights.orthogonal:
+        return V
+    size = jnp.asarray(one.bias_scale / one.std, V.dtype)
+    return jnp.concatenate([V, jnp.broadcast_to(size, (len(V), 1))], axis=1)
+
+
+def _along(
+    step: Callable,
+    X: jax.Array,
+    answers: tuple[jax.Array, ...],
+    T: jax.Array,
+    images: tuple[jax.Array, ...],
+    owner: np.ndarray,
+) -> jax.Array:
+    """Return how what ``step`` gives moves along tangents at X[owner]."""
+    at, along = (X, answers), (T, images)
+
+    def one(at, along):
+        return jax.jvp(step, at, along)[1]
+
+    return jax.vmap(one)(jax.tree.map(lambda leaf: leaf[owner], at), along)
+
+
+def _all_finite(rows: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(rows), axis=tuple(range(1, rows.ndim)))
