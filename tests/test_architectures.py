@@ -1,0 +1,314 @@
+"""Architectures followed in law, forward and back, against networks that are drawn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy
+
+from lognorm_jax import (
+    activations,
+    ensembles,
+    losses,
+    masks,
+    networks,
+    paths,
+    sampling,
+    training,
+    weights,
+)
+from lognorm_jax._tools import undrawn
+
+RING = np.array([[0.5, 0.5, 0], [0.3, 0.4, 0.3], [0, 0.5, 0.5]])
+ORTHOGONAL = weights.orthogonal()
+WIDTHS = (4, 5, 5, 3)
+TRANSFORMER = functools.partial(networks.transformer, 6, 2, 2, 3, init="lecun")
+ARCHITECTURES = {
+    "mlp": lambda: networks.mlp(WIDTHS, "tanh", 0.3),
+    "relu": lambda: networks.relu_mlp(WIDTHS),
+    "sine": lambda: networks.mlp(WIDTHS, activations.sine(2.0), 0.2),
+    "residual": lambda: networks.residual(5, 3, activation="gelu", bias_scale=0.2),
+    "conv": lambda: networks.conv((2, 3, 3), (4,), 3, "gelu", 0.1),
+    "pre-norm": lambda: TRANSFORMER(bias_scale=0.1),
+    "post-norm": lambda: TRANSFORMER(
+        norm="post", activation="swiglu", normalisation="rms", attention="full"
+    ),
+    "no norm": lambda: TRANSFORMER(norm="none", activation="relu", residual="depth"),
+    "deepnorm": lambda: TRANSFORMER(norm="post", residual="deepnorm"),
+    "one token, heads of width 1": lambda: networks.transformer(
+        4, 2, 4, 1, init="lecun"
+    ),
+    "recurrent": lambda: networks.recurrent(4, 4, bias_scale=0.3),
+    "graph": lambda: networks.graph(RING, WIDTHS, "gelu", 0.2),
+    "graph, relu": lambda: networks.graph(RING, WIDTHS),
+    "batch norm": lambda: networks.batch_normalised(WIDTHS, 6),
+    "maxout": lambda: networks.maxout(WIDTHS, 3, 0.1),
+    "gated": lambda: networks.gated(WIDTHS),
+    "orthogonal": lambda: networks.mlp(
+        (4, 4, 6, 3), "tanh", 0.3, weight_law=ORTHOGONAL
+    ),
+    "orthogonal, recurrent": lambda: networks.recurrent(
+        4, 4, bias_scale=0.3, weight_law=ORTHOGONAL
+    ),
+}
+QUICK = ("pre-norm", "recurrent", "orthogonal, recurrent", "graph, relu")
+
+
+def vectors(network, count=2):
+    """Return inputs and tangents, (count, *shape), and cotangents of the outputs."""
+    rng = np.random.default_rng(0)
+    output = network.outputs(jnp.result_type(float))[-1].shape
+    inputs, along = rng.normal(size=(2, count, *network.shape))
+    return inputs, along, rng.normal(size=(count, *output))
+
+
+def p_values(a, b):
+    """Return the p-value of each column, of two samples."""
+    a, b = (np.asarray(part).reshape(len(part), -1).T for part in (a, b))
+    return [scipy.stats.ks_2samp(*pair).pvalue for pair in zip(a, b, strict=True)]
+
+
+def of_two_inputs(path, network, key, count):
+    """Return a sample of what two inputs do along tangents: increments, log-norms, and
+    how these differ.
+    """
+    inputs, along, _ = vectors(network)
+    if path is paths.gram:
+        increment = sampling.sample(path(network, inputs, along), key, count).increment
+    else:
+        # of one network
+        both = [path(network, x, u) for x, u in zip(inputs, along, strict=True)]
+        traces = sampling.sample(lambda k: [one(k) for one in both], key, count)
+        increment = np.stack([trace.increment for trace in traces], axis=1)
+    log_norm = increment.sum(-1)
+    # of two that are dead: 0
+    alive = np.where(np.isneginf(log_norm), -1e3, log_norm)
+    ratio = alive[:, :1] - alive[:, 1:]
+    return np.concatenate([increment.reshape(count, -1), log_norm, ratio], axis=1)
+
+
+def half_square(outputs):
+    """A loss that goes back by what came forward."""
+    return jnp.sum(outputs**2) / 2
+
+
+def compared(network, key, count, drawn=None):
+    """Return p-values of a network in law against one that is drawn: along tangents,
+    and of gradients.
+    """
+    drawn = network if drawn is None else drawn
+    inputs, *_ = vectors(network)
+    keys = jax.random.split(key)
+    along = p_values(
+        of_two_inputs(paths.gram, network, keys[0], count),
+        of_two_inputs(paths.jacobian, drawn, keys[1], count),
+    )
+    followed = paths.gradients(network, inputs, half_square)
+    back = p_values(
+        sampling.sample(followed, keys[0], count),
+        sampling.sample(
+            paths.gradients(drawn, inputs, half_square, drawn=True), keys[1], count
+        ),
+    )
+    return along, back
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_statistical_architectures_equal_drawn_ones_in_law(name, key):
+    along, back = compared(ARCHITECTURES[name](), key, 4_000)
+    assert min(*along, *back) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_statistical_20_000_of_each_architecture_equal_drawn_ones(name, key):
+    along, back = compared(ARCHITECTURES[name](), key, 20_000)
+    assert min(*along, *back) > 1e-4
+
+
+def apart(matrix, key, V):
+    """Return products of inputs and of tangents with two matrices."""
+    return jnp.concatenate(
+        [once(matrix, jax.random.fold_in(key, i), V) for i, V in enumerate(halves(V))]
+    )
+
+
+once = undrawn.once
+
+
+def halves(V):
+    return jnp.split(V, 2)
+
+
+def forgotten(matrix):
+    """Return a transpose that has met nothing."""
+    return undrawn.normal(matrix.shape[::-1], matrix.std)
+
+
+def test_statistical_tangents_apart_from_activations_are_found(key, monkeypatch):
+    monkeypatch.setattr(undrawn, "once", apart)
+    along, _ = compared(ARCHITECTURES["residual"](), key, 4_000)
+    assert min(along) < 1e-6
+
+
+def test_statistical_a_way_back_that_forgets_is_found(key, monkeypatch):
+    monkeypatch.setattr(undrawn, "transposed", forgotten)
+    along, back = compared(ARCHITECTURES["mlp"](), key, 4_000)
+    assert min(along) > 1e-4 and min(back) < 1e-6
+
+
+def test_statistical_a_tied_matrix_drawn_at_each_step_is_found(key):
+    samples = [
+        of_two_inputs(path, network, key, 4_000)
+        for path, network in (
+            (paths.gram, networks.mlp((4,) * 5, "tanh", 0.3)),
+            (paths.jacobian, ARCHITECTURES["recurrent"]()),
+        )
+    ]
+    assert min(p_values(*samples)) < 1e-6
+
+
+def test_exact_the_first_increment_of_maxout_is_that_of_a_linear_network(key):
+    """Of two pieces without biases, in law: E R = 1, Var R = 2/n."""
+    network = networks.maxout((6, 20, 20))
+    path = paths.gram(network, np.ones(6))
+    R = np.exp(sampling.sample(path, key, 20_000).increment[:, 1])
+    assert abs(R.mean() - 1) < 5 * R.std() / 20_000**0.5
+    error = np.std((R - 1) ** 2) / 20_000**0.5
+    assert abs(R.var() - 2 / 20) < 5 * error
+    three = paths.gram(networks.maxout((6, 20, 20), 3), np.ones(6))
+    R = np.exp(sampling.sample(three, key, 20_000).increment[:, 1])
+    assert R.mean() > 1.1
+
+
+@pytest.mark.parametrize("name", ["pre-norm", "graph, relu", "batch norm", "recurrent"])
+def test_exact_equal_tokens_and_zeros_are_normal(name, key):
+    """Vectors of any rank: equal rows, rows of zeros, all alike."""
+    network = ARCHITECTURES[name]()
+    (x, *_), (u, *_), (c, *_) = vectors(network)
+    same = np.broadcast_to(x[:1], x.shape) if x.ndim > 1 else x
+    some = np.where(np.arange(x.shape[-1]) > 1, x, 0)
+    for inputs in (same, np.ones(x.shape), some):
+        increment = paths.gram(network, inputs, u)(key).increment
+        assert not np.any(np.isnan(increment))
+        gradients = paths.gradients(network, inputs, c)(key)
+        assert gradients.shape == (len(network.matrices),)
+        assert not np.any(np.isnan(gradients))
+
+
+@pytest.mark.parametrize("name", ["pre-norm", "conv"])
+def test_oracle_one_key_is_one_network(name, key, rounding):
+    """With tangents and without, alone and beside another input, forward and back."""
+    network = ARCHITECTURES[name]()
+    inputs, along, cotangents = vectors(network)
+    alone = paths.gram(network, inputs[0])(key).increment
+    both = paths.gram(network, inputs, along)
+    close = functools.partial(np.testing.assert_allclose, rtol=0, atol=2_000 * rounding)
+    seen = paths.gram(network, inputs)(key).increment
+    close(seen[0], alone)
+    assert both(key).increment.shape == seen.shape
+
+    # a loss is its cotangents
+    def loss(outputs):
+        return jnp.sum(outputs * jnp.asarray(cotangents, outputs.dtype))
+
+    close(
+        paths.gradients(network, inputs, loss)(key),
+        paths.gradients(network, inputs, cotangents)(key),
+    )
+    # and twice the cotangents twice the gradients
+    close(
+        paths.gradients(network, inputs, 2 * cotangents)(key),
+        paths.gradients(network, inputs, cotangents)(key) + 2 * np.log(2),
+    )
+
+
+def test_exact_dead_networks_have_no_gradients(key):
+    """−inf is a value, of each matrix; NaN is where activations overflow."""
+    network = networks.relu_mlp((3, 1, 1, 1, 1))
+    path = paths.gradients(network, np.ones(3), np.ones(1))
+    logs = np.asarray(sampling.sample(path, key, 200))
+    dead = np.isneginf(logs)
+    assert not np.isnan(logs).any() and 0 < dead.sum() < dead.size
+    # a gradient needs all layers: of a chain of single units all die together
+    assert np.all(dead.all(1) | ~dead.any(1))
+    huge = networks.mlp((3, 4, 4, 4), "relu", 0.1, gain=1e30)
+    lost = paths.gradients(huge, 1e30 * np.ones(3), np.ones(4))(key)
+    assert np.all(np.isnan(lost)) or jax.config.jax_enable_x64
+
+
+def test_exact_orthogonal_weights_are_orthogonal(key, rounding):
+    law = weights.orthogonal()
+    for shape in ((5, 5), (3, 7), (7, 3), (1, 1)):
+        W = np.asarray(law.sample(key, shape, jnp.result_type(float)), np.float64)
+        gram = W @ W.T if shape[0] <= shape[1] else W.T @ W
+        np.testing.assert_allclose(
+            gram, max(shape) * np.eye(min(shape)), atol=100 * rounding
+        )
+
+
+def test_statistical_products_of_orthogonal_matrices(key):
+    """Var R = 3/(n + 2) for ReLU masks (Beta law), and ln R = 0 without masks."""
+    n, count = 8, 20_000
+    relu = ensembles.Ensemble((n,) * 3, weights.orthogonal(), masks.relu())
+    R = np.exp(np.asarray(sampling.sample(paths.dense(relu), key, count).increment))
+    expected = 3 / (n + 2)
+    square = (R[:, 0] - 1) ** 2
+    assert abs(square.mean() - expected) < 5 * square.std() / count**0.5
+    plain = ensembles.Ensemble((n,) * 3, weights.orthogonal(), masks.identity())
+    assert np.abs(paths.dense(plain)(key).increment).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TRANSFORMER.func(6, 2, 4, 3), r"heads = 4: .*divisor of the width"),
+        (lambda: TRANSFORMER.func(6, 2, 2, 0), r"tokens = 0: "),
+        (lambda: TRANSFORMER(residual="deepnorm"), r"residual = 'deepnorm': "),
+        (lambda: TRANSFORMER(norm="both"), r"norm = 'both': "),
+        (lambda: TRANSFORMER(init=0.0), r"init = 0.0: "),
+        (lambda: networks.recurrent(0, 3), r"width = 0: "),
+        (lambda: networks.graph(np.ones((2, 3)), WIDTHS), r"aggregation.shape = "),
+        (lambda: networks.batch_normalised(WIDTHS, 1), r"batch = 1: "),
+        (lambda: networks.maxout((3,)), r"widths = \(3,\): "),
+        (lambda: networks.gated(WIDTHS, "relux"), r"activation = 'relux': "),
+        (lambda: activations.sine(0.0), r"frequency = 0.0: "),
+        (lambda: weights.orthogonal().moment(2), r"k = 2: "),
+        (lambda: weights.sparse(0.5, ORTHOGONAL), r"base = 'orthogonal': "),
+        (
+            lambda: paths.gram(
+                networks.mlp(WIDTHS, weight_law=weights.rademacher()), np.ones(4)
+            ),
+            r"network = .*layer 0.*weights are normal or orthogonal",
+        ),
+        (
+            lambda: paths.gradients(ARCHITECTURES["mlp"](), np.ones(4), np.ones(4)),
+            r"cotangent",
+        ),
+        (
+            lambda: training.trainer(
+                ARCHITECTURES["recurrent"](), optax.sgd(0.1), losses.squared_error, 2
+            ),
+            r"network = .*share a matrix",
+        ),
+        (
+            lambda: networks.network(
+                (4,),
+                [
+                    networks.layer(
+                        lambda maps, x: maps["W"](x),
+                        {"W": networks.linear(4, n, tied="W")},
+                    )
+                    for n in (4, 5)
+                ],
+            ),
+            r"layers\[1\].*tied",
+        ),
+    ],
+)
+def test_exact_bad_architectures_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
