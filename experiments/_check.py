@@ -56,7 +56,8 @@ class Row(NamedTuple):
             allowed = f" ± {self.allowance:.4f}" if self.allowance else ""
             return f"{self.measured:.4f} ({self.expected:.4f}{allowed})"
         if self.error < 1e-4:
-            return f"{self.measured:.2g} ± {self.error:.0e} ({self.expected:.2g})"
+            expected = "" if self.expected is None else f" ({self.expected:.2g})"
+            return f"{self.measured:.2g} ± {self.error:.0e}{expected}"
         return self._with_error()
 
     def _with_interval(self) -> str:

@@ -12,9 +12,11 @@ from experiments import (
     _check,
     _figure,
     _job,
+    _meanfield,
     activations,
     convolutional_networks,
     residual_networks,
+    transformers,
     your_model,
 )
 from lognorm_jax import exact, laws, residuals
@@ -218,3 +220,87 @@ def test_oracle_the_named_blocks_are_the_model(name, key):
         image = np.ones((1, your_model.SIDE, your_model.SIDE, 1), np.float32)
         whole = model.apply(model.init(key, image), x)
     assert np.allclose(y, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_exact_transformers(tmp_path):
+    """Samples made to be as claimed pass; each claim that is not so fails."""
+    rng = np.random.default_rng(0)
+    limit = _meanfield.recursion(0.2 + 0.8 * np.eye(8), 6, 0)
+
+    def normal(mean, variance, *shape):
+        return mean + variance**0.5 * rng.normal(size=shape)
+
+    results = {
+        "wide/recursion": limit,
+        "wide/published": _meanfield.published(8, 0.2, 6),
+    }
+    for name in transformers.SAME:
+        for kind in ("in law", "drawn"):
+            results[f"same/{name}/{kind}"] = normal(0, 1, SIZE, 3)
+    for width in transformers.WIDE:
+        results[f"wide/{width}"] = normal(limit[-1], 3.5 / width, SIZE)
+    growth = {
+        "post-norm": lambda depth: 6.5 * depth,
+        "pre-norm": lambda depth: depth**0.8,
+        "pre-norm, GPT-2's scale": lambda depth: 0.35,
+        "DeepNorm": lambda depth: 0.1 / depth,
+    }
+    for name, n_variance in growth.items():
+        for width in transformers.WIDTHS:
+            for depth in transformers.DEPTHS:
+                variance = n_variance(depth) / width
+                place = f"spread/{name}/{width} {depth}"
+                results[place] = normal(0, variance, SIZE)
+        results[f"gradients/{name}"] = normal(0, 1 / 64, 500, 24)
+    for name in transformers.SHAPES:
+        of_shape = {"seconds along": 0.1, "seconds back": 0.2}
+        of_shape |= {"along": normal(0, 1e-3, 20), "back": normal(0, 1e-3, 20, 8)}
+        results |= {
+            f"shapes/{name}/{kind}": np.array(v) for kind, v in of_shape.items()
+        }
+
+    results = _job.nested(results)
+    assert _check.overall(transformers.check(results)) == "pass"
+    assert saved(transformers, results, tmp_path)
+    for place, wrong in {
+        "same/pre-norm/drawn": normal(0.2, 1, SIZE, 3),
+        "wide/1024": normal(limit[-1] - 0.05, 3.5 / 1024, SIZE),
+        "wide/published": limit,
+        "spread/post-norm/64 8": normal(0, 1.5 * 6.5 * 8 / 64, SIZE),
+        "spread/post-norm/128 32": normal(0, 4 * 32 / 128, SIZE),
+        "spread/pre-norm/128 32": normal(0, 32 / 128, SIZE),
+        "spread/pre-norm, GPT-2's scale/128 32": normal(0, 0.6 / 128, SIZE),
+        "spread/DeepNorm/128 32": normal(0, 0.2 / 128, SIZE),
+        "shapes/GPT-3/back": np.full((20, 8), np.nan),
+    }.items():
+        assert fails(transformers, results, **{place: wrong}), place
+
+
+def test_oracle_recursion_of_wide_transformers():
+    """One layer by a plain loop over heads; the published one by its own numbers."""
+    overlaps = 0.3 + 0.7 * np.eye(3)
+    overlaps[0, 0] = 2.0
+    rng = np.random.default_rng(1)
+    size = np.sqrt(np.outer(np.diag(overlaps), np.diag(overlaps)))
+    C, U = overlaps / size, np.eye(3) / size
+    S = np.linalg.cholesky(C)
+    attended, moved = np.zeros((2, 3, 3))
+    count, step = 20_000, 1e-4
+    for _ in range(count):
+        # a head that is 50 wide, and a small move of the tokens
+        X = S @ rng.normal(size=(3, 50))
+        dX = step * np.sqrt(np.diag(np.diag(U))) @ rng.normal(size=(3, 50))
+        Q, K = rng.normal(size=(2, 50, 50)) / 50**0.5
+        weights = []
+        for tokens in (X, X + dX):
+            exponents = np.exp((tokens @ Q) @ (tokens @ K).T / 50**0.5)
+            weights.append(exponents / exponents.sum(1, keepdims=True))
+        A, dA = weights[0], (weights[1] - weights[0]) / step
+        attended += A @ C @ A.T / count
+        moved += (A @ U @ A.T + dA @ C @ dA.T) / count
+    one = _meanfield._attended(C, U, overlaps, np.eye(3), np.random.default_rng(2))
+    assert np.allclose(one[0] - overlaps, attended, atol=0.03)
+    assert np.allclose(one[1] - np.eye(3), moved, atol=0.05)
+    for layers, log in ((12, 1.0428), (48, 1.6011), (192, 2.1196)):
+        found = _meanfield.published(64, 0.2, layers // 2)[-1]
+        assert abs(found - log) < 1e-4
