@@ -38,7 +38,8 @@ def test_exact_core_dependencies():
 
 
 def test_exact_files_and_experiments_named_exist():
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (ROOT / path).exists(), path
     for name in runner.names():
         assert f"python -m experiments {name}" in README
