@@ -101,7 +101,9 @@ def _log_squares(
 ) -> jax.Array:
     """Return ln‖∂L/∂W‖² of each matrix, of a loss of outputs (m, …)."""
     X = scans.unknown(jnp.asarray(X, jnp.result_type(float)))
-    return (_of_drawn if drawn else _in_law)(loss, network, X, key)
+    if drawn:
+        return _of_drawn(loss, network, X, key)
+    return in_law(_log_square, loss, network, X, key)
 
 
 def _of_drawn(
@@ -127,10 +129,25 @@ def _of_drawn(
     return jnp.stack(logs)
 
 
-def _in_law(
-    loss: Callable, network: networks.Network, X: jax.Array, key: jax.Array
-) -> jax.Array:
-    """Return ln‖∂L/∂W‖² of each matrix, without the matrices."""
+def in_law(
+    measure: Callable[[networks.Map, "Part"], Any],
+    loss: Callable,
+    network: networks.Network,
+    X: jax.Array,
+    key: jax.Array,
+) -> Any:
+    """Return what is measured of the gradient of each matrix, without the matrices.
+
+    Stacked in the order of ``network.matrices``; NaN where activations or the loss
+    overflow.
+
+    Args:
+        measure: (linear map, all of its gradient) -> a pytree of floats.
+        loss: of outputs (m, …), a number.
+        network: of normal or orthogonal weights.
+        X: inputs, (m, …).
+        key: of the network.
+    """
     stretches = _stretches(network)
 
     # forward: what enters each layer is kept, and its size where that is free
@@ -148,18 +165,36 @@ def _in_law(
     sizes = jnp.exp(log_size / 2).reshape(-1, *[1] * (X.ndim - 1))
     log_scale, D = norms.normalise(jax.grad(loss)(X * sizes))
     carry = D, log_scale, tied
-    found: list[jax.Array] = []
-    parts: list[tuple[str, _Part]] = []
+    found: list[Any] = []
+    parts: list[tuple[str, Part]] = []
     for (kinds, numbers), entered in reversed([*zip(stretches, kept, strict=True)]):
-        step = functools.partial(_backward, key, kinds)
+        step = functools.partial(_backward, measure, key, kinds)
         rows = numbers, *entered
-        carry, (logs, of_tied) = scans.repeated(step, carry, rows, reverse=True)
-        found.insert(0, logs.reshape(-1))
+        carry, (measured, of_tied) = scans.repeated(step, carry, rows, reverse=True)
+        # (times, matrices of the pattern, …)
+        if measured is not None:
+            flat = jax.tree.map(
+                lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), measured
+            )
+            found.insert(0, flat)
         parts += of_tied.items()
-    names = sorted(tied)
-    together = [_log_square(_joined(parts, name)) for name in names]
-    logs = jnp.concatenate([*found, jnp.array(together, X.dtype)])
-    return jnp.where(finite & ~jnp.isnan(carry[1]), logs, jnp.nan)
+
+    maps = {one.tied: one for kind in network.kinds for one in kind.maps if one.tied}
+    together = [measure(maps[name], _joined(parts, name)) for name in sorted(tied)]
+    if together:
+        found.append(_stacked(together))
+    right = finite & ~jnp.isnan(carry[1])
+    return jax.tree.map(
+        lambda *leaves: jnp.where(right, jnp.concatenate(leaves), jnp.nan), *found
+    )
+
+
+def _flat(leaf: jax.Array) -> jax.Array:
+    return leaf.reshape(-1, *leaf.shape[2:])
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _stretches(
@@ -209,62 +244,78 @@ def _forward(
     return ((X, log_size), finite, tied), entered
 
 
-class _Part(NamedTuple):
-    """Parts of one gradient, Σ p vᵀ over inputs and rows: (…, m, rows, n) each."""
+class Part(NamedTuple):
+    """A gradient of weights, or a part of it: Σ p vᵀ over inputs and rows."""
 
-    V: jax.Array
-    P: jax.Array
+    V: jax.Array  # (…, m, rows, n_in)
+    P: jax.Array  # (…, m, rows, n_out)
     log_square: jax.Array  # (…, m), of the factor by which an input's are larger
 
 
 def _backward(
+    measure: Callable[[networks.Map, Part], Any],
     key: jax.Array,
     kinds: tuple[networks.Layer, ...],
     carry: tuple[jax.Array, jax.Array, _met.Tied],
     row: tuple[jax.Array, Any],
 ) -> tuple[Any, Any]:
-    """Return cotangents before a pattern of layers, ln‖∂L/∂W‖² of its own matrices, and
-    parts of the gradients of tied ones, numbered.
+    """Return cotangents before a pattern of layers, what is measured of the gradients
+    of its own matrices, and parts of the gradients of tied ones, numbered.
     """
     D, log_scale, tied = carry
     numbers, *entered = row
-    logs: list[jax.Array] = []
-    of_tied: dict[str, _Part] = {}
+    measured: list[Any] = []
+    of_tied: dict[str, Part] = {}
     for i in reversed(range(len(kinds))):
-        X, log_size, told = entered[i]
-        back = _met.pulled(kinds[i], key, numbers[i], X, D, tied, told)
+        X, log_size, answers = entered[i]
+        back = _met.pulled(kinds[i], key, numbers[i], X, D, tied, answers)
         of_layer = []
         for one, V, P in zip(kinds[i].maps, back.given, back.pulls, strict=True):
-            part = _Part(V, P, log_scale + log_size)
+            part = Part(V, P, log_scale + log_size)
             if one.tied:
                 of_tied[f"{one.tied} {i}"] = part
             else:
-                of_layer.append(_log_square(part))
-        logs = of_layer + logs
+                of_layer.append(measure(one, part))
+        measured = of_layer + measured
         more, D = norms.normalise(back.D)
         log_scale, tied = log_scale + more, back.tied
-    return (D, log_scale, tied), (jnp.array(logs, D.dtype), of_tied)
+    told = _stacked(measured) if measured else None
+    return (D, log_scale, tied), (told, of_tied)
 
 
-def _joined(parts: list[tuple[str, _Part]], name: str) -> _Part:
-    """Return all parts of one tied matrix, of any layers."""
+def _joined(parts: list[tuple[str, Part]], name: str) -> Part:
+    """Return all parts of the gradient of one tied matrix, of any layers."""
     own = [part for numbered, part in parts if numbered.rsplit(" ", 1)[0] == name]
-    V = [part.V.reshape(-1, 1, part.V.shape[-1]) for part in own]
-    P = [part.P.reshape(-1, 1, part.P.shape[-1]) for part in own]
-    sizes = [jnp.repeat(part.log_square.reshape(-1), part.V.shape[-2]) for part in own]
-    return _Part(*map(jnp.concatenate, (V, P, sizes)))
-
-
-def _log_square(part: _Part) -> jax.Array:
-    """Return ln‖Σ p vᵀ‖² of all parts."""
-    V, P, log_square = part
-    most = jnp.max(log_square)
+    most = functools.reduce(jnp.maximum, [jnp.max(part.log_square) for part in own])
     most = jnp.where(jnp.isneginf(most), 0, most)
-    weight = jnp.exp((log_square - most) / 2)
-    V = (V * weight[:, None, None]).reshape(-1, V.shape[-1])
 
+    def rows(leaf):
+        # (…, m, rows, n) -> (m, all rows, n)
+        leaf = jnp.moveaxis(leaf, -3, 0)
+        return leaf.reshape(len(leaf), -1, leaf.shape[-1])
+
+    V, P = [], []
+    for part in own:
+        weight = jnp.exp((part.log_square - most) / 2)
+        V.append(rows(part.V))
+        P.append(rows(part.P * weight[..., None, None]))
+    size = jnp.full(V[0].shape[:1], most)
+    return Part(jnp.concatenate(V, 1), jnp.concatenate(P, 1), size)
+
+
+def on_one_scale(part: Part) -> tuple[jax.Array, jax.Array]:
+    """Return P with rows of all inputs on one scale, and the log of its square."""
+    most = jnp.max(part.log_square)
+    most = jnp.where(jnp.isneginf(most), 0, most)
+    weight = jnp.exp((part.log_square - most) / 2)
+    return part.P * weight[:, None, None], most
+
+
+def _log_square(one: networks.Map, part: Part) -> jax.Array:
+    """Return ln‖Σ p vᵀ‖²."""
+    del one
+    P, log_square = on_one_scale(part)
+    L = undrawn.triangle(part.V.reshape(-1, part.V.shape[-1]))
     # with V = L Q, Q orthonormal, it is the norm of Pᵀ L: no squares that cancel
-    product = jnp.matmul(
-        undrawn.triangle(V).T, P.reshape(-1, P.shape[-1]), precision="highest"
-    )
-    return most + norms.normalise(product)[0]
+    product = jnp.matmul(L.T, P.reshape(-1, P.shape[-1]), precision="highest")
+    return log_square + norms.normalise(product)[0]
