@@ -1,13 +1,14 @@
 """A transformer's log-norm varies as one number over its width: n·Var does not depend
 on the width, and the architecture sets how it grows with depth.
 
-Followed without weights, tangents and gradients have the law of networks that are drawn
-(width 12, KS distance 0). As the width grows, the mean of ln ‖J u‖² tends to that of an
-exact recursion for wide layers with many heads, within 5 standard errors and 4/width;
-the published one, without the derivative of the attention's weights, is lower by more
-than 0.2. Over initialisations n·Var, at widths 64 and 128 the same within 5 standard
-errors, grows by 5 to 8 a block for post-norm, more slowly than depth for pre-norm, and
-is below 0.5 at any depth with GPT-2's residual scale, and below 0.1 with DeepNorm.
+Expected: followed without weights, tangents and gradients have the law of networks that
+are drawn (width 12, KS distance 0). As the width grows, the mean of ln ‖J u‖² tends to
+that of an exact recursion for wide layers with many heads, within 5 standard errors and
+4/width; the published one, without the derivative of the attention's weights, is lower
+by more than 0.2. Over initialisations n·Var, at widths 64 and 128 the same within 5
+standard errors and a tenth, grows by 5 to 8 a block for post-norm, more slowly than
+depth for pre-norm, and is below 0.5 at any depth with GPT-2's residual scale, and below
+0.1 with DeepNorm.
 Real shapes, up to 174 billion weights, are sampled as they are.
 
 Time: 5 minutes on two CPU cores; --quick 1 minute.

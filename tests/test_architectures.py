@@ -312,3 +312,98 @@ def test_statistical_products_of_orthogonal_matrices(key):
 def test_exact_bad_architectures_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def tied_twice(maps, x):
+    return maps["a"](jnp.tanh(maps["b"](x)))
+
+
+def test_statistical_maps_of_one_layer_that_are_one_matrix(key):
+    tied = {name: networks.linear(4, 4, tied="W") for name in "ab"}
+    network = networks.network((4,), [networks.layer(tied_twice, tied)] * 2)
+    along, back = compared(network, key, 4_000)
+    assert network.matrices == ("W",) and min(*along, *back) > 1e-4
+    apart = {name: networks.linear(4, 4) for name in "ab"}
+    wrong = networks.network((4,), [networks.layer(tied_twice, apart)] * 2)
+    other = of_two_inputs(paths.gram, wrong, key, 4_000)
+    drawn = of_two_inputs(paths.jacobian, network, key, 4_000)
+    assert min(p_values(other, drawn)) < 1e-6
+
+
+def test_exact_orthogonal_products_of_more_rows_than_dimensions(key):
+    """Most of them alike: they take no part of the frame."""
+    network = networks.conv((2, 3), (8,), 1, "linear", weight_law=ORTHOGONAL)
+    x = np.ones((2, 8))
+    x[:, 5:7] = [[3, -1], [1, 2]]
+    u = np.random.default_rng(1).normal(size=(2, 8))
+    samples = [
+        sampling.sample(path(network, x, u), key, 20).log_norm
+        for path in (paths.gram, paths.jacobian)
+    ]
+    # an isometry, which a frame that is cut off is not
+    assert np.abs(samples).max() < 1e-5
+
+
+def test_statistical_gradients_of_inputs_of_other_sizes(key):
+    """Activations of 1e±20 whose cotangents make up for it count as much."""
+    network = networks.relu_mlp((6, 6, 6))
+    x, c = np.random.default_rng(0).normal(size=(2, 2, 6))
+    sizes = np.array([[1e-15], [1e15]])
+    samples = [
+        sampling.sample(paths.gradients(network, *pair, drawn=drawn), key, 4_000)
+        for pair, drawn in (((x * sizes, c / sizes), False), ((x, c), True))
+    ]
+    assert min(p_values(*samples)) > 1e-4
+
+
+def some_used(maps, x):
+    return maps["used"](x)
+
+
+def pooled(maps, x):
+    del maps
+    return x[::2] + x[1::2]
+
+
+def without_maps(maps, x):
+    del maps
+    return jnp.tanh(x)
+
+
+def test_exact_maps_that_are_not_used_and_layers_without_any(key):
+    linear = functools.partial(networks.linear, 4, 4)
+    maps = {"used": linear(), "spare": linear(), "tied": linear(tied="spare")}
+    layers = [
+        networks.layer(some_used, maps),
+        networks.layer(without_maps, {}),
+        networks.layer(pooled, {}),
+    ]
+    network = networks.network((4, 4), [*layers, *layers])
+    x, c = np.ones((4, 4)), np.ones((1, 4))
+    for drawn in (False, True):
+        logs = paths.gradients(network, x, c, drawn=drawn)(key)
+        found = dict(zip(network.matrices, np.asarray(logs), strict=True))
+        spare = {"0.spare", "3.spare", "spare"}
+        assert {name for name in found if np.isneginf(found[name])} == spare
+        assert len(found) == 5 and not np.isnan(logs).any()
+    for path in (paths.gram, paths.jacobian):
+        assert path(network, x, x)(key).increment.shape == (6,)
+    with pytest.raises(ValueError, match=r"network = .*with matrices"):
+        paths.gradients(networks.network((4,), layers[1:2]), np.ones(4), np.ones(4))
+
+
+@pytest.mark.parametrize("name", ["recurrent", "pre-norm"])
+def test_invariance_of_devices(name, key, rounding):
+    """Bit for bit along tangents; the way back, as all of training, to rounding."""
+    network = networks.recurrent(6, 4, "relu") if name == "recurrent" else TRANSFORMER()
+    inputs, along, cotangents = vectors(network)
+
+    def on(count, path):
+        devices = jax.devices()[:count]
+        return sampling.sample(path, key, 24, block_size=4, devices=devices)
+
+    path = paths.gram(network, inputs, along)
+    for one, four in zip(on(1, path), on(4, path), strict=True):
+        assert np.array_equal(one, four, equal_nan=True)
+    path = paths.gradients(network, inputs, cotangents)
+    np.testing.assert_allclose(on(1, path), on(4, path), rtol=10 * rounding)

@@ -92,7 +92,8 @@ def test_statistical_exact_moments_of_relu_networks(key):
 
 
 def test_exact_wide_and_deep_kernels_are_finite(key):
-    network = networks.mlp((10, *(3_000,) * 30, 1), "tanh", 0.1)
+    widths = 10, *(3_000,) * 30, 1
+    network = networks.mlp(widths, "tanh", 0.1, "in", "linear")
     inputs = np.random.default_rng(0).normal(size=(3, 10))
     K = np.asarray(kernels.path(network, inputs)(key))
     assert K.shape == (3, 3) and np.all(np.isfinite(K))

@@ -87,18 +87,18 @@ def scan_layers(
             return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *traces)
 
         rows = [rows_of(start + i + period * np.arange(times)) for i in range(period)]
-        carry, trace = repeated(pattern_step, carry, rows)
+        carry, trace = repeated(pattern_step, carry, rows, times)
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
         outputs.append(flat)
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outputs)
 
 
 def repeated(
-    step: Callable, carry: Any, rows: Any, *, reverse: bool = False
+    step: Callable, carry: Any, rows: Any, times: int, *, reverse: bool = False
 ) -> tuple[Any, Any]:
     """Return ``lax.scan``; of one row the step itself, which may change shapes."""
-    if len(jax.tree.leaves(rows)[0]) > 1:
-        return lax.scan(step, carry, rows, reverse=reverse)
+    if times > 1:
+        return lax.scan(step, carry, rows, times, reverse)
     carry, output = step(carry, jax.tree.map(lambda row: row[0], rows))
     return carry, jax.tree.map(lambda leaf: leaf[None], output)
 

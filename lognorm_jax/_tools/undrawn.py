@@ -159,7 +159,8 @@ def once(matrix: Undrawn, key: jax.Array, V: jax.Array) -> jax.Array:  # (m, n_o
     if isinstance(matrix, Normal):
         return _matmul(L, matrix.std * random.normal(key, shape, V.dtype))
     size = len(matrix.right.T)
-    frame = _frame(random.normal(key, (L.shape[1], size), V.dtype), matrix.images)
+    ahead = random.normal(key, (len(L), size), V.dtype)
+    frame = _frame(ahead, matrix.images, jnp.diagonal(L) != 0)
     return matrix.scale * _matmul(L, frame[:, : shape[1]])
 
 
@@ -173,9 +174,9 @@ def _orthogonal_product(
     known, L, new = split(V, matrix.right)
 
     # images of new directions: a uniform frame in what is left; one for each of them
-    there = jnp.any(new != 0, axis=1, keepdims=True)
-    ahead = jnp.where(there, random.normal(key, new.shape, V.dtype), 0)
-    images = jnp.where(there, _frame(ahead, matrix.images), 0)
+    there = jnp.any(new != 0, axis=1)
+    ahead = random.normal(key, new.shape, V.dtype)
+    images = _frame(ahead, matrix.images, there)
 
     product = _matmul(L, images)
     if len(matrix.right):
@@ -186,16 +187,20 @@ def _orthogonal_product(
     return after, matrix.scale * product[:, :n_out]
 
 
-def _frame(normal: jax.Array, basis: jax.Array) -> jax.Array:
-    """Return a uniform frame orthogonal to a basis, made of normal vectors."""
-    return split(normal, basis)[2]
+def _frame(normal: jax.Array, basis: jax.Array, there: jax.Array) -> jax.Array:
+    """Return a uniform frame orthogonal to a basis, made of normal vectors: of those
+    that are there, for which there may be room, and zero for others.
+    """
+    rows = jnp.where(there[:, None], normal, 0)
+    return jnp.where(there[:, None], split(rows, basis)[2], 0)
 
 
 def _extended(rows: jax.Array, more: jax.Array, met: Any) -> tuple[jax.Array, Any]:
     """Return rows with more after those that are met, and how many that makes."""
     if isinstance(met, int):
         return jnp.concatenate([rows, more]), met + len(more)
-    return lax.dynamic_update_slice(rows, more, (met, 0)), met + len(more)
+    start = met, jnp.zeros_like(met)
+    return lax.dynamic_update_slice(rows, more, start), met + len(more)
 
 
 def triangle(V: jax.Array) -> jax.Array:  # (m, m)
@@ -261,9 +266,14 @@ def _many(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def _scaled(V: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the rows over their sizes, and these: squares of small ones underflow."""
+    """Return the rows over their sizes, and these: squares of small ones underflow.
+
+    Sizes are powers of 2, which nothing is rounded by, however it is compiled.
+    """
     largest = lax.stop_gradient(jnp.max(jnp.abs(V), axis=1))
-    sizes = jnp.where(largest > 0, norms.scale_of(largest), 1)
+    _, exponent = jnp.frexp(norms.scale_of(largest))
+    sizes = jnp.ldexp(jnp.ones_like(largest), exponent)
+    sizes = jnp.where(sizes > 0, sizes, 1)
     return V / sizes[:, None], sizes
 
 

@@ -298,7 +298,8 @@ def linear(
     n_in = checks.integer("n_in", n_in, 1)
     n_out = checks.integer("n_out", n_out, 1)
     scale = n_in**-0.5 if std is None else checks.scale("std", std, 1e-30, 1e30)
-    checks.require(isinstance(tied, str), "tied", tied, "a name, or ''")
+    named = isinstance(tied, str) and (not tied or tied.isidentifier())
+    checks.require(named, "tied", tied, "a name, such as 'recurrent', or ''")
     law, biases = checked_law(weight_law), checked_biases(bias_scale)
     return Map((n_out, n_in), scale, law, biases, tied=tied)
 

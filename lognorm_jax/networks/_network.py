@@ -223,8 +223,26 @@ def network(
     _require_one_tied(layers)
     checks.flag("homogeneous", homogeneous)
     made = Network(str(name), sizes, tuple(layers), homogeneous)
-    made.outputs(jnp.result_type(float))
-    return made
+
+    # each layer takes one array and returns one
+    outputs = made.outputs(jnp.result_type(float))
+    for place, output in enumerate(outputs):
+        one = isinstance(output, jax.ShapeDtypeStruct)
+        one = one and jnp.issubdtype(output.dtype, jnp.floating)
+        allowed = "one that returns an array of floats"
+        checks.require(one, f"layers[{place}]", output, allowed)
+
+    # one layer with inputs of two shapes is two kinds of layers
+    kinds: dict[Any, _layers.Layer] = {}
+    used: set[_layers.Layer] = set()
+    shapes = [sizes, *(output.shape for output in outputs[:-1])]
+    for kind in zip(layers, shapes, strict=True):
+        if kind not in kinds:
+            again = kind[0] in used
+            kinds[kind] = dataclasses.replace(kind[0]) if again else kind[0]
+            used.add(kind[0])
+    pairs = zip(layers, shapes, strict=True)
+    return dataclasses.replace(made, kinds=tuple(kinds[pair] for pair in pairs))
 
 
 def _require_one_tied(layers: Sequence[_layers.Layer]) -> None:

@@ -199,12 +199,30 @@ def _attend(
         rows.reshape(tokens, heads, -1).swapaxes(0, 1) for rows in (query, key, value)
     )
     scores = jnp.matmul(query, key.swapaxes(1, 2), precision="highest")
-    scores = scores / math.sqrt(width // heads)
+    scores = scores * (width // heads) ** -0.5
     if causal:
         seen = jnp.tri(tokens, dtype=bool)[None]
         scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, -jnp.inf)
-    mixed = jnp.matmul(jax.nn.softmax(scores), value, precision="highest")
+    mixed = jnp.matmul(_softmax(scores), value, precision="highest")
     return _after(branch, x, maps["out"](mixed.swapaxes(0, 1).reshape(tokens, width)))
+
+
+@jax.custom_jvp
+def _softmax(scores: jax.Array) -> jax.Array:
+    """Return weights over the last axis.
+
+    By inverses: rows that are divided may be rounded in another way in another program.
+    """
+    sizes = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    return sizes * jnp.reciprocal(jnp.sum(sizes, axis=-1, keepdims=True))
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals, tangents):
+    (scores,), (along,) = primals, tangents
+    weights = _softmax(scores)
+    mean = jnp.sum(weights * along, axis=-1, keepdims=True)
+    return weights, weights * (along - mean)
 
 
 def _feed(

@@ -40,7 +40,8 @@ def gradients(
             ``network.init``, in memory as a whole.
 
     Returns:
-        A path: key -> (matrices,), in the order of ``network.matrices``: −inf where a
+        A path, whose samples on other numbers of devices are the same to rounding:
+        key -> (matrices,), in the order of ``network.matrices``: −inf where a
         gradient is 0, NaN where activations or the loss overflow.
 
     Raises:
@@ -53,6 +54,8 @@ def gradients(
     if not drawn:
         _conditioned.require(network)
     X = _conditioned.inputs(network.shape, x)
+    some = bool(network.matrices)
+    checks.require(some, "network", network.name, "one with matrices of weights")
     several = np.ndim(x) > len(network.shape)
     arrays = network.plain(), X
     if callable(cotangent):
@@ -157,20 +160,22 @@ def in_law(
     kept = []
     for kinds, numbers in stretches:
         step = functools.partial(_forward, network.homogeneous, key, kinds)
-        state, entered = scans.repeated(step, state, numbers)
+        state, entered = scans.repeated(step, state, numbers, len(numbers))
         kept.append(entered)
     (X, log_size), finite, tied = state
 
-    # back, with cotangents of norm 1 all together, and the log of what they lack
+    # back, with cotangents of norm 1 for each input, and the logs of what they lack
     sizes = jnp.exp(log_size / 2).reshape(-1, *[1] * (X.ndim - 1))
-    log_scale, D = norms.normalise(jax.grad(loss)(X * sizes))
+    log_scale, D = norms.normalise_rows(jax.grad(loss)(X * sizes))
     carry = D, log_scale, tied
     found: list[Any] = []
     parts: list[tuple[str, Part]] = []
     for (kinds, numbers), entered in reversed([*zip(stretches, kept, strict=True)]):
         step = functools.partial(_backward, measure, key, kinds)
         rows = numbers, *entered
-        carry, (measured, of_tied) = scans.repeated(step, carry, rows, reverse=True)
+        carry, (measured, of_tied) = scans.repeated(
+            step, carry, rows, len(numbers), reverse=True
+        )
         # (times, matrices of the pattern, …)
         if measured is not None:
             flat = jax.tree.map(
@@ -183,7 +188,7 @@ def in_law(
     together = [measure(maps[name], _joined(parts, name)) for name in sorted(tied)]
     if together:
         found.append(_stacked(together))
-    right = finite & ~jnp.isnan(carry[1])
+    right = finite & ~jnp.any(jnp.isnan(carry[1]))
     return jax.tree.map(
         lambda *leaves: jnp.where(right, jnp.concatenate(leaves), jnp.nan), *found
     )
@@ -270,14 +275,15 @@ def _backward(
         X, log_size, answers = entered[i]
         back = _met.pulled(kinds[i], key, numbers[i], X, D, tied, answers)
         of_layer = []
-        for one, V, P in zip(kinds[i].maps, back.given, back.pulls, strict=True):
+        own = zip(kinds[i].maps, back.given, back.pulls, strict=True)
+        for place, (one, V, P) in enumerate(own):
             part = Part(V, P, log_scale + log_size)
             if one.tied:
-                of_tied[f"{one.tied} {i}"] = part
+                of_tied[f"{one.tied} {i} {place}"] = part
             else:
                 of_layer.append(measure(one, part))
         measured = of_layer + measured
-        more, D = norms.normalise(back.D)
+        more, D = norms.normalise_rows(back.D)
         log_scale, tied = log_scale + more, back.tied
     told = _stacked(measured) if measured else None
     return (D, log_scale, tied), (told, of_tied)
@@ -285,7 +291,7 @@ def _backward(
 
 def _joined(parts: list[tuple[str, Part]], name: str) -> Part:
     """Return all parts of the gradient of one tied matrix, of any layers."""
-    own = [part for numbered, part in parts if numbered.rsplit(" ", 1)[0] == name]
+    own = [part for numbered, part in parts if numbered.split(" ")[0] == name]
     most = functools.reduce(jnp.maximum, [jnp.max(part.log_square) for part in own])
     most = jnp.where(jnp.isneginf(most), 0, most)
 

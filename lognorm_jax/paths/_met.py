@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import networks
-from lognorm_jax._tools import random, undrawn
+from lognorm_jax._tools import random, scans, undrawn
 
 # beyond the numbers of products: keys of those with the transpose
 _BACK = 1 << 16
@@ -54,8 +54,13 @@ def _answering(
     layer: networks.Layer, answer: Callable[[int, jax.Array], jax.Array]
 ) -> networks.Maps:
     """Return the maps of a layer, which answer (place of the map, what it is given)."""
+
+    def ask(place, v):
+        # numbers of any kind, as a matrix would take them
+        return answer(place, jnp.asarray(v, jnp.result_type(float)))
+
     return {
-        name: functools.partial(answer, place) for place, name in enumerate(layer.names)
+        name: functools.partial(ask, place) for place, name in enumerate(layer.names)
     }
 
 
@@ -196,7 +201,7 @@ def _run(
             V = jnp.concatenate([V, jnp.pad(moved, ((0, 0), (0, spare)))])
 
         # what it returns
-        alone = times[place] == 1
+        alone = times[place] == 1 and not one.tied
         key_call = keys[place] if alone else random.fold_in(keys[place], call)
         count = entered.size // n_in
         given = (*given, entered)
@@ -271,7 +276,9 @@ def pulled(
             for part, use in zip(parts, run.uses, strict=True)
             if use.place == place
         ]
-        return jnp.concatenate(own, axis=1) if own else jnp.zeros((len(X), 0, 1))
+        # of a map that is not used: nothing
+        size = layer.maps[place].shape[1 if parts is run.given else 0]
+        return jnp.concatenate(own, 1) if own else jnp.zeros((len(X), 1, size), X.dtype)
 
     places = range(len(layer.maps))
     given = [of_map(run.given, place) for place in places]
@@ -311,23 +318,24 @@ def unmet_tied(network: networks.Network, ahead: int, back: int = 0) -> Tied:
         ahead: how many inputs and tangents are followed.
         back: how many cotangents.
     """
-    maps: dict[str, networks.Map] = {}
-    rows: collections.Counter[str] = collections.Counter()
-    if not any(one.tied for kind in dict.fromkeys(network.kinds) for one in kind.maps):
+    kinds = dict.fromkeys(network.kinds)
+    maps = {one.tied: one for kind in kinds for one in kind.maps if one.tied}
+    if not maps:
         return {}
+    rows: collections.Counter[str] = collections.Counter()
     outputs = network.outputs(jnp.result_type(float))
     shapes = [network.shape, *(output.shape for output in outputs[:-1])]
     uses = functools.cache(products)
     for kind, shape in zip(network.kinds, shapes, strict=True):
         for use in uses(kind, shape):
-            one = kind.maps[use.place]
-            if one.tied:
-                maps.setdefault(one.tied, one)
-                rows[one.tied] += math.prod(use.rows)
-    return {
-        name: unmet(one, (ahead * rows[name], back * rows[name]))
-        for name, one in maps.items()
-    }
+            rows[kind.maps[use.place].tied] += math.prod(use.rows)
+    # such that the compiler does not know them, as it may round otherwise
+    return scans.unknown(
+        {
+            name: unmet(one, (ahead * rows[name], back * rows[name]))
+            for name, one in maps.items()
+        }
+    )
 
 
 def extended(one: networks.Map, V: jax.Array) -> jax.Array:
