@@ -105,18 +105,15 @@ def transformer(
         hidden = round(8 * width / 3) if gated else 4 * width
     hidden = checks.integer("hidden", hidden, 1)
 
-    # the linear maps, those that end a branch scaled
-    biases = _layers.checked_biases(bias_scale)
-    law = _layers.checked_law(weight_law)
-    linear = functools.partial(_linear, init=init, law=law, bias_scale=biases)
+    # those that end a branch are scaled
     value, end = _weight_scales(residual, depth)
-    maps: dict[str, _layers.Map] = {}
-    if value == 1:
-        maps["qkv"] = linear(width, 3 * width)
-    else:
-        maps["qk"] = linear(width, 2 * width)
-        maps["value"] = linear(width, width, scale=value)
-    maps["out"] = linear(width, width, scale=end)
+    linear = functools.partial(
+        _linear,
+        init=init,
+        law=_layers.checked_law(weight_law),
+        bias_scale=_layers.checked_biases(bias_scale),
+    )
+    maps = _attention_maps(linear, width, value, end)
     attending = _layers.layer(bound.Bound(_attend, (branch, heads, causal)), maps)
 
     up = linear(width, hidden, scale=value)
@@ -132,6 +129,22 @@ def transformer(
         kinds=(attending, feeding) * depth,
         homogeneous=False,
     )
+
+
+def _attention_maps(
+    linear: Callable, width: int, value: float, end: float
+) -> dict[str, _layers.Map]:
+    """Return the linear maps of attention: one of queries, keys and values, unless
+    values have another scale.
+    """
+    if value == 1:
+        maps = {"qkv": linear(width, 3 * width)}
+    else:
+        maps = {
+            "qk": linear(width, 2 * width),
+            "value": linear(width, width, scale=value),
+        }
+    return {**maps, "out": linear(width, width, scale=end)}
 
 
 def _branch(

@@ -12,6 +12,8 @@ from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, scans, traces, undrawn
 from lognorm_jax.paths import _conditioned, _met
 
+# a pattern of layers, and the numbers of its repetitions, (times, period)
+_Stretch = tuple[tuple[networks.Layer, ...], jax.Array]
 Cotangent = jax.typing.ArrayLike | Callable[[jax.Array], jax.Array]
 
 
@@ -152,16 +154,7 @@ def in_law(
         key: of the network.
     """
     stretches = _stretches(network)
-
-    # forward: what enters each layer is kept, and its size where that is free
-    sized = _resized(network.homogeneous, X, jnp.zeros(len(X), X.dtype))
-    tied = _met.unmet_tied(network, len(X), len(X))
-    state = sized, jnp.ones((), bool), tied
-    kept = []
-    for kinds, numbers in stretches:
-        step = functools.partial(_forward, network.homogeneous, key, kinds)
-        state, entered = scans.repeated(step, state, numbers, len(numbers))
-        kept.append(entered)
+    state, kept = _ahead(network, stretches, X, key)
     (X, log_size), finite, tied = state
 
     # back, with cotangents of norm 1 for each input, and the logs of what they lack
@@ -172,29 +165,41 @@ def in_law(
     parts: list[tuple[str, Part]] = []
     for (kinds, numbers), entered in reversed([*zip(stretches, kept, strict=True)]):
         step = functools.partial(_backward, measure, key, kinds)
-        rows = numbers, *entered
-        carry, (measured, of_tied) = scans.repeated(
-            step, carry, rows, len(numbers), reverse=True
-        )
-        # (times, matrices of the pattern, …)
+        rows, times = (numbers, *entered), len(numbers)
+        carry, told = scans.repeated(step, carry, rows, times, reverse=True)
+        measured, of_tied = told
         if measured is not None:
-            flat = jax.tree.map(
-                lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), measured
-            )
-            found.insert(0, flat)
+            found.insert(0, jax.tree.map(_flat, measured))
         parts += of_tied.items()
 
     maps = {one.tied: one for kind in network.kinds for one in kind.maps if one.tied}
     together = [measure(maps[name], _joined(parts, name)) for name in sorted(tied)]
     if together:
         found.append(_stacked(together))
+    whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
     right = finite & ~jnp.any(jnp.isnan(carry[1]))
-    return jax.tree.map(
-        lambda *leaves: jnp.where(right, jnp.concatenate(leaves), jnp.nan), *found
-    )
+    return jax.tree.map(lambda leaf: jnp.where(right, leaf, jnp.nan), whole)
+
+
+def _ahead(
+    network: networks.Network, stretches: list[_Stretch], X: jax.Array, key: jax.Array
+) -> tuple[Any, list[Any]]:
+    """Return what comes out, and what enters each layer, with its size where that is
+    free.
+    """
+    sized = _resized(network.homogeneous, X, jnp.zeros(len(X), X.dtype))
+    tied = _met.unmet_tied(network, len(X), len(X))
+    state: Any = sized, jnp.ones((), bool), tied
+    kept = []
+    for kinds, numbers in stretches:
+        step = functools.partial(_forward, network.homogeneous, key, kinds)
+        state, entered = scans.repeated(step, state, numbers, len(numbers))
+        kept.append(entered)
+    return state, kept
 
 
 def _flat(leaf: jax.Array) -> jax.Array:
+    """Return (times, matrices of the pattern, …) as (matrices, …)."""
     return leaf.reshape(-1, *leaf.shape[2:])
 
 
@@ -202,12 +207,8 @@ def _stacked(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _stretches(
-    network: networks.Network,
-) -> list[tuple[tuple[networks.Layer, ...], jax.Array]]:
-    """Return consecutive stretches: a pattern of layers, and the numbers of its
-    repetitions, (times, period).
-    """
+def _stretches(network: networks.Network) -> list[_Stretch]:
+    """Return the consecutive stretches of a network."""
     stretches = []
     for start, period, times in scans.repetitions(network.kinds):
         numbers = np.arange(start, start + period * times).reshape(times, period)

@@ -102,9 +102,18 @@ class Forward(NamedTuple):
     uses: list[Product]
     given: tuple[jax.Array, ...]  # (m, *rows, n_in), for each use
     answers: tuple[jax.Array, ...]  # (m, *rows, n_out)
-    matrices: list[undrawn.Undrawn]  # of each map that is not tied, given this
-    tied: Tied
+    # of each map, by the name it is tied to or its place, given this
+    matrices: dict[str | int, undrawn.Undrawn]
     keys: list[jax.Array]  # of each map
+
+    @property
+    def tied(self) -> Tied:
+        """The matrices that other layers use as well."""
+        return _tied_of(self.matrices)
+
+
+def _tied_of(matrices: dict[str | int, undrawn.Undrawn]) -> Tied:
+    return {name: one for name, one in matrices.items() if isinstance(name, str)}
 
 
 def followed(
@@ -177,11 +186,10 @@ def _run(
         random.fold_in(key_weight, number) if one.tied else key_weight
         for one, (key_weight, _) in zip(layer.maps, pairs, strict=True)
     ]
-    fixed = layer.drawn_fixed(key_fixed)
-    matrices = [unmet(one) for one in layer.maps]
-    tied = dict(tied)
-    known = list(told or [])
-    step = functools.partial(entering, layer, fixed)
+    matrices: dict[str | int, undrawn.Undrawn] = dict(tied.items())
+    matrices |= {i: unmet(one) for i, one in enumerate(layer.maps) if not one.tied}
+    known = iter(told or ())
+    step = functools.partial(entering, layer, layer.drawn_fixed(key_fixed))
     given: tuple[jax.Array, ...] = ()
     answers: tuple[jax.Array, ...] = ()
     images: tuple[jax.Array, ...] = ()
@@ -190,38 +198,45 @@ def _run(
     times = collections.Counter(use.place for use in uses)
     for call, (place, rows) in enumerate(uses):
         one = layer.maps[place]
-        n_out, n_in = one.shape
-
-        # what the map is given, and how that moves along the tangents
         entered = jax.vmap(step)(X, answers)
-        V = extended(one, entered.reshape(-1, n_in))
-        if T is not None:
-            moved = _along(step, X, answers, T, images, owner).reshape(-1, n_in)
-            spare = V.shape[1] - n_in
-            V = jnp.concatenate([V, jnp.pad(moved, ((0, 0), (0, spare)))])
-
-        # what it returns
-        alone = times[place] == 1 and not one.tied
-        key_call = keys[place] if alone else random.fold_in(keys[place], call)
-        count = entered.size // n_in
         given = (*given, entered)
         if one.tied and told is not None:
-            answers = (*answers, known.pop(0))
+            answers = (*answers, next(known))
             continue
-        if one.tied:
-            tied[one.tied], Z = undrawn.product(tied[one.tied], key_call, V)
-        elif alone and forget:
+
+        # what it returns, for all that it is given, and for how that moves
+        V = extended(one, entered.reshape(-1, one.shape[1]))
+        if T is not None:
+            moved = _along(step, X, answers, T, images, owner)
+            V = _beside(V, moved.reshape(-1, one.shape[1]))
+        alone = times[place] == 1 and not one.tied
+        key_call = keys[place] if alone else random.fold_in(keys[place], call)
+        if alone and forget:
             Z = undrawn.once(matrices[place], key_call, V)
         else:
-            matrices[place], Z = undrawn.product(matrices[place], key_call, V)
-        inputs = Z[:count].reshape(*entered.shape[:-1], n_out)
-        if one.weights.orthogonal and one.bias_scale is not None:
-            normal = random.normal(pairs[place][1], (n_out,), inputs.dtype)
-            inputs = inputs + jnp.broadcast_to(one.bias_scale * normal, inputs.shape)
-        answers = (*answers, inputs)
+            name = one.tied or place
+            matrices[name], Z = undrawn.product(matrices[name], key_call, V)
+
+        inputs, along = jnp.split(Z, [entered.size // one.shape[1]])
+        inputs = inputs.reshape(*entered.shape[:-1], -1)
+        answers = (*answers, _with_biases(one, pairs[place][1], inputs))
         if T is not None:
-            images = (*images, Z[count:].reshape(len(T), *rows, n_out))
-    return Forward(step, uses, given, answers, matrices, tied, keys), images
+            images = (*images, along.reshape(len(T), *rows, -1))
+    return Forward(step, uses, given, answers, matrices, keys), images
+
+
+def _beside(V: jax.Array, moved: jax.Array) -> jax.Array:
+    """Return rows with tangents after them, which have no coordinate of biases."""
+    spare = V.shape[1] - moved.shape[1]
+    return jnp.concatenate([V, jnp.pad(moved, ((0, 0), (0, spare)))])
+
+
+def _with_biases(one: networks.Map, key: jax.Array, Z: jax.Array) -> jax.Array:
+    """Return products with biases, where these are no coordinate of a normal matrix."""
+    if one.bias_scale is None or not one.weights.orthogonal:
+        return Z
+    b = one.bias_scale * random.normal(key, Z.shape[-1:], Z.dtype)
+    return Z + jnp.broadcast_to(b, Z.shape)
 
 
 class Pulled(NamedTuple):
@@ -249,20 +264,18 @@ def pulled(
     The matrices are those of ``followed``, given what they met.
     """
     run = met(layer, key, number, X, tied, told)
-    matrices, tied = run.matrices, run.tied
+    matrices = run.matrices
     D, pulls = _pull(run.step, X, run.answers, D)
     ends = list(pulls)
     for call, (place, _) in reversed([*enumerate(run.uses)]):
         # through the map, transposed
         one = layer.maps[place]
         n_out, n_in = one.shape
+        name = one.tied or place
         key_call = random.fold_in(run.keys[place], _BACK + call)
-        matrix = undrawn.transposed(tied[one.tied] if one.tied else matrices[place])
-        matrix, back = undrawn.product(matrix, key_call, ends[call].reshape(-1, n_out))
-        if one.tied:
-            tied[one.tied] = undrawn.transposed(matrix)
-        else:
-            matrices[place] = undrawn.transposed(matrix)
+        turned = undrawn.transposed(matrices[name])
+        turned, back = undrawn.product(turned, key_call, ends[call].reshape(-1, n_out))
+        matrices[name] = undrawn.transposed(turned)
 
         # and through what it was given
         back = back[:, :n_in].reshape(run.given[call].shape)
@@ -270,19 +283,24 @@ def pulled(
         D = D + more
         ends[:call] = [a + b for a, b in zip(ends[:call], pulls, strict=True)]
 
-    def of_map(parts, place):
-        own = [
-            part.reshape(len(X), -1, part.shape[-1])
-            for part, use in zip(parts, run.uses, strict=True)
-            if use.place == place
-        ]
-        # of a map that is not used: nothing
-        size = layer.maps[place].shape[1 if parts is run.given else 0]
-        return jnp.concatenate(own, 1) if own else jnp.zeros((len(X), 1, size), X.dtype)
+    given, ends = _by_map(layer, run, 1, run.given), _by_map(layer, run, 0, ends)
+    return Pulled(D, given, ends, _tied_of(matrices))
 
-    places = range(len(layer.maps))
-    given = [of_map(run.given, place) for place in places]
-    return Pulled(D, given, [of_map(ends, place) for place in places], tied)
+
+def _by_map(
+    layer: networks.Layer, run: Forward, side: int, parts: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """Return parts (m, *rows, n) of each use, one after another, for each map."""
+    found: list[list[jax.Array]] = [[] for _ in layer.maps]
+    for part, use in zip(parts, run.uses, strict=True):
+        found[use.place].append(part.reshape(len(part), -1, part.shape[-1]))
+
+    # of a map that is not used: nothing
+    for one, own in zip(layer.maps, found, strict=True):
+        if not own:
+            count = len(parts[0]) if parts else 1
+            own.append(jnp.zeros((count, 1, one.shape[side])))
+    return [jnp.concatenate(own, axis=1) for own in found]
 
 
 def _pull(
