@@ -16,6 +16,7 @@ from lognorm_jax import (
     masks,
     networks,
     paths,
+    probes,
     sampling,
     training,
     weights,
@@ -54,6 +55,7 @@ ARCHITECTURES = {
         4, 4, bias_scale=0.3, weight_law=ORTHOGONAL
     ),
 }
+LINE = networks.layer(lambda maps, x: maps["line"](x), {"line": networks.linear(2, 2)})
 QUICK = ("pre-norm", "recurrent", "orthogonal, recurrent", "graph, relu")
 
 
@@ -129,6 +131,55 @@ def test_statistical_20_000_of_each_architecture_equal_drawn_ones(name, key):
     assert min(*along, *back) > 1e-4
 
 
+def backward_pair(network, key, count):
+    """Return what layers do to the cotangents of two inputs, in law and drawn."""
+    inputs, _, cotangents = vectors(network)
+    keys = jax.random.split(key)
+    mine = sampling.sample(paths.backward(network, inputs, cotangents), keys[0], count)
+
+    def drawn(key):
+        layers = network.layers(network.init(key))
+        both = zip(inputs, cotangents, strict=True)
+        return jnp.stack([probes.vjp_increments(layers, *one) for one in both])
+
+    return mine, sampling.sample(drawn, keys[1], count)
+
+
+def of_cotangents(increments):
+    """Return increments, log-norms and how those of two inputs differ, all finite."""
+    increments = np.where(np.isneginf(increments), -1e3, increments)
+    whole = increments.sum(-1)
+    flat = increments.reshape(len(increments), -1)
+    return np.concatenate([flat, whole, whole[:, :1] - whole[:, 1:]], axis=1)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_statistical_cotangents_go_back_as_through_drawn_networks(name, key):
+    mine, drawn = backward_pair(ARCHITECTURES[name](), key, 4_000)
+    assert min(p_values(of_cotangents(mine), of_cotangents(drawn))) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_statistical_20_000_cotangents_of_each_architecture(name, key):
+    mine, drawn = backward_pair(ARCHITECTURES[name](), key, 20_000)
+    assert min(p_values(of_cotangents(mine), of_cotangents(drawn))) > 1e-4
+
+
+def test_exact_cotangents_of_one_input_and_of_several(key, rounding):
+    """One row each; dead from the layer that kills them back to the first."""
+    network = ARCHITECTURES["pre-norm"]()
+    inputs, _, (c, _) = vectors(network)
+    one = paths.backward(network, inputs[0], c)(key)
+    (alone,) = paths.backward(network, inputs[:1], c[None])(key)
+    assert one.shape == (4,) and np.allclose(one, alone, rtol=rounding)
+    dead = networks.network(
+        (2,), [LINE, networks.layer(lambda maps, x: 0 * x, {}), LINE]
+    )
+    increments = np.asarray(paths.backward(dead, np.ones(2), np.ones(2))(key))
+    assert np.array_equal(np.isneginf(increments), [True, True, False])
+
+
 def apart(matrix, key, V):
     """Return products of inputs and of tangents with two matrices."""
     return jnp.concatenate(
@@ -156,8 +207,11 @@ def test_statistical_tangents_apart_from_activations_are_found(key, monkeypatch)
 
 def test_statistical_a_way_back_that_forgets_is_found(key, monkeypatch):
     monkeypatch.setattr(undrawn, "transposed", forgotten)
-    along, back = compared(ARCHITECTURES["mlp"](), key, 4_000)
+    network = ARCHITECTURES["mlp"]()
+    along, back = compared(network, key, 4_000)
     assert min(along) > 1e-4 and min(back) < 1e-6
+    mine, drawn = backward_pair(network, key, 4_000)
+    assert min(p_values(of_cotangents(mine), of_cotangents(drawn))) < 1e-6
 
 
 def test_statistical_a_tied_matrix_drawn_at_each_step_is_found(key):

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 import statistical
 
-from lognorm_jax import ensembles, exact, laws, masks, models, probes, weights
+from lognorm_jax import ensembles, exact, laws, masks, models, networks, probes, weights
 from lognorm_jax.probing import _runs
 
 ONES = np.ones((2, 3), np.float32)
@@ -439,3 +440,58 @@ def test_exact_models_may_need_keys_of_the_kind_of_jax(key):
         probes.probe(layers, ONES, key, num_samples=100) for layers in (model, usual)
     )
     assert np.allclose(needs.log_norms, does_not.log_norms, rtol=0, atol=1e-5)
+
+
+def network_in_law(**options):
+    return networks.mlp((3, 5, 4), "tanh", 0.5, **options)
+
+
+INPUTS = RNG.normal(size=(2, 3))
+
+
+@pytest.mark.parametrize("kind", probes.KINDS)
+def test_statistical_probe_of_a_network_in_law_is_that_of_drawn_ones(kind, key):
+    """Layer by layer, and in their sum, over inputs and directions; also along one."""
+    network = network_in_law()
+    along = np.ones(3 if kind == "jvp" else 4)
+    for direction in (None, along):
+        options = {"kind": kind, "num_samples": 4_000, "direction": direction}
+        keys = jax.random.split(key)
+        mine = probes.probe(network, INPUTS, keys[0], **options)
+        drawn = lambda key: network.layers(network.init(key))  # noqa: E731
+        theirs = probes.probe(drawn, INPUTS, keys[1], **options)
+        same = scipy.stats.ks_2samp(mine.log_norms, theirs.log_norms).pvalue
+        assert same > 1e-4
+        for a, b in zip(mine.layers[:2], theirs.layers[:2], strict=True):
+            apart = np.abs(a.value - b.value) / np.hypot(a.error, b.error)
+            assert np.all(apart < 5)
+        # judged by the coordinate
+        growth = np.log(4 / 3) * (-1 if kind == "vjp" else 1)
+        assert np.allclose(mine.judged, mine.log_norms - growth)
+        assert np.allclose(theirs.judged, theirs.log_norms - growth)
+
+
+def test_exact_probe_of_networks(key):
+    """Weights that cannot be followed are drawn; layers are named by their maps."""
+    options = {"num_samples": 200}
+    network = network_in_law(weight_law=weights.uniform())
+    drawn = lambda key: network.layers(network.init(key))  # noqa: E731
+    mine = probes.probe(network, INPUTS, key, **options)
+    theirs = probes.probe(drawn, INPUTS, key, **options)
+    assert np.array_equal(mine.log_norms, theirs.log_norms)
+    assert mine.names == theirs.names == ("0: layer", "1: layer")
+    block = networks.transformer(4, 1, 2, 3)
+    x = np.ones((1, 3, 4))
+    assert probes.probe(block, x, key, **options).names == (
+        "0: qkv, out",
+        "1: up, down",
+    )
+    with pytest.raises(ValueError, match=r"inputs.shape = .*\(count, 3, 4\)"):
+        probes.probe(block, x[0], key)
+    with pytest.raises(ValueError, match=r"direction.shape = "):
+        probes.probe(block, x, key, direction=np.ones(3))
+    double = networks.layer(lambda maps, x: x * 1e30, {})
+    hot = networks.network((2,), [double, double])
+    if not jax.config.x64_enabled:
+        with pytest.raises(ValueError, match=r"layer 1: layer: .*not finite, for 100"):
+            probes.probe(hot, np.ones((1, 2)), key, **options)

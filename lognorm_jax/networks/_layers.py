@@ -181,6 +181,11 @@ class Layer:
             one.shape, one.std, one.weights, one.bias_scale, before, after, self.fixed
         )
 
+    @property
+    def title(self) -> str:
+        """What tables call the layer: its linear maps by their names."""
+        return ", ".join(self.names) if any(self.names) else "layer"
+
     def keys(
         self, key: jax.Array, layer: int | jax.Array
     ) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array]:

@@ -138,7 +138,10 @@ class Network:
         for places, stacked in zip(self.places(), params.by_kind(), strict=True):
             for row, i in enumerate(places):
                 one = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
-                layers[i] = functools.partial(self.kinds[i].apply, one)
+                kind = self.kinds[i]
+                layers[i] = functools.partial(kind.apply, one)
+                # what tables of layers call it
+                vars(layers[i])["__name__"] = kind.title
         return [layers[i] for i in range(len(self.kinds))]
 
     def rows(self, params: _params.Params) -> Callable[[np.ndarray], _params.Params]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, scans, traces
-from lognorm_jax.paths import _conditioned, _gradients
+from lognorm_jax.paths import _backward, _conditioned
 
 
 def path(
@@ -74,13 +74,13 @@ def _kernel(
         return jnp.sum(outputs * jnp.broadcast_to(along, outputs.shape))
 
     measure = functools.partial(_products, scaled)
-    kernels = _gradients.in_law(measure, total, network, X, key)
+    kernels = _backward.in_law(measure, total, network, X, key).measured
     return jnp.sum(kernels, axis=0)
 
 
-def _products(scaled: bool, one: networks.Map, part: _gradients.Part) -> jax.Array:
+def _products(scaled: bool, one: networks.Map, part: _backward.Part) -> jax.Array:
     """Return the products of the gradients by each input, of one map, (m, m)."""
-    P, log_square = _gradients.on_one_scale(part)
+    P, log_square = _backward.on_one_scale(part)
     pulls = _pairs(P)
     of_weights = jnp.sum(_pairs(part.V) * pulls, axis=(1, 3))
     kernel = one.std**2 * of_weights if scaled else of_weights

@@ -4,6 +4,7 @@
 initialisation; ``probe`` samples many, and says whether gradients vanish or explode.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,16 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from lognorm_jax import sampling
+from lognorm_jax import networks, sampling
 from lognorm_jax._tools import checks, random, traces
-from lognorm_jax.probing import _autodiff, _initialisations, _pieces, _runs, reports
+from lognorm_jax.probing import (
+    _autodiff,
+    _in_law,
+    _initialisations,
+    _pieces,
+    _runs,
+    reports,
+)
 from lognorm_jax.probing._autodiff import (
     activation_increments,
     jvp_increments,
@@ -34,7 +42,7 @@ KINDS = ("jvp", "vjp", "activations")
 
 
 def probe(
-    layers: _initialisations.Layers,
+    layers: _initialisations.Layers | networks.Network,
     inputs: ArrayLike,
     key: jax.Array,
     *,
@@ -58,7 +66,9 @@ def probe(
             vary. Layers that draw or keep statistics, such as dropout, must be set to
             evaluation. The same function is compiled once, as all that JAX compiles: if
             a global variable that it depends on has changed, define it anew. The keys
-            that it is given draw JAX's numbers, but may be of a quicker kind.
+            that it is given draw JAX's numbers, but may be of a quicker kind. Or a
+            network of ``networks``: with normal or orthogonal weights it is followed in
+            law, at any width, and no weights are drawn.
         inputs: (count, *shape of an input), of which each sample takes one at random,
             without a batch dimension: for layers that need one give (count, 1, *shape),
             and jnp.ravel for ``x.reshape(len(x), -1)``.
@@ -85,6 +95,11 @@ def probe(
     factor = checks.number("factor", factor, "(1, inf)")
     inputs = _initialisations.inputs_of(inputs)
     key = checks.typed_key(key)
+    if isinstance(layers, networks.Network):
+        if _in_law.can_follow(layers):
+            own = inputs, key, num_samples, kind, direction, factor
+            return _in_law_report(layers, *own, **options)
+        layers = functools.partial(_drawn, layers)
 
     # the layers, and which parts of them are measured as one
     x = inputs[0]
@@ -112,6 +127,31 @@ def probe(
     if kind == "vjp":
         growth = -growth
     return reports.report(increments, plan.names, growth, factor, judged)
+
+
+def _drawn(network: networks.Network, key: jax.Array) -> list[_initialisations.Layer]:
+    """Return the layers of a network, with weights."""
+    return network.layers(network.init(key))
+
+
+def _in_law_report(
+    network: networks.Network,
+    inputs: jax.Array,
+    key: jax.Array,
+    num_samples: int,
+    kind: str,
+    direction: ArrayLike | None,
+    factor: float,
+    **options: Any,
+) -> reports.Report:
+    """Return the report of a network, without its weights."""
+    path = _in_law.path(network, kind, inputs, direction)
+    samples = sampling.sample(path, key, num_samples, **options)
+    increments = np.asarray(samples, np.float64)
+    names = _in_law.layer_names(network)
+    _in_law.require_finite(increments, names)
+    growth = _in_law.growth(network, kind)
+    return reports.report(increments, names, growth, factor)
 
 
 def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array | None:

@@ -1,0 +1,103 @@
+"""Networks of ``networks``, probed in law: none of their weights are drawn."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lognorm_jax import networks, paths
+from lognorm_jax._tools import checks, random, traces
+from lognorm_jax.probing import _autodiff
+
+
+def can_follow(network: networks.Network) -> bool:
+    """Return whether all weights have laws that need not be drawn."""
+    laws = [one.weights for kind in network.kinds for one in kind.maps]
+    return all(law.gaussian or law.orthogonal for law in laws)
+
+
+def layer_names(network: networks.Network) -> list[str]:
+    """Return the place of each layer, with the names of its linear maps."""
+    return [f"{place}: {kind.title}" for place, kind in enumerate(network.kinds)]
+
+
+def path(
+    network: networks.Network,
+    kind: str,
+    inputs: jax.Array,
+    direction: ArrayLike | None,
+) -> traces.Path:
+    """Return the path of ln R of each layer, (depth,), for one of the inputs at random.
+
+    Args:
+        network: that can be followed.
+        kind: "jvp", "vjp" or "activations".
+        inputs: (count, *network.shape).
+        direction: of an input, or for vjp of an output; None: a fresh normal one for
+            each sample.
+
+    Raises:
+        ValueError: for inputs or a direction of another shape.
+    """
+    shape = inputs.shape
+    allowed = f"(count, {', '.join(map(str, network.shape))})"
+    checks.require(shape[1:] == network.shape, "inputs.shape", shape, allowed)
+    inputs = inputs.astype(jnp.result_type(float))
+    vector = None
+    if direction is not None and kind != "activations":
+        like = _like(network, kind, inputs)
+        vector = _autodiff.unit("direction", direction, like)
+    return traces.Path(_increments, (kind,), (network.plain(), inputs, vector))
+
+
+def _like(
+    network: networks.Network, kind: str, inputs: jax.Array
+) -> jax.ShapeDtypeStruct:
+    """Return shape and type of a direction."""
+    if kind == "vjp":
+        return network.outputs(inputs.dtype)[-1]
+    return jax.ShapeDtypeStruct(network.shape, inputs.dtype)
+
+
+def _increments(
+    kind: str,
+    network: networks.Network,
+    inputs: jax.Array,
+    vector: jax.Array | None,
+    key: jax.Array,
+) -> jax.Array:
+    """Return the increments of one network in law."""
+    key_network, key_input, key_direction = random.split(key, 3)
+    x = inputs[jax.random.randint(random.held(key_input), (), 0, len(inputs))]
+    if kind == "activations":
+        return paths.gram(network, x)(key_network).increment
+    if vector is None:
+        like = _like(network, kind, inputs)
+        vector = random.normal(key_direction, like.shape, like.dtype)
+    if kind == "vjp":
+        return paths.backward(network, x, vector)(key_network)
+    return paths.gram(network, x, vector)(key_network).increment
+
+
+def growth(network: networks.Network, kind: str) -> float:
+    """Return ln of how many times as many coordinates come out as go in."""
+    size = network.outputs(jnp.result_type(float))[-1].size
+    ahead = math.log(size / math.prod(network.shape))
+    return -ahead if kind == "vjp" else ahead
+
+
+def require_finite(increments: np.ndarray, names: list[str]) -> None:
+    """Require increments (count, depth) that are numbers, or −inf.
+
+    Raises:
+        ValueError: naming the first layer for which they are not.
+    """
+    bad = np.isnan(increments) | (increments == np.inf)
+    if bad.any():
+        place = np.flatnonzero(bad.any(0))[0]
+        raise ValueError(
+            f"layer {names[place]}: its output, or its derivative, is not finite, for "
+            f"{bad.any(1).mean():.1%} of the samples."
+        )
