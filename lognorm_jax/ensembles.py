@@ -151,6 +151,12 @@ def _output_widths(ensemble: Ensemble) -> np.ndarray:  # (depth,)
     return np.array(ensemble.widths[1:], dtype=np.float64)
 
 
+def _dimensions(ensemble: Ensemble) -> np.ndarray:
+    """Return N = max(n_i, n_{i−1}), of which orthogonal matrices are cut, (depth,)."""
+    widths = np.array(ensemble.widths, dtype=np.float64)
+    return np.maximum(widths[1:], widths[:-1])
+
+
 def describe(ensemble: Ensemble) -> dict[str, Any]:
     """Return what the ensemble is, for ``json`` and ``runs.open_run``.
 
@@ -228,7 +234,8 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
     """Return the variance of the limit law for the unit vector along ``direction``.
 
     v = Σ_i (3 m4/m2² − 1)/n_i + (μ4 − 3)(m4/m2²) κ(u)/n_1, which is (3/p − 1)β + … for
-    {0, 1} masks: 5β for ReLU layers, plus 2/n for each linear one.
+    {0, 1} masks: 5β for ReLU layers, plus 2/n for each linear one. Orthogonal weights
+    take off 2/max(n_i, n_{i−1}): 3β for ReLU layers of equal widths, 0 for linear ones.
 
     Args:
         ensemble: of the product.
@@ -242,6 +249,10 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
     """
     checks.instance("ensemble", ensemble, Ensemble)
     checks.require_known("direction", direction)
+    if ensemble.weights.orthogonal:
+        kurtosis = _per_layer(ensemble, lambda mask: mask.kurtosis)
+        of_masks = (3 * kurtosis - 1) / _output_widths(ensemble)
+        return math.fsum(of_masks - 2 / _dimensions(ensemble))
     quartic = np.zeros(ensemble.depth)
     quartic[0] = 1 / ensemble.widths[0]
     if direction is not None:
@@ -254,7 +265,8 @@ def predictable_variance(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
 
     Var(R|x) = (1/n)[(m4/m2²)(3 + (μ4 − 3)κ(x)) − 1], with κ(x) = ‖x‖₄⁴/‖x‖₂⁴ of the
     vector the layer is applied to. Exact at every width. In the fan "in" convention it
-    is that of R_i/E R_i.
+    is that of R_i/E R_i. With orthogonal weights the image of x is uniform: N/(N + 2) ·
+    (3 m4/m2² + n − 1)/n − 1, N = max(n_i, n_{i−1}), whatever x.
 
     Args:
         ensemble: of the product.
@@ -263,7 +275,13 @@ def predictable_variance(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
 
     Source: derived, see tests/test_ensembles.py.
     """
-    second = _second_moment(ensemble, _quartic(ensemble, quartic))
+    kappa = _quartic(ensemble, quartic)
+    if ensemble.weights.orthogonal:
+        n, N = _output_widths(ensemble), _dimensions(ensemble)
+        kurtosis = _per_layer(ensemble, lambda mask: mask.kurtosis)
+        variance = N / (N + 2) * (3 * kurtosis + n - 1) / n - 1
+        return np.broadcast_to(variance, kappa.shape).copy()
+    second = _second_moment(ensemble, kappa)
     return (second - 1) / _output_widths(ensemble)
 
 

@@ -6,6 +6,7 @@ from scipy.special import gammaln
 from scipy.stats import binom
 
 from lognorm_jax import increments, masks
+from lognorm_jax.theory import _gammas
 
 pytestmark = pytest.mark.float32
 
@@ -82,7 +83,7 @@ def test_oracle_log1p():
         *np.log(1 + z[2:4]),
         np.log(1e-9) + 0.5j * np.pi,
     ]
-    got = increments.log1p(z)
+    got = _gammas.log1p(z)
     assert np.allclose(got.real[:5], np.real(exact), rtol=1e-9, atol=0)
     assert np.allclose(got.imag[:5], np.imag(exact), rtol=1e-9, atol=1e-24)
-    assert np.isfinite(increments.log1p(np.array([-1 + 0j]))[0])
+    assert np.isfinite(_gammas.log1p(np.array([-1 + 0j]))[0])

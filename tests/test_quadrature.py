@@ -25,7 +25,7 @@ def mellin(width, keep_prob, s):
 def test_oracle_transform_on_a_line(width, keep_prob, tilt, share):
     layer = increments.increment(width, masks.bernoulli(keep_prob))
     place = quadrature.tilted(layer, tilt)
-    band = quadrature.bandwidth([(place.precision, 1)])
+    band = quadrature.bandwidth(place.precision)
     t = np.linspace(0, band * share, 40)
     y, log_weight = quadrature.nodes(layer, place, t[-1])
     got = np.exp(1j * np.multiply.outer(t, y)) @ np.exp(log_weight + tilt * y)

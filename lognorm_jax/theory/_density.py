@@ -26,6 +26,7 @@ import numpy as np
 
 from lognorm_jax import masks
 from lognorm_jax._tools import checks
+from lognorm_jax.theory import _gammas
 
 # of the contour: step in widths of the bell, and terms at a time
 _STEP, _TERMS = 0.35, 26
@@ -136,17 +137,6 @@ def _support(mask: masks.Mask) -> tuple[np.ndarray, np.ndarray]:
     return square, prob
 
 
-def log1p(z: np.ndarray) -> np.ndarray:
-    """Return ln(1 + z), to full precision for small complex z too."""
-    if not np.iscomplexobj(z):
-        return np.log1p(z)
-    x, y = z.real, z.imag
-    near = np.abs(z) < 0.5
-    small = 0.5 * np.log1p(np.where(near, x * (2 + x) + y * y, 0))
-    large = np.log(np.where(near, 1, np.maximum(np.abs(1 + z), 1e-300)))
-    return np.where(near, small, large) + 1j * np.arctan2(y, 1 + x)
-
-
 def _from(values: Values, first: int, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return D² and probabilities from the first on, with as many axes after as v."""
     shape = (-1,) + (1,) * np.ndim(v)
@@ -166,11 +156,11 @@ def _log_transform(values: Values, v: np.ndarray, first: int) -> np.ndarray:
     once, twice, _ = _sums(values, v, first)
 
     # ln L, by L − 1 where that is small
-    less = np.sum(prob * np.expm1(-0.5 * log1p((v**2 - 1) * square)), axis=0)
+    less = np.sum(prob * np.expm1(-0.5 * _gammas.log1p((v**2 - 1) * square)), axis=0)
     less = less - values.missing - values.prob[:first].sum()
     near = np.abs(less) < 0.5
     far = np.log(np.where(near, 1, values.lost + once / v))
-    log_l = np.where(near, log1p(np.where(near, less, 0)), far)
+    log_l = np.where(near, _gammas.log1p(np.where(near, less, 0)), far)
     return np.log(twice) - 3 * np.log(v) + (values.width - 1) * log_l
 
 

@@ -16,10 +16,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from lognorm_jax import laws
-from lognorm_jax.theory import _density, _quadrature
+from lognorm_jax.theory import _tilted
 
 _FAR = -700.0  # ln of the probability at which the tables of a law end
 _NOISE = 1e-7  # of the peak of a tilted law: below it, rounding may exceed 1e-9
@@ -30,7 +29,7 @@ _SHALLOW = -25.0
 _SETTLED = 1e-8  # relative noise of a slope: nearer to its limit, it is the limit
 
 # distinct layers, and how often each appears
-Layers = list[tuple[_density.Increment, int]]
+Layers = list[tuple[_tilted.Layer, int]]
 
 
 class Window(NamedTuple):
@@ -48,75 +47,62 @@ class Window(NamedTuple):
     whole: bool
 
 
-class _Part(NamedTuple):
-    """One distinct layer under the tilted law."""
+class _Repeated(NamedTuple):
+    """One distinct layer under the tilted law, and how often it appears."""
 
-    repeats: int  # how often the layer appears
-    place: _quadrature.Tilted
-    log_mass: float  # ln E[R^c | alive]
-    mean: float
-    y: np.ndarray  # (nodes,), less the mean
-    weight: np.ndarray  # (nodes,), of sum 1
+    repeats: int
+    part: _tilted.Part
 
 
-def _parts(layers: Layers, tilt: float) -> tuple[list[_Part], float] | None:
-    """Return layers at their nodes, and the frequency where their product dies away."""
+def _parts(layers: Layers, tilt: float) -> tuple[list[_Repeated], float] | None:
+    """Return layers under the tilted law, and the frequency where their product dies
+    away.
+    """
     placed = []
     for layer, count in layers:
-        place = _quadrature.tilted(layer, tilt, count)
+        place = layer.place(tilt, count)
         if place is None:
             return None
-        placed.append((layer, count, place))
-    band = _quadrature.bandwidth([(p.precision, count) for _, count, p in placed])
-    return [_part(*layer, band) for layer in placed], band
+        placed.append((place, count))
+    band = _band(placed)
+    if band is None:
+        return None
+    return [_Repeated(count, place.part(band)) for place, count in placed], band
 
 
-def _part(
-    layer: _density.Increment, count: int, place: _quadrature.Tilted, band: float
-) -> _Part:
-    """Return one distinct layer, tilted, at nodes that are good up to a frequency."""
-    y, log_weight = _quadrature.nodes(layer, place, band)
-    rise = place.tilt * y
-    plain = logsumexp(log_weight)
-    total = logsumexp(log_weight + rise)
-    log_mass = float(total - layer.log_alive)
-    # to full precision, where the nodes see all the mass
-    if abs(plain - layer.log_alive) < 2e-13 and abs(log_mass) < 1:
-        log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(rise)))
-
-    weight = np.exp(log_weight + rise - total)
-    weight /= weight.sum()
-    mean = float(weight @ y)
-    return _Part(count, place, log_mass, mean, y - mean, weight)
+def _band(placed: list[tuple[_tilted.Placed, int]]) -> float | None:
+    """Return the frequency beyond which Π |E e^{itY}|^count is below e^{−40}, or about
+    as small as it gets if that is below e^{−30}; None where the law has steps.
+    """
+    t = np.geomspace(1e-6, 1e8, 2000)
+    fall = np.sum([count * place.fall(t) for place, count in placed], axis=0)
+    if fall[-1] < 30:
+        return None
+    return float(t[np.searchsorted(fall, min(40.0, fall[-1] - 0.1))])
 
 
-def _transform(parts: list[_Part], t: np.ndarray) -> np.ndarray:
+def _transform(parts: list[_Repeated], t: np.ndarray) -> np.ndarray:
     """Return E e^{it(X − mean)} of the tilted law, precise for 10⁶ layers of φ ≈ 1."""
     log_phi = np.zeros(len(t), complex)
-    for part in parts:
-        fall = np.expm1(1j * np.multiply.outer(t, part.y)) @ part.weight
-        log_phi += part.repeats * _density.log1p(fall)
+    for count, part in parts:
+        log_phi += count * part.log_transform(t)
     return np.exp(log_phi)
 
 
-def _reach(parts: list[_Part], sigma: float, sign: int) -> float:
+def _reach(parts: list[_Repeated], sigma: float, sign: int) -> float:
     """Return how far to one side of its mean the tilted law falls below e^{−40}.
 
     By Chernoff's bound: a law of two clusters reaches much further than its sigma says.
     """
     theta = np.geomspace(0.02, 200, 30) / sigma
     growth = np.zeros(len(theta))
-    for part in parts:
-        rise = sign * np.multiply.outer(theta, part.y)
-        top = rise.max(axis=1)
-        growth += part.repeats * (
-            top + np.log(np.exp(rise - top[:, None]) @ part.weight)
-        )
+    for count, part in parts:
+        growth += count * part.log_growth(sign * theta)
     return float(np.min((40 + growth) / theta))
 
 
 def _left_out(
-    layers: Layers, parts: list[_Part], tilt: float, log_mass: float, x: np.ndarray
+    parts: list[_Repeated], tilt: float, log_mass: float, x: np.ndarray
 ) -> np.ndarray:
     """Return a bound on ln P(X ≤ x, some layer in the far tail its nodes leave out).
 
@@ -124,10 +110,9 @@ def _left_out(
     − cz} and 1.
     """
     bound = np.full(len(x), -np.inf)
-    for (layer, count), part in zip(layers, parts, strict=True):
-        if part.place.cut:
-            jump = np.minimum(part.place.low, x - (log_mass - part.log_mass) / tilt)
-            tail = np.interp(jump, layer.y, layer.log_below) - layer.log_alive
+    for count, part in parts:
+        if part.left_out is not None:
+            tail = part.left_out(x - (log_mass - part.log_mass) / tilt)
             bound = np.logaddexp(bound, math.log(count) + tail)
     return bound
 
@@ -138,9 +123,9 @@ def window(layers: Layers, tilt: float) -> Window | None:
     if placed is None:
         return None
     parts, band = placed
-    mean = sum(part.repeats * part.mean for part in parts)
-    log_mass = sum(part.repeats * part.log_mass for part in parts)
-    variance = sum(part.repeats * float(part.weight @ part.y**2) for part in parts)
+    mean = sum(count * part.mean for count, part in parts)
+    log_mass = sum(count * part.log_mass for count, part in parts)
+    variance = sum(count * part.variance for count, part in parts)
     sigma = math.sqrt(variance)
     sides = max(_reach(parts, sigma, 1), _reach(parts, sigma, -1), 7 * sigma)
 
@@ -153,7 +138,7 @@ def window(layers: Layers, tilt: float) -> Window | None:
     slope = -density / tail
     bend = -change / tail - slope**2
     # and what the nodes leave out does not either
-    missing = _left_out(layers, parts, tilt, log_mass, x) > value + math.log(_LEFT_OUT)
+    missing = _left_out(parts, tilt, log_mass, x) > value + math.log(_LEFT_OUT)
     start = 1 + int(np.max(np.flatnonzero(missing), initial=-1))
     return Window(
         tilt=tilt,
@@ -169,7 +154,7 @@ def window(layers: Layers, tilt: float) -> Window | None:
 
 
 def _invert(
-    parts: list[_Part], tilt: float, band: float, sides: float
+    parts: list[_Repeated], tilt: float, band: float, sides: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return x less its mean, (points,), and the tilted tail, density and change."""
     period = 2 * sides + 40 / abs(tilt)

@@ -9,13 +9,13 @@ Source: derived; tests/test_quadrature.py holds it against closed forms.
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
 from lognorm_jax import masks
-from lognorm_jax.theory import _density
+from lognorm_jax.theory import _cumulants, _density, _gammas, _tilted
 
 REACH = 38.0  # e-folds below its peak at which a density is cut off
 _DEEP = 60.0  # likewise, where its eighth moment is wanted
@@ -24,20 +24,20 @@ _ROUGH = 26.0
 _BLEND = 4  # number of nodes over which the spacing changes
 
 
-def bandwidth(layers: Sequence[tuple[float, int]]) -> float:
-    """Return the frequency t beyond which Π |E R^{s+it}/E R^s|^count is below e^{−40}.
+def fall(precision: float, t: np.ndarray) -> np.ndarray:
+    """Return −ln |E R^{s+it}/E R^s| of a density of this peak curvature, about.
 
-    layers: (precision, count) pairs. |Γ(a + it)/Γ(a)| falls as exp(−t atan(t/a) + ½a
-    ln(1 + t²/a²)) by Stirling's formula, and so does the transform of a density of peak
-    curvature a.
+    |Γ(a + it)/Γ(a)| falls as exp(−t atan(t/a) + ½a ln(1 + t²/a²)) by Stirling's
+    formula, and so does the transform of a density of peak curvature a.
     """
+    x = t / precision
+    return t * np.arctan(x) - 0.5 * t / x * np.log1p(x * x)
+
+
+def bandwidth(precision: float) -> float:
+    """Return the frequency t beyond which that is above 40."""
     t = np.geomspace(1e-6, 1e8, 2000)
-    ratios = [(t / precision, count) for precision, count in layers]
-    fall = sum(
-        count * (t * np.arctan(x) - 0.5 * t / x * np.log1p(x * x))
-        for x, count in ratios
-    )
-    return float(t[np.searchsorted(fall, 40.0)])
+    return float(t[np.searchsorted(fall(precision, t), 40.0)])
 
 
 class Tilted(NamedTuple):
@@ -113,7 +113,7 @@ def nodes(
     nodes are as dense as the curvature of ln g asks for, and sparser in a long left
     tail.
     """
-    reach = 1.1 * bandwidth([(place.precision, 1)])
+    reach = 1.1 * bandwidth(place.precision)
     fine = 2 * math.pi / (reach + band)
     coarse = max(fine, min(2 * math.pi / (_ROUGH + band), 6 * fine))
     first = math.floor((place.low - place.bulk) / coarse) - _BLEND
@@ -124,6 +124,57 @@ def nodes(
     y = place.bulk + fine * index - (coarse - fine) * bent
     spacing = fine + (coarse - fine) / (1 + np.exp(np.minimum(index / blend, 600)))
     return y, _density.log_density(layer, y) + np.log(spacing)
+
+
+def layer(increment: _density.Increment) -> _tilted.Layer:
+    """Return a layer of this density, for the inversion."""
+    return _tilted.Layer(increment.edge, functools.partial(_placed, increment))
+
+
+def _placed(
+    increment: _density.Increment, tilt: float, count: int
+) -> _tilted.Placed | None:
+    place = tilted(increment, tilt, count)
+    if place is None:
+        return None
+    return _tilted.Placed(
+        functools.partial(fall, place.precision),
+        functools.partial(_part, increment, place),
+    )
+
+
+def _part(increment: _density.Increment, place: Tilted, band: float) -> _tilted.Part:
+    """Return a layer, tilted, by nodes that are good up to a frequency."""
+    y, log_weight = nodes(increment, place, band)
+    rise = place.tilt * y
+    plain = logsumexp(log_weight)
+    total = logsumexp(log_weight + rise)
+    log_mass = float(total - increment.log_alive)
+    # to full precision, where the nodes see all the mass
+    if abs(plain - increment.log_alive) < 2e-13 and abs(log_mass) < 1:
+        log_mass = math.log1p(float(np.exp(log_weight - plain) @ np.expm1(rise)))
+
+    weight = np.exp(log_weight + rise - total)
+    weight /= weight.sum()
+    mean = float(weight @ y)
+    y = y - mean
+
+    def log_transform(t):
+        return _gammas.log1p(np.expm1(1j * np.multiply.outer(t, y)) @ weight)
+
+    def log_growth(theta):
+        rise = np.multiply.outer(theta, y)
+        top = rise.max(axis=1)
+        return top + np.log(np.exp(rise - top[:, None]) @ weight)
+
+    def left_out(x):
+        jump = np.minimum(place.low, x)
+        below = np.interp(jump, increment.y, increment.log_below)
+        return below - increment.log_alive
+
+    variance = float(weight @ y**2)
+    functions = log_transform, log_growth, left_out if place.cut else None
+    return _tilted.Part(log_mass, mean, variance, *functions)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -137,11 +188,4 @@ def cumulants(width: int, mask: masks.Mask) -> tuple[float, ...]:
     weight /= weight.sum()
     mean = float(weight @ y)
     central = [1.0, 0.0] + [float(weight @ (y - mean) ** k) for k in range(2, 9)]
-
-    # from central moments to cumulants, by their recursion
-    kappa = [0.0, 0.0]
-    for k in range(2, 9):
-        lower = range(2, k)
-        known = (math.comb(k - 1, j - 1) * kappa[j] * central[k - j] for j in lower)
-        kappa.append(central[k] - sum(known))
-    return (mean, *kappa[2:])
+    return (mean, *_cumulants.from_moments(central))
