@@ -10,7 +10,8 @@ lognorm_jax`` all are there:
 * what a product is made of: ``weights``, ``masks``, ``activations``, ``ensembles``
 * laws, and how far they are from one another or from samples: ``laws``
 * theory: ``exact``, ``moments``, ``martingales``, ``residuals``, ``convolutions``
-* networks, paths, and tangent kernels: ``networks``, ``paths``, ``kernels``
+* networks, paths, tangent kernels and singular values: ``networks``, ``paths``,
+  ``kernels``, ``spectra``
 * samples of a path, kept or in constant memory, stopped and gone on with: ``sampling``,
   ``summaries``, ``runs``
 * models of your own: ``models``, ``probes``, ``reports``
@@ -35,7 +36,7 @@ from lognorm_jax import (
 )
 from lognorm_jax._tools import checks, draws, norms, records, scans
 from lognorm_jax.laws import _table
-from lognorm_jax.paths import _conditioned, _quantiles, kernels
+from lognorm_jax.paths import _conditioned, _quantiles, kernels, spectra
 from lognorm_jax.probing import _shapes, models, probes, reports
 from lognorm_jax.sampling import _fingerprints, _memory, _programs, runs, summaries
 from lognorm_jax.theory import (
@@ -73,6 +74,7 @@ __all__ = [
     "residuals",
     "runs",
     "sampling",
+    "spectra",
     "summaries",
     "training",
     "weights",

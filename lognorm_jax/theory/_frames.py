@@ -107,6 +107,23 @@ def conditional_cumulants(
     return total
 
 
+def triangle_means(frame: Frame) -> np.ndarray:
+    """Return the mean of ln R_jj² for each vector, given survival, (k,)."""
+    found = _values(frame, 0.0, 0.0)
+    assert found is not None  # without a tilt all is finite
+    kept, log_prob = found[0]
+    weight = np.exp(log_prob - special.logsumexp(log_prob))
+    unit = frame.keep * frame.width / 2
+    means = []
+    for j in range(frame.size):
+        given = _gammas.polygamma(0, (kept - j) / 2, unit)
+        if frame.dimensions:
+            N = frame.dimensions
+            given = given - _gammas.polygamma(0, np.array((N - j) / 2), N / 2)
+        means.append(weight @ given)
+    return np.array(means)
+
+
 def _log_binomial(frame: Frame, kept: np.ndarray) -> np.ndarray:
     """Return ln P(B = b), to absolute accuracy at any width, (values,)."""
     n, p = frame.width, frame.keep

@@ -110,10 +110,18 @@ def _counts(ensemble: ensembles.Ensemble, k: int) -> Counts:
         of_vectors: Mapping[tuple[int, masks.Mask], int]
         of_vectors = ensembles.layer_counts(ensemble)
         return dict(of_vectors.items())
+    of_frames: Mapping[_frames.Frame, int] = _frame_counts(ensemble, k, orthogonal)
+    return dict(of_frames.items())
+
+
+def _frame_counts(
+    ensemble: ensembles.Ensemble, k: int, orthogonal: bool
+) -> dict[_frames.Frame, int]:
+    """Return how often each layer appears, as it acts on a k-frame."""
     pairs = Counter(
         zip(itertools.pairwise(ensemble.widths), ensemble.masks, strict=True)
     )
-    counts: Counts = {}
+    counts: dict[_frames.Frame, int] = {}
     for ((n_in, n), mask), count in pairs.items():
         frame = _frames.Frame(n, _kept(mask), k, max(n_in, n) if orthogonal else 0)
         if not frame.fixed:
@@ -172,6 +180,27 @@ def volume_cumulants(
     order = _order(order)
     mean, *higher = _sum_cumulants(_counts(ensemble, k), order)
     return (mean + k * ensembles.total_fan_shift(ensemble), *higher)
+
+
+def triangle_means(ensemble: ensembles.Ensemble, k: int) -> np.ndarray:
+    """Return the means of Σ ln R_jj² over layers, R of the QR of a k-frame, (k,).
+
+    Given that all layers keep k coordinates. Their sum is the mean of the log of the
+    squared k-volume.
+
+    Args:
+        ensemble: as for ``volume_law``.
+        k: likewise.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    size = _size(ensemble, k)
+    total = np.full(size, ensembles.total_fan_shift(ensemble))
+    orthogonal = ensemble.weights.orthogonal
+    for frame, count in _frame_counts(ensemble, size, orthogonal).items():
+        total += count * _frames.triangle_means(frame)
+    return total
 
 
 def _size(ensemble: ensembles.Ensemble, k: object) -> int:
