@@ -2,6 +2,8 @@
 moments.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,154 @@ def test_statistical_exact_moments_of_relu_networks(key):
     assert abs(square - 1 - 0.8 * (terms.mean() - 1)) > 5 * error
 
 
+def enumerated(widths, head, fan):
+    """Return E K, E K² and E f ⟨∇f, ∇K⟩ of all masks, and of weights of three values.
+
+    These have the moments of normal weights up to the fifth; of each weight no higher
+    one than the fourth matters. K and its gradient are written out in NumPy.
+    """
+    layers = list(itertools.pairwise(widths))
+    d = len(layers)
+    gains = [2] * (d - 1) + [1 if head == "linear" else 2]
+    scales = [
+        (gain / (n if fan == "out" else n_in)) ** 0.5
+        for gain, (n_in, n) in zip(gains, layers, strict=True)
+    ]
+    masked = widths[1:] if head == "relu" else widths[1:-1]
+    values, odds = np.array([-(3**0.5), 0, 3**0.5]), np.array([1 / 6, 2 / 3, 1 / 6])
+    sizes = [n_in * n for n_in, n in layers]
+    x = np.full(widths[0], widths[0] ** -0.5)
+    total = np.zeros(3)
+    for picks in itertools.product(range(3), repeat=sum(sizes)):
+        chance = odds[list(picks)].prod()
+        parts = np.split(values[list(picks)], np.cumsum(sizes)[:-1])
+        W = [part.reshape(n, m) for part, (m, n) in zip(parts, layers, strict=True)]
+        for bits in itertools.product((0, 1), repeat=sum(masked)):
+            D = np.split(np.array(bits, float), np.cumsum(masked))[: len(masked)]
+            D += [np.ones(1)] if head == "linear" else []
+            # matrices, and what is to the left and to the right of each
+            A = [D[i][:, None] * W[i] * scales[i] for i in range(d)]
+            before, after = [x], [np.ones((1, 1))]
+            for matrix in A:
+                before.append(matrix @ before[-1])
+            for matrix in reversed(A):
+                after.insert(0, after[0] @ matrix)
+            f = before[-1][0]
+            slopes = [
+                scales[i] * np.outer(after[i + 1][0] * D[i], before[i])
+                for i in range(d)
+            ]
+            K = sum(np.sum(slope**2) for slope in slopes)
+            # ⟨∇f, ∇K⟩ = 2 ∇fᵀ H ∇f, H ∇f by a step along ∇f, exact in each pair
+            change = 0.0
+            for i, j in itertools.permutations(range(d), 2):
+                moved = list(A)
+                moved[j] = scales[j] * D[j][:, None] * slopes[j]
+                row = np.ones((1, 1))
+                for matrix in reversed(moved[i + 1 :]):
+                    row = row @ matrix
+                column = x
+                for matrix in moved[:i]:
+                    column = matrix @ column
+                along = scales[i] * np.outer(row[0] * D[i], column)
+                change += 2 * np.sum(slopes[i] * along)
+            weight = chance / 2 ** sum(masked)
+            total += weight * np.array([K, K**2, f * change])
+    return total
+
+
+@pytest.mark.parametrize(
+    ("widths", "head", "fan"),
+    [
+        ((2, 1), "linear", "in"),
+        ((1, 2, 1), "relu", "in"),
+        ((2, 2, 1), "linear", "out"),
+        ((1, 2, 1, 1), "linear", "in"),
+        ((1, 1, 2, 1), "relu", "out"),
+    ],
+)
+def test_oracle_moments_by_enumeration(widths, head, fan):
+    first, second, change = enumerated(widths, head, fan)
+    assert np.isclose(kernels.mean(widths, head, fan), first)
+    assert np.isclose(kernels.second_moment(widths, head, fan), second / first**2)
+    assert np.isclose(kernels.first_step(widths, head, fan), change / first)
+
+
+def test_exact_moments_of_equal_widths():
+    """Published sums over pairs of layers; the limit, and what e^{5b} is of it."""
+    for n, d in ((40, 9), (64, 5), (7, 3)):
+        i, j = np.indices((d, d))
+        m = abs(i - j)
+        rising = (1 + 5 / n) ** (d - 1 - m)
+        both = rising * ((1 + 5 / n) ** m + 2 * (1 - 1 / n) ** m) / 3
+        both = np.where(m == 0, (1 + 5 / n) ** (d - 1), both)
+        widths = (n,) * d + (1,)
+        assert np.isclose(kernels.second_moment(widths), both.mean(), rtol=1e-12)
+        change = rising * ((1 + 5 / n) ** m - (1 - 1 / n) ** m)
+        change = 2 / (3 * d) * np.sum(np.where(m > 0, change, 0)) / n
+        assert np.isclose(kernels.first_step(widths), change, rtol=1e-12)
+        assert np.isclose(kernels.mean(widths), d / n, rtol=1e-12)
+    b = 0.5
+    limit = np.exp(5 * b) * (
+        1 / 3 + 4 / 3 * (6 * b - 1 + np.exp(-6 * b)) / (6 * b) ** 2
+    )
+    assert np.isclose(kernels.second_moment((800,) * 401 + (1,)), limit, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("widths", "head"),
+    [
+        ((40,) * 9 + (1,), "linear"),
+        ((10, 30, 20, 60, 1), "linear"),
+        ((50, 12, 40, 15, 1), "relu"),
+        ((6, 50, 50, 1), "linear"),
+        ((20, 25, 1), "relu"),
+    ],
+)
+def test_statistical_sampled_kernels_have_their_exact_moments(widths, head, key):
+    """Within 5 standard errors, of 10⁴ effective samples or more."""
+    network = networks.relu_mlp(widths, fan="in", head=head)
+    x = np.linspace(-1, 2, widths[0])
+    path = kernels.path(network, x[None], scaled=True)
+    K = np.asarray(sampling.sample(path, key, 20_000), np.float64)[:, 0, 0] / (x @ x)
+    # a head that is off has no gradient
+    assert_near(*mean_and_error(K), kernels.mean(widths, head))
+    square, error = mean_and_error((K / kernels.mean(widths, head)) ** 2)
+    assert_near(square, error, kernels.second_moment(widths, head))
+    effective = np.sum(K**2) ** 2 / np.sum(K**4)
+    assert effective > 100
+
+
+def test_statistical_the_first_step_of_a_network(key):
+    """By second derivatives of networks that are drawn."""
+    widths, count = (8, 20, 12, 1), 8_000
+    network = networks.relu_mlp(widths, fan="in", head="linear")
+    x = jnp.linspace(-1.0, 2.0, 8)
+
+    def of_key(key):
+        params = network.init(key)
+        std = [kind.maps[0].std for kind in network.kinds]
+        weights_of = [part["weight"] for part in params.trained]
+
+        def f(standard):
+            y = x
+            for i, W in enumerate(standard):
+                z = std[i] * W[0] @ y
+                y = z if i == len(standard) - 1 else jax.nn.relu(z)
+            return y[0]
+
+        standard = [W / s for W, s in zip(weights_of, std, strict=True)]
+        K = lambda at: sum(jnp.sum(g**2) for g in jax.grad(f)(at))  # noqa: E731
+        _, change = jax.jvp(K, (standard,), (jax.grad(f)(standard),))
+        return f(standard) * change, K(standard)
+
+    change, K = sampling.sample(of_key, key, count)
+    value, error = mean_and_error(np.asarray(change, np.float64))
+    scale = float(x @ x) * float(np.mean(K))
+    assert_near(value / scale, error / scale, kernels.first_step(widths))
+    assert error < 0.04 * value
+
+
 def test_exact_wide_and_deep_kernels_are_finite(key):
     widths = 10, *(3_000,) * 30, 1
     network = networks.mlp(widths, "tanh", 0.1, "in", "linear")
@@ -105,6 +255,10 @@ def test_exact_wide_and_deep_kernels_are_finite(key):
     ("make", "message"),
     [
         (lambda net: kernels.path(net, np.ones(4)), r"inputs.shape = "),
+        (lambda net: kernels.second_moment((4, 3)), r"widths = \(4, 3\).*kernels.path"),
+        (lambda net: kernels.second_moment((1,)), r"widths = "),
+        (lambda net: kernels.mean((4, 1), "tanh"), r"head = 'tanh'"),
+        (lambda net: kernels.first_step((4, 1), fan="avg"), r"fan = 'avg'"),
         (lambda net: kernels.path(net, np.ones((2, 4))), r"network = .*one number"),
         (lambda net: kernels.path(net, np.ones((2, 4)), np.ones(2)), r"cotangent"),
         (

@@ -1,7 +1,18 @@
-"""Tangent kernels: how alike the gradients by two inputs are, without any weights."""
+"""Tangent kernels: how alike the gradients by two inputs are; their exact moments, and
+samples of them without any weights.
+
+The moments are those of the kernel K of one input, Σ (∂f/∂w)² over all weights w in
+units of their standard deviations, of a ReLU network f without biases (Hanin & Nica
+2019). With x_i and δ_i what reaches layer i forward and back, K = Σ K_i, K_i = s_i²
+‖x_{i−1}‖² ‖δ_i‖². Given the product C of the masks and matrices between layers i < j,
+what is outside of it is independent of what is inside, and
+    E K_i K_j = s_i⁴ s_j⁴ E‖x_{i−1}‖⁴ E‖δ_j‖⁴ E(tr C Cᵀ)².
+"""
 
 import functools
 import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +20,142 @@ import jax.numpy as jnp
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, scans, traces
 from lognorm_jax.paths import _backward, _conditioned
+
+
+class _Shape(NamedTuple):
+    """A ReLU network with one output."""
+
+    widths: tuple[int, ...]  # (n_0, …, n_d), n_d = 1
+    variance: tuple[float, ...]  # s_i² of a weight, (d,)
+    head: float  # P(δ_d = 1): 1 for a linear head, 1/2 for a ReLU
+
+
+def _shape(widths: Sequence[int], head: str, fan: str) -> _Shape:
+    """Return a network by its widths."""
+    allowed = "a sequence of at least two integers ≥ 1, the last of them 1"
+    checks.listed("widths", widths, allowed)
+    sizes = tuple(checks.integer(f"widths[{i}]", n, 1) for i, n in enumerate(widths))
+    instead = "Sample the kernel of a cotangent with kernels.path."
+    scalar = len(sizes) >= 2 and sizes[-1] == 1
+    checks.require(scalar, "widths", widths, allowed, instead)
+    linear = checks.one_of("head", head, ("linear", "relu")) == "linear"
+    outward = checks.one_of("fan", fan, ("in", "out")) == "out"
+    gains = [2.0] * (len(sizes) - 2) + [1.0 if linear else 2.0]
+    fans = sizes[1:] if outward else sizes[:-1]
+    variance = tuple(gain / n for gain, n in zip(gains, fans, strict=True))
+    return _Shape(sizes, variance, 1.0 if linear else 0.5)
+
+
+def mean(widths: Sequence[int], head: str = "linear", fan: str = "in") -> float:
+    """Return E K/‖x‖² of a ReLU network: d/n_0 for fan "in", exactly.
+
+    Args:
+        widths: (n_0, …, n_d), integers ≥ 1, n_d = 1.
+        head: "linear", a last layer of variance 1/n; or "relu", of 2/n.
+        fan: of the variance of a weight of layer i, 2/n_{i−1} ("in") or 2/n_i ("out").
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> round(mean((10, 20, 30, 1)), 12)
+    0.3
+    """
+    return math.fsum(_means(_shape(widths, head, fan)))
+
+
+def second_moment(
+    widths: Sequence[int], head: str = "linear", fan: str = "in"
+) -> float:
+    """Return E K²/(E K)² of a ReLU network without biases, exactly, at any widths.
+
+    For equal widths n and depth d → ∞ it is e^{5b}[1/3 + (2/3) g(6b)], b = d/n and g(x)
+    = 2(x − 1 + e^{−x})/x²: of the order of e^{5b}, but never as large. The kernel of
+    single networks has heavy tails: of it samples see the less, the larger this is.
+
+    Args:
+        widths: as for ``mean``.
+        head: likewise.
+        fan: likewise.
+
+    Raises:
+        ValueError: likewise.
+
+    Source: derived, see tests/test_kernels.py.
+
+    >>> round(second_moment((40,) * 9 + (1,)), 3)
+    2.025
+    """
+    shape = _shape(widths, head, fan)
+    total = math.fsum(outside * T for _, outside, T, _ in _pairs_of(shape))
+    return total / math.fsum(_means(shape)) ** 2
+
+
+def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> float:
+    """Return −E ΔK/(η ‖x‖² E K) of the first step of gradient descent, to first order.
+
+    Of the loss (f(x) − y)²/2 at one input, with learning rate η of weights in units of
+    their standard deviations. On average the kernel falls, whatever y; for equal widths
+    n by about (4/3) d²/(n n_0) η ‖x‖².
+
+    Args:
+        widths: as for ``mean``.
+        head: likewise.
+        fan: likewise.
+
+    Raises:
+        ValueError: likewise.
+
+    Source: derived: E f ⟨∇f, ∇K⟩ is 4 Σ_{i<j} of what E K_i K_j is, with E tr (C Cᵀ)²
+        for E (tr C Cᵀ)².
+    """
+    shape = _shape(widths, head, fan)
+    pairs = (outside * Q for apart, outside, _, Q in _pairs_of(shape) if apart)
+    return 2 * math.fsum(pairs) / math.fsum(_means(shape))
+
+
+def _means(shape: _Shape) -> list[float]:
+    """Return E K_i/‖x‖² of each layer."""
+    hidden = shape.widths[1:-1]
+    means = []
+    for i, variance in enumerate(shape.variance):
+        # masks keep half: forward from the layers before, back from those after
+        ahead = [s * n / 2 for s, n in zip(shape.variance[:i], hidden, strict=False)]
+        behind = [
+            s * n / 2 for s, n in zip(shape.variance[i + 1 :], hidden[i:], strict=True)
+        ]
+        means.append(shape.head * variance * math.prod(ahead + behind))
+    return means
+
+
+def _pairs_of(shape: _Shape) -> Iterator[tuple[int, float, float, float]]:
+    """Yield j − i ≥ 0, what is outside of layers i and j, E (tr C Cᵀ)² and E tr (C
+    Cᵀ)², over ‖x‖⁴; pairs of different layers twice, as i, j and j, i.
+    """
+    hidden = shape.widths[1:-1]
+    s = shape.variance
+    # E (tr of what a mask keeps)² and E ‖D g‖⁴ of a normal vector g
+    square = [n * (n + 1) / 4 for n in hidden]
+    fourth = [n * (n + 5) / 4 for n in hidden]
+    ahead = [1.0]
+    for i, of_layer in enumerate(fourth):
+        ahead.append(ahead[-1] * s[i] ** 2 * of_layer)
+    behind = [shape.head]
+    for i, of_layer in reversed([*enumerate(fourth)]):
+        behind.insert(0, behind[0] * s[i + 1] ** 2 * of_layer)
+
+    for i in range(len(s)):
+        yield 0, s[i] ** 2 * ahead[i] * behind[i], 1.0, 1.0
+        if i == len(hidden):
+            return
+        T, Q = square[i], hidden[i] / 2
+        for j in range(i + 1, len(s)):
+            outside = (s[i] * s[j]) ** 2 * ahead[i] * behind[j]
+            yield j - i, 2 * outside, T, Q
+            if j < len(hidden):
+                n = hidden[j]
+                same = n / 2 * (T + 2 * Q)
+                pairs = n * (n - 1) / 4
+                T, Q = (s[j] ** 2 * (same + pairs * part) for part in (T, Q))
 
 
 def path(
