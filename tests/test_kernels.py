@@ -181,11 +181,10 @@ def test_exact_moments_of_equal_widths():
         change = 2 / (3 * d) * np.sum(np.where(m > 0, change, 0)) / n
         assert np.isclose(kernels.first_step(widths), change, rtol=1e-12)
         assert np.isclose(kernels.mean(widths), d / n, rtol=1e-12)
-    b = 0.5
-    limit = np.exp(5 * b) * (
-        1 / 3 + 4 / 3 * (6 * b - 1 + np.exp(-6 * b)) / (6 * b) ** 2
-    )
-    assert np.isclose(kernels.second_moment((800,) * 401 + (1,)), limit, rtol=5e-3)
+    # at b = (d − 1)/n = 1/2
+    share = 1 / 3 + 4 / 3 * (3 - 1 + np.exp(-3)) / 9
+    found = kernels.second_moment((2_000,) * 1_001 + (1,))
+    assert np.isclose(found, np.exp(2.5) * share, rtol=5e-3)
 
 
 @pytest.mark.parametrize(
