@@ -212,8 +212,12 @@ def test_statistical_spectra_of_networks(key):
 
     J = np.asarray(sampling.sample(whole, keys[1], 2_000), np.float64)
     theirs = np.log(np.linalg.svd(J, compute_uv=False))
-    for a, b in zip(np.asarray(mine).T, theirs.T, strict=True):
-        assert scipy.stats.ks_2samp(a, b).pvalue > 1e-4
+    path = spectra.singular_path(network, 8, x, drawn=True)
+    drawn = sampling.sample(path, keys[1], 2_000)
+    for a, b, c in zip(np.asarray(mine).T, drawn.T, theirs.T, strict=True):
+        assert scipy.stats.ks_2samp(a, c).pvalue > 1e-4
+        # of one key one network, but for a frame that does not matter
+        assert np.max(np.abs(b - c) * np.exp(c)) < 1e-5
 
 
 @pytest.mark.float64
@@ -281,6 +285,8 @@ def test_exact_masks_that_keep_too_few(key):
         (lambda: spectra.path(products((5, 3)), 0), r"k = 0"),
         (lambda: spectra.path(products((5, 3)), 1, np.ones(5)), r"x = .*None"),
         (lambda: spectra.path("relu", 1), r"source = 'relu'"),
+        (lambda: spectra.path(products((5, 3)), 1, drawn=True), r"drawn = True"),
+        (lambda: spectra.path(products((5, 3)), 1, drawn=1), r"drawn = 1"),
         (lambda: spectra.path(networks.relu_mlp((5, 3)), 1), r"x = None.*\(5,\)"),
         (
             lambda: spectra.path(networks.relu_mlp((5, 3)), 1, np.ones(4)),

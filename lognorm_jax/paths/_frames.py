@@ -174,6 +174,29 @@ def of_network(
     return carry[2], told
 
 
+def of_drawn(
+    k: int,
+    reduce: Callable,
+    start: Any,
+    network: networks.Network,
+    x: jax.Array,
+    key: jax.Array,
+) -> Any:
+    """Fold the triangles of all layers of one network that is drawn."""
+    frame = _uniform(random.fold_in(key, _FRAME), k, math.prod(network.shape))
+    x = scans.unknown(jnp.asarray(x, frame.dtype))
+    T, state, told = frame.reshape(k, *network.shape), start, []
+    for layer in network.layers(network.init(key)):
+        x, push = jax.linearize(layer, x)
+        images = jax.vmap(push)(T)
+        rows = images.reshape(k, -1)
+        _, L, frame = undrawn.split(rows, rows[:0])
+        T = frame.reshape(images.shape)
+        state, more = reduce(state, L)
+        told.append(more)
+    return state, jnp.stack(told)
+
+
 def log_diagonal(state: None, L: jax.Array) -> tuple[None, jax.Array]:
     """Tell ln L_jj² of each layer."""
     del state

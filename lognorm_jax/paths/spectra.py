@@ -110,7 +110,9 @@ def participation_limit(ensemble: ensembles.Ensemble) -> float:
     return total
 
 
-def path(source: Source, k: int, x: ArrayLike | None = None) -> traces.Path:
+def path(
+    source: Source, k: int, x: ArrayLike | None = None, *, drawn: bool = False
+) -> traces.Path:
     """Return the path of ln R_jj², R of the QR of k vectors layer by layer.
 
     The sum over layers and the first j is the log of the squared j-volume; of k = 1 it
@@ -119,10 +121,11 @@ def path(source: Source, k: int, x: ArrayLike | None = None) -> traces.Path:
     width.
 
     Args:
-        source: an ensemble of any weights and masks; or a network with normal or
-            orthogonal weights, whose Jacobian is followed.
+        source: an ensemble of any weights and masks; or a network, whose Jacobian is
+            followed, with normal or orthogonal weights.
         k: from 1 to the smallest of all widths, or sizes of outputs of layers.
         x: an input, of a network.
+        drawn: draw the weights of a network, of any law.
 
     Returns:
         A path: key -> (depth, k), −inf where a direction is lost.
@@ -132,10 +135,12 @@ def path(source: Source, k: int, x: ArrayLike | None = None) -> traces.Path:
 
     Source: derived, see tests/test_spectra.py.
     """
-    return _path(source, k, x, values=False)
+    return _path(source, k, x, False, drawn)
 
 
-def singular_path(source: Source, k: int, x: ArrayLike | None = None) -> traces.Path:
+def singular_path(
+    source: Source, k: int, x: ArrayLike | None = None, *, drawn: bool = False
+) -> traces.Path:
     """Return the path of ln σ, descending, of a product M V or a Jacobian J(x) V.
 
     V is a uniform frame of k vectors; for k = n_0 these are the singular values of M.
@@ -147,6 +152,7 @@ def singular_path(source: Source, k: int, x: ArrayLike | None = None) -> traces.
         source: as for ``path``.
         k: likewise.
         x: likewise.
+        drawn: likewise.
 
     Returns:
         A path: key -> (k,); −inf where a direction is lost.
@@ -154,7 +160,7 @@ def singular_path(source: Source, k: int, x: ArrayLike | None = None) -> traces.
     Raises:
         ValueError: as ``path``.
     """
-    return _path(source, k, x, values=True)
+    return _path(source, k, x, True, drawn)
 
 
 def log_singular_values(factors: ArrayLike) -> jax.Array:
@@ -195,10 +201,14 @@ def _of_factors(factors: jax.Array) -> jax.Array:
     return graded.log_singular_values(product)
 
 
-def _path(source: Source, k: int, x: ArrayLike | None, values: bool) -> traces.Path:
+def _path(
+    source: Source, k: int, x: ArrayLike | None, values: bool, drawn: bool
+) -> traces.Path:
+    checks.flag("drawn", drawn)
     if isinstance(source, networks.Network):
-        return _network_path(source, k, x, values)
+        return _network_path(source, k, x, values, drawn)
     checks.instance("source", source, ensembles.Ensemble)
+    checks.require(not drawn, "drawn", drawn, "False: it is for networks")
     checks.require(x is None, "x", x, "None: a product has no input")
     k = _size(k, min(source.widths), "the smallest width")
     law = source.weights
@@ -240,20 +250,22 @@ def _of_ensemble(values, law, k, distinct, order, scales, samplers, key) -> jax.
 
 
 def _network_path(
-    network: networks.Network, k: int, x: ArrayLike | None, values: bool
+    network: networks.Network, k: int, x: ArrayLike | None, values: bool, drawn: bool
 ) -> traces.Path:
-    _conditioned.require(network)
+    if not drawn:
+        _conditioned.require(network)
     checks.require(x is not None, "x", x, f"an input, {network.shape}")
     assert x is not None
     X = _conditioned.inputs(network.shape, checks.vector("x", x, network.shape))
     sizes = [output.size for output in network.outputs(X.dtype)]
     k = _size(k, min(X.size, *sizes), "the smallest size of the output of a layer")
-    return traces.Path(_of_network, (values, k), (network.plain(), X[0]))
+    return traces.Path(_of_network, (values, drawn, k), (network.plain(), X[0]))
 
 
-def _of_network(values, k, network, x, key) -> jax.Array:
+def _of_network(values, drawn, k, network, x, key) -> jax.Array:
     start, reduce = _folded(values, k)
-    state, told = _frames.of_network(k, reduce, start, network, x, key)
+    follow = _frames.of_drawn if drawn else _frames.of_network
+    state, told = follow(k, reduce, start, network, x, key)
     return _finished(values, state, told)
 
 
