@@ -47,8 +47,14 @@ def spread(
         u: (nodes, n_0); None: for ‖x‖² itself.
         depth: how many layers.
 
+    Raises:
+        ValueError: for orthogonal weights of several pieces or taps, or with biases.
+
     Source: derived; tests/test_network_experiments.py holds it against exact laws.
     """
+    single = unit.pieces == len(unit.mixing) == 1 and unit.bias_scale == 0
+    if unit.orthogonal and not single:
+        raise ValueError("orthogonal weights: of one piece and tap, without biases")
     rows = (x if u is None else np.concatenate([x, u])).astype(np.float64)
     overlaps = rows @ rows.T / rows.shape[1]
     found = [
@@ -111,6 +117,7 @@ def _root(C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return L with C = L Lᵀ and its inverse, both 0 where rows have become one."""
     # rows may be of very different sizes
     scale = np.sqrt(np.diag(C))
+    scale = np.where(scale > 0, scale, 1)
     values, vectors = np.linalg.eigh(C / np.outer(scale, scale))
     root = np.sqrt(np.where(values > RANK * values[-1], values, 0))
     inverse = np.divide(1, root, out=np.zeros_like(root), where=root > 0)

@@ -12,6 +12,7 @@ import scipy
 from lognorm_jax import (
     activations,
     ensembles,
+    kernels,
     losses,
     masks,
     networks,
@@ -178,6 +179,31 @@ def test_exact_cotangents_of_one_input_and_of_several(key, rounding):
     )
     increments = np.asarray(paths.backward(dead, np.ones(2), np.ones(2))(key))
     assert np.array_equal(np.isneginf(increments), [True, True, False])
+
+
+def test_exact_cotangents_of_any_size(key):
+    """What a cotangent does to gradients is its size, and to increments nothing."""
+    network = ARCHITECTURES["mlp"]()
+    (x, _), _, (c, _) = vectors(network)
+    increments = paths.backward(network, x, c)(key)
+    logs = paths.gradients(network, x, c)(key)
+    K = kernels.path(network, x[None], c)(key)
+    for size in (1e39, 1e-40):
+        again = paths.backward(network, x, size * c)(key)
+        assert np.allclose(again, increments, atol=1e-5)
+        moved = paths.gradients(network, x, size * c)(key)
+        assert np.allclose(moved - 2 * np.log(size), logs, atol=1e-4)
+    assert np.allclose(kernels.path(network, x[None], 1e15 * c)(key) / 1e30, K)
+
+
+def test_exact_maps_inside_of_transformations_are_refused():
+    def apply(maps, X):
+        return jax.vmap(maps["a"])(X)
+
+    layer = networks.layer(apply, {"a": networks.linear(3, 3)})
+    network = networks.network((2, 3), [layer])
+    with pytest.raises(ValueError, match=r"maps a: .*inside of jit, vmap.*outside"):
+        paths.gram(network, np.ones((2, 3)))(jax.random.key(0))
 
 
 def apart(matrix, key, V):

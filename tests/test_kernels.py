@@ -241,6 +241,20 @@ def test_statistical_the_first_step_of_a_network(key):
     assert error < 0.04 * value
 
 
+def test_exact_kernels_of_sizes_that_are_only_large_in_parts(key):
+    network = networks.mlp((4, 4), "gelu")
+    x, c = np.ones((1, 4)), np.ones(4)
+    one = kernels.path(network, x, c, scaled=False)(key)
+    for size in (1e-10, 1e10):
+        path = kernels.path(network, size * x, c / size**2, scaled=False)
+        assert np.all(np.isfinite(path(key)))
+    near = kernels.path(network, x, 1e18 * c, scaled=False)(key)
+    assert np.allclose(near / 1e36, one)
+    dead = networks.relu_mlp((2, 1, 1, 2))
+    path = kernels.path(dead, np.ones((1, 2)), 1e18 * np.ones(2))
+    assert np.all(np.isfinite(sampling.sample(path, key, 200)))
+
+
 def test_exact_wide_and_deep_kernels_are_finite(key):
     widths = 10, *(3_000,) * 30, 1
     network = networks.mlp(widths, "tanh", 0.1, "in", "linear")
@@ -254,6 +268,14 @@ def test_exact_wide_and_deep_kernels_are_finite(key):
     ("make", "message"),
     [
         (lambda net: kernels.path(net, np.ones(4)), r"inputs.shape = "),
+        (
+            lambda net: kernels.path(
+                networks.network((2,), [networks.layer(lambda maps, x: 2 * x, {})]),
+                np.ones((1, 2)),
+                np.ones(2),
+            ),
+            r"network = .*matrices",
+        ),
         (lambda net: kernels.second_moment((4, 3)), r"widths = \(4, 3\).*kernels.path"),
         (lambda net: kernels.second_moment((1,)), r"widths = "),
         (lambda net: kernels.mean((4, 1), "tanh"), r"head = 'tanh'"),

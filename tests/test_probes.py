@@ -490,8 +490,36 @@ def test_exact_probe_of_networks(key):
         probes.probe(block, x[0], key)
     with pytest.raises(ValueError, match=r"direction.shape = "):
         probes.probe(block, x, key, direction=np.ones(3))
-    double = networks.layer(lambda maps, x: x * 1e30, {})
-    hot = networks.network((2,), [double, double])
-    if not jax.config.x64_enabled:
-        with pytest.raises(ValueError, match=r"layer 1: layer: .*not finite, for 100"):
-            probes.probe(hot, np.ones((1, 2)), key, **options)
+    with pytest.raises(ValueError, match=r"direction"):
+        probes.probe(block, x, key, kind="activations", direction=np.zeros(3))
+    still = networks.network((2,), [networks.layer(lambda maps, x: 3 * x, {})])
+    report = probes.probe(still, np.ones((1, 2)), key, **options)
+    assert np.allclose(report.log_norms, 2 * np.log(3))
+
+
+@pytest.mark.parametrize("kind", probes.KINDS)
+def test_exact_probe_of_networks_that_overflow(kind, key):
+    """The layer whose output is not finite is named, whichever way it is probed."""
+    line = networks.linear(4, 4)
+    layers = [
+        networks.layer(lambda maps, x: maps["one"](x), {"one": line}),
+        networks.layer(lambda maps, x: jnp.exp(1e4 * maps["two"](x)), {"two": line}),
+    ]
+    network = networks.network((4,), layers)
+    with pytest.raises(ValueError, match=r"layers\[1\] \(1: two\): .*not finite"):
+        probes.probe(network, np.ones((1, 4)), key, kind=kind, num_samples=100)
+
+
+@pytest.mark.parametrize("kind", probes.KINDS)
+def test_exact_probe_of_networks_leaves_out_fixed_layers(kind, key):
+    pool = networks.layer(lambda maps, x: jnp.mean(x.reshape(-1, 50), 1), {})
+    wide = networks.layer(lambda maps, x: maps["a"](x), {"a": networks.linear(8, 200)})
+    network = networks.network((8,), [wide, pool])
+    options = {"kind": kind, "num_samples": 1_000}
+    mine = probes.probe(network, np.ones((1, 8)), key, **options)
+    drawn = lambda key: network.layers(network.init(key))  # noqa: E731
+    theirs = probes.probe(drawn, np.ones((1, 8)), key, **options)
+    assert mine.names == theirs.names
+    assert "(fixed)" in mine.names[1]
+    assert mine.verdict == theirs.verdict == "stable"
+    assert scipy.stats.ks_2samp(mine.judged, theirs.judged).pvalue > 1e-4

@@ -35,7 +35,8 @@ def backward(
     Args:
         network: any, with normal or orthogonal weights.
         x: (*network.shape) or (m, *network.shape), finite.
-        cotangent: of the shape of an output, or with several x (m, …), not zero.
+        cotangent: of the shape of an output, or with several x (m, …), not all zero;
+            of one that is zero increments are −inf.
 
     Returns:
         A path: key -> ln R_i, (depth,), or with several x (m, depth), in the order of
@@ -47,12 +48,18 @@ def backward(
         ValueError: for other networks, naming the layer, and for vectors of another
             shape.
 
-    Source: derived, see tests/test_gradients.py.
+    Source: derived, see tests/test_architectures.py.
     """
     _conditioned.require(network)
     X = _conditioned.inputs(network.shape, x)
     several = np.ndim(x) > len(network.shape)
-    D = cotangents(network, X, cotangent, several)
+    D, _ = cotangents(network, X, cotangent, several)
+    # their lengths do not matter
+    D = (
+        np.stack([row / (np.abs(row).max() or 1) for row in D])
+        if not checks.traced(D)
+        else D
+    )
     return traces.Path(_back, (several,), (network.plain(), X, D))
 
 
@@ -73,12 +80,18 @@ def _nothing(one: networks.Map, part: Part) -> jax.Array:
 
 def cotangents(
     network: networks.Network, X: Any, cotangent: jax.typing.ArrayLike, several: bool
-) -> Any:
-    """Return one cotangent for each input, (m, …)."""
+) -> tuple[Any, Any]:
+    """Return one cotangent for each input, (m, …), and the size they are over: that of
+    the largest entry, so that they fit any type; 1 if they are traced.
+    """
     output = network.outputs(X.dtype)[-1].shape
     wanted = (len(X), *output) if several else output
-    D = checks.vector("cotangent", cotangent, wanted)
-    return D.reshape(len(X), *output)
+    D = checks.vector("cotangent", cotangent, wanted).reshape(len(X), *output)
+    if checks.traced(D):
+        return D, 1.0
+    D = np.asarray(D, np.float64)
+    size = float(np.abs(D).max())
+    return D / size, size
 
 
 def along(D: jax.Array, outputs: jax.Array) -> jax.Array:

@@ -47,7 +47,7 @@ def gradients(
         ValueError: for other networks, naming the layer, and for vectors of another
             shape.
 
-    Source: derived, see tests/test_gradients.py.
+    Source: derived, see tests/test_architectures.py.
     """
     checks.flag("drawn", drawn)
     if not drawn:
@@ -59,8 +59,9 @@ def gradients(
     arrays = network.plain(), X
     if callable(cotangent):
         return traces.Path(_of_loss, (drawn, several, cotangent), arrays)
-    D = _backward.cotangents(network, X, cotangent, several)
-    return traces.Path(_of_cotangent, (drawn,), (*arrays, D))
+    D, size = _backward.cotangents(network, X, cotangent, several)
+    log_square = 2 * np.log(np.float64(size))
+    return traces.Path(_of_cotangent, (drawn,), (*arrays, D, log_square))
 
 
 def _of_loss(
@@ -84,11 +85,15 @@ def _of_cotangent(
     network: networks.Network,
     X: jax.Array,
     D: jax.Array,
+    log_square: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
-    """Return the log of the squared norm of each gradient along cotangents."""
+    """Return the log of the squared norm of each gradient along cotangents, which are
+    so much larger.
+    """
     loss = functools.partial(_backward.along, jnp.asarray(D, jnp.result_type(float)))
-    return _log_squares(drawn, loss, network, X, key)
+    found = _log_squares(drawn, loss, network, X, key)
+    return found + log_square.astype(found.dtype)
 
 
 def _log_squares(

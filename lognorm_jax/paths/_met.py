@@ -36,15 +36,26 @@ class Product(NamedTuple):
 def products(layer: networks.Layer, shape: tuple[int, ...]) -> list[Product]:
     """Return the products of a layer with an input of a shape, in turn."""
     found: list[Product] = []
+    given: list[jax.Array] = []
 
     def met(place, v):
         n_out = layer.maps[place].shape[0]
         found.append(Product(place, v.shape[:-1]))
+        given.append(v)
         return jnp.zeros((*v.shape[:-1], n_out), v.dtype)
 
     def followed(x):
         fixed = layer.drawn_fixed(jax.random.key(0))
-        return layer.function(_answering(layer, met), fixed, x)
+        made = layer.function(_answering(layer, met), fixed, x)
+        try:
+            # of what belongs to a transformation inside of the layer nothing is left
+            return made, [v + 0 for v in given]
+        except jax.errors.UnexpectedTracerError as error:
+            raise ValueError(
+                f"layer of the maps {', '.join(layer.names)}: its maps are called "
+                "inside of jit, vmap, scan or the like. Call them outside: they take "
+                "vectors along the last of any number of axes."
+            ) from error
 
     jax.eval_shape(followed, jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
     return found

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, scans, traces
@@ -195,6 +196,8 @@ def path(
     fits = X.shape[1:] == network.shape and len(X) > 0
     checks.require(fits, "inputs.shape", X.shape, allowed)
     X = _conditioned.inputs(network.shape, X)
+    some = bool(network.matrices)
+    checks.require(some, "network", network.name, "one with matrices of weights")
     output = network.outputs(X.dtype)[-1].shape
     if cotangent is None:
         one = math.prod(output) == 1
@@ -202,30 +205,35 @@ def path(
         allowed = "one whose output is one number"
         checks.require(one, "network", f"{network.name}, {output}", allowed, instead)
         cotangent = jnp.ones(output)
+    same = np.broadcast_to if not checks.traced(cotangent) else jnp.broadcast_to
     along = checks.vector("cotangent", cotangent, output)
-    return traces.Path(_kernel, (scaled,), (network.plain(), X, along))
+    D, size = _backward.cotangents(network, X, same(along, (len(X), *output)), True)
+    log_square = 2 * np.log(np.float64(size))
+    return traces.Path(_kernel, (scaled,), (network.plain(), X, D, log_square))
 
 
 def _kernel(
     scaled: bool,
     network: networks.Network,
     X: jax.Array,
-    along: jax.Array,
+    D: jax.Array,
+    log_square: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
-    """Return the kernel of one network in law."""
+    """Return the kernel of one network in law, of cotangents that are so much
+    larger.
+    """
     X = scans.unknown(jnp.asarray(X, jnp.result_type(float)))
-    along = jnp.asarray(along, X.dtype)
-
-    def total(outputs):
-        return jnp.sum(outputs * jnp.broadcast_to(along, outputs.shape))
-
-    measure = functools.partial(_products, scaled)
+    total = functools.partial(_backward.along, jnp.asarray(D, X.dtype))
+    more = log_square.astype(X.dtype)
+    measure = functools.partial(_products, scaled, more)
     kernels = _backward.in_law(measure, total, network, X, key).measured
     return jnp.sum(kernels, axis=0)
 
 
-def _products(scaled: bool, one: networks.Map, part: _backward.Part) -> jax.Array:
+def _products(
+    scaled: bool, more: jax.Array, one: networks.Map, part: _backward.Part
+) -> jax.Array:
     """Return the products of the gradients by each input, of one map, (m, m)."""
     P, log_square = _backward.on_one_scale(part)
     pulls = _pairs(P)
@@ -235,7 +243,9 @@ def _products(scaled: bool, one: networks.Map, part: _backward.Part) -> jax.Arra
         # the gradient of biases is the sum over rows
         of_biases = jnp.sum(pulls, axis=(1, 3))
         kernel = kernel + (one.bias_scale**2 if scaled else 1.0) * of_biases
-    return jnp.exp(log_square) * kernel
+    # in two steps: the kernel itself may be small where this is large
+    root = jnp.exp((log_square + more) / 2)
+    return root * kernel * root
 
 
 def _pairs(rows: jax.Array) -> jax.Array:

@@ -1,13 +1,11 @@
 """Networks of ``networks``, probed in law: none of their weights are drawn."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from lognorm_jax import networks, paths
+from lognorm_jax import networks, paths, sampling
 from lognorm_jax._tools import checks, random, traces
 from lognorm_jax.probing import _autodiff
 
@@ -16,11 +14,6 @@ def can_follow(network: networks.Network) -> bool:
     """Return whether all weights have laws that need not be drawn."""
     laws = [one.weights for kind in network.kinds for one in kind.maps]
     return all(law.gaussian or law.orthogonal for law in laws)
-
-
-def layer_names(network: networks.Network) -> list[str]:
-    """Return the place of each layer, with the names of its linear maps."""
-    return [f"{place}: {kind.title}" for place, kind in enumerate(network.kinds)]
 
 
 def path(
@@ -46,7 +39,9 @@ def path(
     checks.require(shape[1:] == network.shape, "inputs.shape", shape, allowed)
     inputs = inputs.astype(jnp.result_type(float))
     vector = None
-    if direction is not None and kind != "activations":
+    if direction is not None and kind == "activations":
+        checks.vector("direction", direction, None)
+    elif direction is not None:
         like = _like(network, kind, inputs)
         vector = _autodiff.unit("direction", direction, like)
     return traces.Path(_increments, (kind,), (network.plain(), inputs, vector))
@@ -81,23 +76,11 @@ def _increments(
     return paths.gram(network, x, vector)(key_network).increment
 
 
-def growth(network: networks.Network, kind: str) -> float:
-    """Return ln of how many times as many coordinates come out as go in."""
-    size = network.outputs(jnp.result_type(float))[-1].size
-    ahead = math.log(size / math.prod(network.shape))
-    return -ahead if kind == "vjp" else ahead
-
-
-def require_finite(increments: np.ndarray, names: list[str]) -> None:
-    """Require increments (count, depth) that are numbers, or −inf.
-
-    Raises:
-        ValueError: naming the first layer for which they are not.
-    """
-    bad = np.isnan(increments) | (increments == np.inf)
-    if bad.any():
-        place = np.flatnonzero(bad.any(0))[0]
-        raise ValueError(
-            f"layer {names[place]}: its output, or its derivative, is not finite, for "
-            f"{bad.any(1).mean():.1%} of the samples."
-        )
+def first_not_finite(
+    network: networks.Network, inputs: jax.Array, key: jax.Array, count: int, **options
+) -> int | None:
+    """Return the first layer whose output is not finite in any of the samples."""
+    activations = path(network, "activations", inputs, None)
+    increments = np.asarray(sampling.sample(activations, key, count, **options))
+    bad = np.flatnonzero(np.isnan(increments).any(0))
+    return int(bad[0]) if len(bad) else None

@@ -122,11 +122,7 @@ def probe(
         _refuse(bad, ~outputs, plan.names, kind == "vjp")
 
     # what is judged: all but fixed changes of shape
-    judged = measured[:, [not piece.fixed for piece in pieces]].sum(1)
-    growth = sum(piece.growth for piece in pieces if not piece.fixed)
-    if kind == "vjp":
-        growth = -growth
-    return reports.report(increments, plan.names, growth, factor, judged)
+    return _judged(increments, measured, plan, kind, factor)
 
 
 def _drawn(network: networks.Network, key: jax.Array) -> list[_initialisations.Layer]:
@@ -146,12 +142,37 @@ def _in_law_report(
 ) -> reports.Report:
     """Return the report of a network, without its weights."""
     path = _in_law.path(network, kind, inputs, direction)
+    # names, and which layers only change shapes
+    drawn: Any = functools.partial(_drawn, network)
+    if not network.matrices:
+        drawn = drawn(key)
+    plan = _initialisations.planned(drawn, key, inputs[0])
     samples = sampling.sample(path, key, num_samples, **options)
     increments = np.asarray(samples, np.float64)
-    names = _in_law.layer_names(network)
-    _in_law.require_finite(increments, names)
-    growth = _in_law.growth(network, kind)
-    return reports.report(increments, names, growth, factor)
+    bad = np.isnan(increments) | (increments == np.inf)
+    if bad.any():
+        again = {k: v for k, v in options.items() if k not in ("progress", "run")}
+        first = _in_law.first_not_finite(network, inputs, key, num_samples, **again)
+        outputs = np.zeros(bad.shape, bool)
+        if first is not None:
+            outputs[:, first] = True
+        _refuse(bad, outputs, plan.names, kind == "vjp")
+    return _judged(increments, increments, plan, kind, factor)
+
+
+def _judged(
+    increments: np.ndarray,
+    measured: np.ndarray,
+    plan: _initialisations.Plan,
+    kind: str,
+    factor: float,
+) -> reports.Report:
+    """Return the report of layers, judged by the pieces that are not fixed."""
+    judged = measured[:, [not piece.fixed for piece in plan.pieces]].sum(1)
+    growth = sum(piece.growth for piece in plan.pieces if not piece.fixed)
+    if kind == "vjp":
+        growth = -growth
+    return reports.report(increments, plan.names, growth, factor, judged)
 
 
 def _vector(kind: str, direction: Any, like: jax.ShapeDtypeStruct) -> jax.Array | None:
