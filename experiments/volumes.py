@@ -36,6 +36,7 @@ NARROW, LAYERS = 8, (1, 2, 4, 8, 16, 32)
 NUM_SAMPLES, QUICK_SAMPLES = 100_000, 6_000
 LIMIT_WIDTHS = (16, 32, 64, 128, 256, 512)
 LIMIT_SIZES = (1, 2, 4)
+RANGE = (-6, 2)  # of what is drawn
 
 
 def ensemble(width: int, depth: int) -> ensembles.Ensemble:
@@ -142,7 +143,7 @@ def draw(results):
         title=f"width {WIDTH}, {DEPTH} layers (lines: exact)",
         xlabel="ln of the squared k-volume, over k",
         ylabel="density",
-        xlim=(-4, 2),
+        xlim=RANGE,
     )
     axes["ranks"].set(
         title=f"width {NARROW}: the rank that depth leaves (lines: exact)",
@@ -151,6 +152,7 @@ def draw(results):
         xscale="log",
         xticks=LAYERS,
         xticklabels=LAYERS,
+        ylim=(-0.03, 1.35),
     )
     axes["ranks"].minorticks_off()
     axes["limit"].set(
@@ -159,18 +161,18 @@ def draw(results):
         ylabel="KS distance",
         yscale="log",
     )
-    for axis in axes.values():
-        axis.legend()
+    axes["laws"].legend(loc="upper left")
+    axes["ranks"].legend(loc="upper left", ncols=3)
+    axes["limit"].legend()
     return figure
 
 
 def _draw_law(axis, k, log_volume, color):
-    alive = log_volume[np.isfinite(log_volume)] / k
-    share = len(alive) / len(log_volume)
-    heights, edges = np.histogram(alive, 50, (-4, 2), density=True)
+    heights, edges = np.histogram(log_volume / k, 50, RANGE)
+    density = heights / (len(log_volume) * (edges[1] - edges[0]))
     middle = (edges[1:] + edges[:-1]) / 2
-    axis.plot(middle, share * heights, "o", ms=3, color=color, label=f"k = {k}")
-    x = np.linspace(-4, 2, 300)
+    axis.plot(middle, density, "o", ms=3, color=color, label=f"k = {k}")
+    x = np.linspace(*RANGE, 300)
     axis.plot(x, k * law_of(k).pdf(k * x), color=color, lw=1)
 
 
