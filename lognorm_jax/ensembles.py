@@ -236,6 +236,9 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
     v = Σ_i (3 m4/m2² − 1)/n_i + (μ4 − 3)(m4/m2²) κ(u)/n_1, which is (3/p − 1)β + … for
     {0, 1} masks: 5β for ReLU layers, plus 2/n for each linear one. Orthogonal weights
     take off 2/max(n_i, n_{i−1}): 3β for ReLU layers of equal widths, 0 for linear ones.
+    Where the zeros of a row depend on one another coordinates become more unequal from
+    layer to layer, and that is followed: k weights a row make (c − 1)β of ReLU layers,
+    c = 6(1 − 1/k)/(1 − 6/k), for wide layers and k well above 6.
 
     Args:
         ensemble: of the product.
@@ -253,11 +256,35 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
         kurtosis = _per_layer(ensemble, lambda mask: mask.kurtosis)
         of_masks = (3 * kurtosis - 1) / _output_widths(ensemble)
         return math.fsum(of_masks - 2 / _dimensions(ensemble))
+    if ensemble.weights.rows is not None:
+        return _log_variance_of_rows(ensemble, unit_direction(ensemble, direction))
     quartic = np.zeros(ensemble.depth)
     quartic[0] = 1 / ensemble.widths[0]
     if direction is not None:
         quartic[0] = np.sum(unit_direction(ensemble, direction) ** 4)
     return math.fsum(predictable_variance(ensemble, quartic))
+
+
+def _log_variance_of_rows(ensemble: Ensemble, unit: np.ndarray) -> float:
+    """Return the variance of the limit law where zeros of a row depend on one another.
+
+    How unequal coordinates are matters at each layer: κ, and of groups Σ (Σ x_j²)², go
+    from layer to layer as ratios of means.
+    """
+    rows = ensemble.weights.rows
+    assert rows is not None
+    squares = np.asarray(unit, np.float64) ** 2
+    kappa = float(np.sum(squares**2))
+    group = rows.group or len(squares)
+    among = float(np.sum(squares.reshape(-1, group).sum(1) ** 2))
+    total = 0.0
+    pairs = zip(ensemble.widths[:-1], ensemble.widths[1:], ensemble.masks, strict=True)
+    for n_in, n, mask in pairs:
+        second = float(mask.kurtosis) * rows.fourth(n_in, kappa, among)
+        total += (second - 1) / n
+        kappa = second / (second + n - 1)
+        among = (second + (rows.group or n) - 1) / (second + n - 1)
+    return total
 
 
 def predictable_variance(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
@@ -327,6 +354,16 @@ def _quartic(ensemble: Ensemble, quartic: object) -> np.ndarray:
 
 def _second_moment(ensemble: Ensemble, kappa: np.ndarray) -> np.ndarray:
     """Return E Y² for one coordinate Y = D²(w·x)²/m2 of a layer's output."""
+    rows = ensemble.weights.rows
+    if rows is not None:
+        name = ensemble.weights.name
+        allowed = "one for which the quartic says all of a direction"
+        instead = "Take ensembles.log_variance, or Trace.increment of samples."
+        checks.require(rows.group is None, "ensemble.weights", name, allowed, instead)
+        n_in = np.array(ensemble.widths[:-1])
+        each = [rows.fourth(int(n), kappa[..., i]) for i, n in enumerate(n_in)]
+        fourth = np.stack(each, axis=-1)
+        return _per_layer(ensemble, lambda mask: mask.kurtosis) * fourth
     mu4 = float(ensemble.weights.kurtosis)
     fourth = 3 + (mu4 - 3) * kappa  # E(w·x)⁴ for ‖x‖ = 1
     return _per_layer(ensemble, lambda mask: mask.kurtosis) * fourth

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,29 @@ from lognorm_jax._tools import checks, draws, random, records, undrawn
 
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
+
+
+class Rows(NamedTuple):
+    """Rows of a matrix of which so many weights in each group are not zero."""
+
+    kept: int
+    group: int | None  # neighbouring weights; None: the whole row
+    kurtosis: Fraction | float  # of the weights that are not zero
+
+    def fourth(self, n_in: int, quartic: Any, square: float = 1.0) -> Any:
+        """Return E (w·x)⁴ of a row, weights of variance 1, for x of norm 1.
+
+        Args:
+            n_in: how many weights a row has.
+            quartic: Σ x_j⁴, a number or an array of them.
+            square: Σ over groups of (Σ x_j²)²; of one group 1.
+        """
+        size = n_in if self.group is None else self.group
+        share = size / self.kept
+        # of two weights of one group
+        pairs = share * (self.kept - 1) / (size - 1) if size > 1 else 0.0
+        apart = 3 * (1 - square) + 3 * pairs * (square - quartic)
+        return apart + share * float(self.kurtosis) * quartic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +69,8 @@ class Weights:
     gaussian: bool = False
     # whether a matrix is orthogonal, so that its entries are not independent
     orthogonal: bool = False
+    # how the zeros of a row depend on one another; None: not at all
+    rows: Rows | None = None
     # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
@@ -64,6 +90,13 @@ class Weights:
         checks.require(abs(second - 1) < 1e-12, name, second, "1", instead)
 
     __reduce_ex__ = records.as_call
+
+    @property
+    def whole(self) -> bool:
+        """Whether entries depend on one another: a matrix has to be drawn as a
+        whole.
+        """
+        return self.orthogonal or self.rows is not None
 
     @property
     def kurtosis(self) -> Fraction | float:
@@ -273,11 +306,18 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
     """
     instead = "For no sparsity take the base law itself."
     checked = checks.probability("density", density, instead)
-    base = normal() if base is None else base
+    return _sparse(checked, _independent(base))
+
+
+def _independent(base: object) -> Weights:
+    """Return a law of independent entries, normal for None."""
+    if base is None:
+        return normal()
     checks.instance("base", base, Weights)
-    independent = "a law of independent entries"
-    checks.require(not base.orthogonal, "base", base.name, independent)
-    return _sparse(checked, base)
+    assert isinstance(base, Weights)
+    allowed = "a law of independent entries"
+    checks.require(not base.whole, "base", base.name, allowed)
+    return base
 
 
 @functools.lru_cache(maxsize=None, typed=True)
@@ -301,4 +341,80 @@ def _sparse(density, base) -> Weights:
         moment=moment,
         atoms=base.atoms or density < 1,
         symmetric=base.symmetric,
+    )
+
+
+def fixed_fan_in(kept: int, base: Weights | None = None) -> Weights:
+    """Return matrices of which each row has so many weights that are not zero.
+
+    At uniform places of the row, and scaled to variance 1. Rows are independent, but
+    not the zeros of one: so what theory says of independent entries is refused, all but
+    ``ensembles.log_variance`` and, exactly, ``predictable_variance``. ``sample`` takes
+    shapes (n_out, n_in).
+
+    Args:
+        kept: how many, ≥ 1, at most the input width of any layer.
+        base: the law of those; default normal.
+
+    Raises:
+        ValueError: for anything else.
+
+    Source: derived, see tests/test_weights.py.
+    """
+    kept = checks.integer("kept", kept, 1)
+    return _structured(fixed_fan_in, (kept,), kept, None, _independent(base))
+
+
+def n_of_m(kept: int, group: int, base: Weights | None = None) -> Weights:
+    """Return matrices of which in each group of neighbours of a row so many weights are
+    not zero: N:M sparsity, such as 2 of 4.
+
+    As ``fixed_fan_in``, of which this is the case of one group.
+
+    Args:
+        kept: N, in 1…M.
+        group: M, a divisor of the input width of any layer.
+        base: the law of the weights that are not zero; default normal.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    group = checks.integer("group", group, 1)
+    kept = checks.integer("kept", kept, 1)
+    checks.require(kept <= group, "kept", kept, f"an integer in 1…{group}, the group")
+    return _structured(n_of_m, (kept, group), kept, group, _independent(base))
+
+
+@functools.cache
+def _structured(make, numbers, kept, group, base) -> Weights:
+    def sample(key, shape, dtype):
+        checks.require(len(shape) == 2, "shape", shape, "(n_out, n_in)")
+        n_out, n_in = shape
+        size = n_in if group is None else group
+        allowed = f"(n_out, n_in) with n_in ≥ {kept}"
+        if group is not None:
+            allowed = f"(n_out, n_in) with n_in a multiple of {group}"
+        fits = size >= kept and n_in % size == 0
+        checks.require(fits, "shape", shape, allowed)
+        key_place, key_value = random.split(key)
+        # a uniform permutation of each group: the first places of it
+        bits = random.bits(key_place, (n_out, n_in // size, size), jnp.uint32)
+        keep = (jnp.argsort(bits, axis=-1) < kept).reshape(shape)
+        scale = jnp.asarray((size / kept) ** 0.5, dtype)
+        value = base.sample(key_value, shape, dtype) * scale
+        return jnp.where(keep, value, jnp.zeros((), dtype))
+
+    def moment(k):
+        allowed = "0 or 1: entries of a row depend on one another"
+        checks.require(k <= 1, "k", k, allowed)
+        return Fraction(1)
+
+    return _weights(
+        (make, *numbers, base),
+        name=f"{make.__name__}({', '.join(map(str, numbers))}, {base.name})",
+        sample=sample,
+        moment=moment,
+        atoms=True,
+        symmetric=base.symmetric,
+        rows=Rows(kept, group, base.kurtosis),
     )

@@ -81,7 +81,7 @@ def dense(
     checks.flag("thinned", thinned)
     law = ensemble.weights
     # entries that depend on one another are drawn together
-    thinned = thinned and not law.orthogonal
+    thinned = thinned and not law.whole
     _require_precision(law, dtype)
     log_scale = _log_scale(ensemble).astype(dtype)
     survivors, kinds = _kinds(ensemble, thinned)
@@ -91,7 +91,7 @@ def dense(
     checks.flag("tiled", tiled)
     if tiled:
         independent = "independent entries in tiles"
-        checks.require(not law.orthogonal, "ensemble.weights", law.name, independent)
+        checks.require(not law.whole, "ensemble.weights", law.name, independent)
         allowed = f"at most {_tiles.WIDEST} in tiles"
         widest = max(ensemble.widths)
         checks.require(widest <= _tiles.WIDEST, "max(widths)", widest, allowed)
@@ -134,7 +134,7 @@ def _better_in_tiles(
     tiles are too small to keep a device busy.
     """
     widest = max(max(kind.n_in, kind.n_out) for kind in distinct)
-    if jax.default_backend() != "cpu" or widest > _tiles.WIDEST or law.orthogonal:
+    if jax.default_backend() != "cpu" or widest > _tiles.WIDEST or law.whole:
         return False
     if len(distinct) > _tiles.MOST_KINDS:
         return True

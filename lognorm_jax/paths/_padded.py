@@ -99,7 +99,7 @@ def program(network: networks.Network) -> Program | None:
 
 def _has_room(matrix: networks.Matrix | None) -> TypeGuard[networks.Matrix]:
     """Return whether a layer is x ↦ D ⊙ φ(W x + b), drawn of known numbers."""
-    if matrix is None or matrix.by_entry is None or matrix.weights.orthogonal:
+    if matrix is None or matrix.by_entry is None or matrix.weights.whole:
         return False
     numbers = jax.tree.leaves((matrix.std, matrix.bias_scale, matrix.by_entry))
     return all(isinstance(number, float) for number in numbers)
