@@ -4,6 +4,7 @@ inversions.
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lognorm_jax import (
     exact,
     laws,
     masks,
+    moments,
     networks,
     paths,
     sampling,
@@ -279,6 +281,30 @@ def test_exact_laws_of_orthogonal_weights():
     share = stats.beta(30, 30)
     x = np.array([-0.3, 0.0, 0.2])
     assert np.allclose(funnel.cdf(x), share.cdf(np.exp(x) / 2), atol=1e-9)
+
+
+@pytest.mark.parametrize("widths", [(5, 5), (4, 7, 3), (6, 2, 9, 9)])
+def test_oracle_moments_of_orthogonal_weights(widths):
+    """By Beta variables given how many coordinates are kept, in Fractions; and of
+    other masks the second by the variance of each layer.
+    """
+    ensemble = products(widths, RELU, ORTHOGONAL)
+    for k in range(5):
+        expected = Fraction(1)
+        for n_in, n in itertools.pairwise(widths):
+            N = max(n_in, n)
+            rising = [
+                math.prod((Fraction(b + 2 * j, N + 2 * j) for j in range(k)), start=1)
+                for b in range(n + 1)
+            ]
+            odds = [Fraction(math.comb(n, b), 2**n) for b in range(n + 1)]
+            mean = sum(o * r for o, r in zip(odds, rising, strict=True))
+            expected *= Fraction(2 * N, n) ** k * mean
+        assert moments.norm_moment(ensemble, k) == expected
+    leaky = products(widths, masks.leaky_relu(0.3), ORTHOGONAL)
+    variances = ensembles.predictable_variance(leaky, np.zeros(leaky.depth))
+    second = float(moments.norm_moment(leaky, 2, np.arange(1.0, widths[0] + 1)))
+    assert np.isclose(second, np.prod(1 + variances))
 
 
 @pytest.mark.parametrize("widths", [(20,) * 7, (10, 20, 14, 16, 16, 16)])

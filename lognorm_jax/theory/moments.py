@@ -15,6 +15,7 @@ Source: derived; tests/test_moments.py holds it against enumeration, sampling an
 laws.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -192,6 +193,13 @@ def _sums(entries: list[Fraction | float], k: int) -> list[Fraction]:
 def _check_weights(weight_law: weights.Weights, k: int) -> None:
     """Refuse weights whose moment of order 2k is infinite, or not enough."""
     checks.require(
+        weight_law.rows is None or k <= 1,
+        "ensemble.weights",
+        weight_law.name,
+        f"a law of independent entries, or orthogonal, for k = {k}",
+        "Sample it with paths.dense.",
+    )
+    checks.require(
         weight_law.symmetric or k <= 2,
         "ensemble.weights",
         weight_law.name,
@@ -224,7 +232,7 @@ def norm_moment(
     leading order.
 
     Args:
-        ensemble: any, with symmetric weights for k ≥ 3.
+        ensemble: of independent weights, symmetric for k ≥ 3; or of orthogonal ones.
         k: an integer in 0…12; at k = 0 the moment is 1.
         direction: (n_0,), default the flat one.
 
@@ -249,6 +257,8 @@ def norm_moment(
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     k = checks.integer("k", k, 0)
     checks.require(k <= _MOST, "k", k, f"an integer in 0…{_MOST}")
+    if ensemble.weights.orthogonal:
+        return _orthogonal_moment(ensemble, k, direction)
     _check_weights(ensemble.weights, k)
     n = ensemble.widths[0]
     if direction is None:
@@ -273,6 +283,25 @@ def norm_moment(
     except OverflowError:  # of a float
         return math.inf
     return _in_integers(row, layers, start)
+
+
+def _orthogonal_moment(
+    ensemble: ensembles.Ensemble, k: int, direction: ArrayLike | None
+) -> Fraction | float:
+    """Return the moment for orthogonal weights: that of normal ones over those of the
+    norms that these have and an orthogonal matrix has not.
+
+    A normal vector of N = max(n_i, n_{i−1}) dimensions is a uniform one times the root
+    of an independent χ²_N, and E (χ²_N/N)^k = Π_{j<k} (1 + 2j/N).
+    """
+    ensembles.unit_direction(ensemble, direction)
+    normal = dataclasses.replace(ensemble, weights=weights.normal())
+    sizes = Counter(map(max, itertools.pairwise(ensemble.widths)))
+    norms = Fraction(1)
+    for N, count in sizes.items():
+        norms *= math.prod(Fraction(N + 2 * j, N) for j in range(k)) ** count
+    moment = norm_moment(normal, k)
+    return moment / (norms if isinstance(moment, Fraction) else float(norms))
 
 
 def _in_floats(counts: list[int], layers: list[Matrix], start: list[Fraction]) -> float:
