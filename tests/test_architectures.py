@@ -57,6 +57,7 @@ ARCHITECTURES = {
     ),
 }
 LINE = networks.layer(lambda maps, x: maps["line"](x), {"line": networks.linear(2, 2)})
+BACKWARD = ("post-norm", "deepnorm", "conv", "batch norm", "maxout", "orthogonal")
 QUICK = ("pre-norm", "recurrent", "orthogonal, recurrent", "graph, relu")
 
 
@@ -161,8 +162,8 @@ def test_statistical_cotangents_go_back_as_through_drawn_networks(name, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_statistical_20_000_cotangents_of_each_architecture(name, key):
+@pytest.mark.parametrize("name", BACKWARD)
+def test_statistical_20_000_cotangents(name, key):
     mine, drawn = backward_pair(ARCHITECTURES[name](), key, 20_000)
     assert min(p_values(of_cotangents(mine), of_cotangents(drawn))) > 1e-4
 
