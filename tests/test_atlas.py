@@ -121,7 +121,7 @@ def test_oracle_expansions_by_a_plain_loop(name, monkeypatch):
     """Two layers, drawn in NumPy at a large width, with several nodes and pieces."""
     # those of batch normalisation have heavy tails
     monkeypatch.setattr(_units, "LOG_UNITS", 16 if name == "batch norm" else 13)
-    nodes, n, count = 2, 120, 4_000
+    nodes, n, count = 2, 200 if name == "batch norm" else 120, 4_000
     mix = np.array([[0.7, 0.5], [0.1, 0.9]])
     unit = {
         "biased tanh": _units.Unit(lambda z: jnp.tanh(z[0]), 1.5, 0.4),
