@@ -19,6 +19,7 @@ from lognorm_jax import (
     paths,
     probes,
     sampling,
+    summaries,
     training,
     weights,
 )
@@ -250,6 +251,26 @@ def test_statistical_a_tied_matrix_drawn_at_each_step_is_found(key):
         )
     ]
     assert min(p_values(*samples)) < 1e-6
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4])
+def test_statistical_limit_law_of_maxout(pieces, key):
+    """Along the input; its moments by published numbers."""
+    gain = {1: 1, 2: 1, 3: 0.78391, 4: 0.64461}[pieces]
+    network = networks.maxout((100,) * 11, pieces, gain=1.1 * gain)
+    law = networks.limit_law(network)
+    n_variance = {1: 2, 2: 2, 3: 1.5776, 4: 1.2393}[pieces]
+    assert np.isclose(law.variance, n_variance / 10, rtol=1e-4)
+    assert np.isclose(law.mean, 10 * np.log(1.1) - law.variance / 2, atol=1e-4)
+    logs = sampling.sample(paths.gram(network, np.ones(100)), key, 8_000).log_norm
+    mean, variance, _ = summaries.estimate(np.asarray(logs, np.float64))
+    assert abs(mean.value - law.mean) < 5 * mean.error + 4 / 100 * law.variance
+    assert abs(variance.value / law.variance - 1) < 0.08 + 5 * 2**0.5 / 8_000**0.5
+    x, u = np.random.default_rng(0).normal(size=(2, 100))
+    assert networks.limit_law(network, x, -2 * x).variance == law.variance
+    if pieces > 2:
+        with pytest.raises(ValueError, match=r"(?s)tangent = .*x itself.*paths.gram"):
+            networks.limit_law(network, x, u)
 
 
 def test_exact_the_first_increment_of_maxout_is_that_of_a_linear_network(key):

@@ -1,14 +1,19 @@
 """Layers of several matrices a unit: maxout, and gated linear units."""
 
+import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy
 
-from lognorm_jax import activations, weights
-from lognorm_jax._tools import bound, checks
+from lognorm_jax import activations, laws, weights
+from lognorm_jax._tools import bound, checks, norms
 from lognorm_jax.networks import _layers, _network
 
 
@@ -22,9 +27,12 @@ def maxout(
 ) -> _network.Network:
     """Return a maxout network x ↦ max_k (W_k x + b_k), the maximum unit by unit.
 
-    For two pieces without biases and gain 1, the norm of the output itself has exactly
-    the law of the deep linear network, v = 2β: max(a, b)² of independent standard
-    normals has that of one squared. For more pieces no law is exact.
+    Without biases the norm of the output itself, which is that of the Jacobian along
+    its input, has a limit law: of normal weights R is a mean of n independent max_k
+    z_k², so v = (E max⁴/(E max²)² − 1)β: 2β for two pieces, 1.5776β for three, 1.2393β
+    for four. For two the law is exactly that of the deep linear network: max(a, b)² has
+    that of one normal number squared. ``gain`` 1/E max², 1, 0.7839, 0.6446, …, keeps
+    the mean of the square.
 
     Args:
         widths: (n_0, …, n_d), integers ≥ 1.
@@ -41,9 +49,41 @@ def maxout(
     pieces = checks.integer("pieces", pieces, 1)
     gain = activations.gain(gain)
     function = bound.Bound(_largest, (pieces,))
-    return _of_one_matrix(
+    network = _of_one_matrix(
         f"maxout of {pieces}", widths, pieces, function, gain, bias_scale, weight_law
     )
+    (weight,) = network.kinds[0].maps
+    known = weight.bias_scale is None and weight.weights.gaussian
+    if not known or checks.traced(gain):
+        return network
+    sizes = _layers.checked_widths(widths)
+    law = functools.partial(_maxout_law, sizes, pieces, float(gain))
+    return dataclasses.replace(network, law=law)
+
+
+def _maxout_law(
+    sizes: tuple[int, ...], pieces: int, gain: float, x: Any, tangent: Any
+) -> laws.Law:
+    """Return the limit law along an input, of any direction for two pieces."""
+    if tangent is not None and pieces > 2:
+        given = x is not None
+        along = given and abs(np.dot(norms.unit(x), norms.unit(tangent))) > 1 - 1e-6
+        instead = "Sample other directions with paths.gram."
+        checks.require(bool(along), "tangent", tangent, "x itself", instead)
+    square, fourth = _largest_moments(pieces)
+    variance = (fourth / square**2 - 1) * sum(1 / n for n in sizes[1:])
+    depth = len(sizes) - 1
+    return laws.normal(depth * math.log(gain * square) - variance / 2, variance)
+
+
+@functools.cache
+def _largest_moments(pieces: int) -> tuple[float, float]:
+    """Return E max² and E max⁴ of so many standard normal numbers."""
+    nodes, weights_of = np.polynomial.legendre.leggauss(2_000)
+    z = 12 * nodes
+    density = pieces * scipy.stats.norm.pdf(z) * scipy.stats.norm.cdf(z) ** (pieces - 1)
+    square, fourth = (12 * float(weights_of @ (density * z**k)) for k in (2, 4))
+    return square, fourth
 
 
 def _largest(pieces, maps, x):
