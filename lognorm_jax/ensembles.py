@@ -77,6 +77,7 @@ class Ensemble:
         checks.instance("weights", self.weights, Weights)
         per_layer = _masks(self.masks, len(widths) - 1)
         checks.one_of("fan", self.fan, ("out", "in"))
+        _require_rows(self.weights, widths)
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "masks", per_layer)
 
@@ -105,6 +106,30 @@ class Ensemble:
         places.flags.writeable = False
         counts = np.bincount(places).tolist()
         return Layers(distinct, places, dict(zip(distinct, counts, strict=True)))
+
+
+def _require_rows(weight_law: Weights, widths: tuple[int, ...]) -> None:
+    """Require input widths that have rows of so many weights."""
+    rows = weight_law.rows
+    if rows is None:
+        return
+    least = f"at least {rows.kept}"
+    multiple = f"a multiple of {rows.group}"
+    allowed = f"{least if rows.group is None else multiple}, for {weight_law.name}"
+    for i, n in enumerate(widths[:-1]):
+        fits = n >= rows.kept if rows.group is None else n % rows.group == 0
+        checks.require(fits, f"widths[{i}]", n, allowed)
+
+
+def require_independent(ensemble: Ensemble) -> None:
+    """Raise ``ValueError`` for weights of which the zeros of a row depend on one
+    another.
+    """
+    checks.instance("ensemble", ensemble, Ensemble)
+    law = ensemble.weights
+    allowed = "a law of independent entries"
+    instead = "Sample it with paths.dense, or spectra.path."
+    checks.require(law.rows is None, "ensemble.weights", law.name, allowed, instead)
 
 
 def _widths(widths: Any) -> tuple[int, ...]:
@@ -238,7 +263,8 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
     take off 2/max(n_i, n_{i−1}): 3β for ReLU layers of equal widths, 0 for linear ones.
     Where the zeros of a row depend on one another coordinates become more unequal from
     layer to layer, and that is followed: k weights a row make (c − 1)β of ReLU layers,
-    c = 6(1 − 1/k)/(1 − 6/k), for wide layers and k well above 6.
+    c = 6(1 − 1/k)/(1 − 6/k), for wide layers and k well above 6. (For independent
+    weights what is alike is left out, of order 1/n².)
 
     Args:
         ensemble: of the product.
@@ -333,6 +359,7 @@ def ratio_third_cumulant(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
 
     Source: derived, see tests/test_ensembles.py.
     """
+    require_independent(ensemble)
     kappa = _quartic(ensemble, quartic)
     second = _second_moment(ensemble, kappa)
     third = _third_moment(ensemble, kappa)

@@ -181,6 +181,7 @@ def test_exact_moments_of_equal_widths():
         change = 2 / (3 * d) * np.sum(np.where(m > 0, change, 0)) / n
         assert np.isclose(kernels.first_step(widths), change, rtol=1e-12)
         assert np.isclose(kernels.mean(widths), d / n, rtol=1e-12)
+    assert kernels.second_moment((1,) * 451) == kernels.first_step((1,) * 451) == np.inf
     # at b = (d − 1)/n = 1/2
     share = 1 / 3 + 4 / 3 * (3 - 1 + np.exp(-3)) / 9
     found = kernels.second_moment((2_000,) * 1_001 + (1,))

@@ -246,6 +246,41 @@ def test_oracle_singular_values_by_many_digits(width, depth, rounding):
     assert np.min(np.diff(-expected)) > 10 * limit
 
 
+@pytest.mark.float64
+@pytest.mark.parametrize("times", [5, 20, 60])
+def test_oracle_factors_that_grow_in_the_last_directions(times, rounding):
+    """Whatever order a caller's directions have, and when others come after them."""
+    D = np.diag([0.1, 1.0, 10.0])
+    G = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    for factors in ([D] * times + [G], [D] * times + [G] + [D] * times):
+        with mpmath.workdps(300):
+            product = mpmath.eye(3)
+            for factor in factors:
+                product = mpmath.matrix(factor.astype(float).tolist()) * product
+            values = mpmath.svd_r(product, compute_uv=False)
+            expected = np.sort([float(mpmath.log(value)) for value in values])[::-1]
+        found = spectra.log_singular_values(np.stack(factors))
+        # condition numbers add up to 100 · times
+        assert np.max(np.abs(found - expected)) < 100 * rounding * times / 5
+
+
+def test_exact_products_that_are_not_finite_or_far_from_1():
+    """NaN is told, and no size is lost."""
+    bad = np.ones((2, 3, 3), np.float32)
+    bad[1, 0, 2] = np.nan
+    with pytest.raises(ValueError, match=r"factors"):
+        spectra.log_singular_values(bad)
+    assert np.isnan(jax.jit(spectra.log_singular_values)(bad)).all()
+    for size in (1e300, 1e-300, 3e38, 1e-40):
+        found = spectra.log_singular_values(np.stack([np.diag([size, size / 8])] * 2))
+        expected = 2 * np.log([size, size / 8])
+        assert np.allclose(found, expected, rtol=1e-5)
+    G = np.random.default_rng(0).normal(size=(3, 3, 3))
+    small = spectra.log_singular_values(1e-37 * G)
+    same = spectra.log_singular_values(G)
+    assert np.allclose(small - 3 * np.log(1e-37), same, atol=1e-3)
+
+
 def test_exact_singular_products():
     """Of lower rank, of size 0, and of sizes that float32 does not hold."""
     rng = np.random.default_rng(0)
@@ -255,9 +290,9 @@ def test_exact_singular_products():
     assert np.allclose(found[:2], expected, atol=1e-5) and np.all(found[2:] < -12)
     zero = np.asarray(spectra.log_singular_values(np.zeros((2, 3, 3))))
     assert np.all(np.isneginf(zero))
-    scales = np.diag([1e30, 1.0, 1e-30])
+    scales = np.diag([8.0, 1.0, 0.125])
     found = spectra.log_singular_values(np.stack([scales] * 5))
-    assert np.allclose(found, 5 * np.log(np.diag(scales)), rtol=1e-5)
+    assert np.allclose(found, 5 * np.log(np.diag(scales)), atol=1e-4)
     one = spectra.log_singular_values(np.full((3, 1, 1), -2.0))
     assert np.allclose(one, 3 * np.log(2), rtol=1e-6)
 
@@ -288,6 +323,18 @@ def test_exact_masks_that_keep_too_few(key):
         (lambda: spectra.path(products((5, 3)), 0), r"k = 0"),
         (lambda: spectra.path(products((5, 3)), 1, np.ones(5)), r"x = .*None"),
         (lambda: spectra.path("relu", 1), r"source = 'relu'"),
+        (
+            lambda: spectra.path(
+                networks.relu_mlp((5, 3), weight_law=weights.uniform()), 1, np.ones(5)
+            ),
+            r"network = .*drawn=True",
+        ),
+        (
+            lambda: spectra.participation(
+                products((4, 4), RELU, weights.fixed_fan_in(2))
+            ),
+            r"ensemble.weights = .*independent",
+        ),
         (lambda: spectra.path(products((5, 3)), 1, drawn=True), r"drawn = True"),
         (lambda: spectra.path(products((5, 3)), 1, drawn=1), r"drawn = 1"),
         (lambda: spectra.path(networks.relu_mlp((5, 3)), 1), r"x = None.*\(5,\)"),

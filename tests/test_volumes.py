@@ -210,6 +210,43 @@ def test_oracle_log_gamma_ratios():
     assert abs(got - np.sum(np.log1p(np.arange(m) / a))) < 1e-14
 
 
+@pytest.mark.parametrize(
+    ("n", "keep", "k"),
+    [
+        (1000, 0.5, 500),
+        (1000, 0.5, 450),
+        (400, 0.5, 200),
+        (5000, 0.01, 40),
+        (5000, 0.01, 22),
+        (20_000, 0.01, 150),
+    ],
+)
+def test_oracle_as_many_vectors_as_masks_keep(n, keep, k):
+    """Where the number of coordinates is cut off at k amid its law: moments by a sum
+    over all numbers, and the law by its own moments.
+    """
+    mask = masks.bernoulli(keep)
+    b = np.arange(k, n + 1)
+    odds = stats.binom.pmf(b, n, keep)
+    odds /= odds.sum()
+    mean, variance = np.zeros((2, len(b)))
+    for j in range(k):
+        mean += special.digamma((b - j) / 2) - np.log(keep * n / 2)
+        variance += special.polygamma(1, (b - j) / 2)
+    center = odds @ mean
+    spread = odds @ (variance + (mean - center) ** 2)
+    found = exact.volume_cumulants(products((n, n), mask), k, 2)
+    assert np.allclose(found, (center, spread), rtol=1e-9)
+    if k > 100:
+        return
+    law = exact.volume_law(products((n, n), mask), k)
+    x = np.linspace(center - 12 * spread**0.5, center + 8 * spread**0.5, 20_001)
+    density = law.pdf(x) / (1 - law.atom)
+    assert abs(scipy.integrate.trapezoid(density, x) - 1) < 1e-6
+    assert abs(scipy.integrate.trapezoid(density * x, x) - center) < 1e-4
+    assert np.all(np.diff(law.cdf(x)) >= 0)
+
+
 def test_oracle_determinants():
     """Of square linear layers ln |det|² is a sum of ln χ²: here of 1, 2 and 3."""
     law = exact.volume_law(products((3, 3), LINE), 3)
@@ -276,6 +313,7 @@ def test_exact_laws_of_orthogonal_weights():
     assert np.allclose(n_variance, (3.37, 3.17, 3.04), atol=5e-3)
     still = exact.law(products((6,) * 4, LINE, ORTHOGONAL))
     assert (still.mean, still.variance, float(still.quantile(0.3))) == (0, 0, 0)
+    assert exact.cumulants(products((5, 5), LINE, ORTHOGONAL)) == (0, 0, 0, 0)
     # only the last layer drops coordinates: Beta(30, 30) of 120 dimensions, doubled
     funnel = exact.law(products((60, 120, 120, 60), LINE, ORTHOGONAL))
     share = stats.beta(30, 30)
@@ -374,7 +412,11 @@ def test_statistical_orthogonal_matrices_are_haar(key):
             lambda: exact.law(products((5, 5), masks.leaky_relu(0.1), ORTHOGONAL)),
             r"mask = .*\{0, 1\} mask",
         ),
-        (lambda: exact.law(products((4, 4), RELU, ORTHOGONAL)), r"steps.*paths.dense"),
+        (lambda: exact.law(products((4, 4), RELU, ORTHOGONAL)), r"steps.*spectra.path"),
+        (
+            lambda: exact.volume_limit_law(products((5, 5), LINE, ORTHOGONAL), 2),
+            r"ensemble = .*volumes vary",
+        ),
         (lambda: exact.volume_law("relu", 2), r"ensemble = 'relu'"),
     ],
 )

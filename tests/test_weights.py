@@ -209,6 +209,16 @@ def test_statistical_networks_of_structured_weights(law, key):
         ),
         (lambda: weights.fixed_fan_in(2).kurtosis, r"k = 2"),
         (
+            lambda: ensembles.Ensemble(
+                (8, 3, 8), weights.fixed_fan_in(4), masks.relu()
+            ),
+            r"widths\[1\] = 3: .*at least 4",
+        ),
+        (
+            lambda: ensembles.Ensemble((6, 8), weights.n_of_m(2, 4), masks.relu()),
+            r"widths\[0\] = 6: .*multiple of 4",
+        ),
+        (
             lambda: moments.norm_moment(
                 ensembles.Ensemble((4, 4), weights.n_of_m(2, 4), masks.relu()), 2
             ),

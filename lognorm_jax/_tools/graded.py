@@ -53,7 +53,8 @@ def times_triangle(A: Graded, L: jax.Array) -> Graded:
 
 
 def log_singular_values(A: Graded) -> jax.Array:
-    """Return ln σ, descending, by one-sided Jacobi rotations of pairs of columns.
+    """Return ln σ, descending, by one-sided Jacobi rotations of pairs of columns; NaN
+    of a matrix that is not finite.
 
     The relative error of each σ is about eps times the condition number of the columns
     of norm 1, whatever their sizes (Demmel & Veselić 1992).
@@ -94,7 +95,8 @@ def log_singular_values(A: Graded) -> jax.Array:
     _, vectors, _ = lax.while_loop(unfinished, sweep_once, start)
     ln2 = jnp.log(jnp.asarray(2, units.dtype))
     sizes = vectors.exponent.astype(units.dtype) * ln2 + vectors.log_size
-    return -jnp.sort(-sizes)[:k]
+    found = -jnp.sort(-sizes)[:k]
+    return jnp.where(jnp.all(jnp.isfinite(A.columns)), found, jnp.nan)
 
 
 def _ratio(vectors: _Vectors, i: jax.Array, j: jax.Array) -> jax.Array:
@@ -132,8 +134,6 @@ def _rotated(
     both = jnp.concatenate([i, j])
     grown, units = norms.normalise_rows(jnp.concatenate([first, second]))
     log_size = vectors.log_size.at[both].add(grown / 2)
-    # a vector of size 0 stays so
-    log_size = jnp.where(jnp.isnan(log_size), -jnp.inf, log_size)
     turned = vectors.units.at[both].set(units)
     return _Vectors(vectors.exponent, log_size, turned), jnp.max(jnp.abs(a))
 

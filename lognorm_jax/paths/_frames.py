@@ -50,7 +50,7 @@ def of_ensemble(
         key: of the product.
     """
     kinds = scans.in_order(distinct, order)
-    first = _uniform(random.fold_in(key, _FRAME), k, kinds[0].n_in)
+    first = uniform(random.fold_in(key, _FRAME), k, kinds[0].n_in)
 
     def step_of(kind):
         def step(carry, row):
@@ -78,7 +78,7 @@ def of_ensemble(
 _FRAME = np.uint32(1 << 31)
 
 
-def _uniform(key: jax.Array, k: int, n: int) -> jax.Array:
+def uniform(key: jax.Array, k: int, n: int) -> jax.Array:
     """Return a uniform frame of k vectors, (k, n)."""
     rows = random.normal(key, (k, n), jnp.result_type(float))
     return undrawn.split(rows, rows[:0])[2]
@@ -115,7 +115,7 @@ def _images(
         return random.normal(key, (k, kind.n_out), frame.dtype)
     if weight_law.orthogonal:
         n = max(kind.n_out, n_in)
-        return n**0.5 * _uniform(key, k, n)[:, : kind.n_out]
+        return n**0.5 * uniform(key, k, n)[:, : kind.n_out]
     W = weight_law.sample(key, (kind.n_out, n_in), frame.dtype)
     return jnp.matmul(frame, W.T, precision="highest")
 
@@ -146,7 +146,7 @@ def of_network(
     """Fold the triangles of all layers of one network in law, as ``of_ensemble``."""
     x = scans.unknown(jnp.asarray(x, jnp.result_type(float)))
     shape = network.shape
-    frame = _uniform(random.fold_in(key, _FRAME), k, math.prod(shape))
+    frame = uniform(random.fold_in(key, _FRAME), k, math.prod(shape))
     owner = np.zeros(k, int)
 
     def step_of(kind):
@@ -183,7 +183,7 @@ def of_drawn(
     key: jax.Array,
 ) -> Any:
     """Fold the triangles of all layers of one network that is drawn."""
-    frame = _uniform(random.fold_in(key, _FRAME), k, math.prod(network.shape))
+    frame = uniform(random.fold_in(key, _FRAME), k, math.prod(network.shape))
     x = scans.unknown(jnp.asarray(x, frame.dtype))
     T, state, told = frame.reshape(k, *network.shape), start, []
     for layer in network.layers(network.init(key)):

@@ -87,8 +87,8 @@ def second_moment(
     2.025
     """
     shape = _shape(widths, head, fan)
-    total = math.fsum(outside * T for _, outside, T, _ in _pairs_of(shape))
-    return total / math.fsum(_means(shape)) ** 2
+    terms = [outside * T for _, outside, T, _ in _pairs_of(shape)]
+    return _sum(terms) / math.fsum(_means(shape)) ** 2
 
 
 def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> float:
@@ -96,7 +96,7 @@ def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> 
 
     Of the loss (f(x) − y)²/2 at one input, with learning rate η of weights in units of
     their standard deviations. On average the kernel falls, whatever y; for equal widths
-    n by about (4/3) d²/(n n_0) η ‖x‖².
+    n by about (4/3) d²/(n n_0) η ‖x‖², where d ≪ n.
 
     Args:
         widths: as for ``mean``.
@@ -110,8 +110,13 @@ def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> 
         for E (tr C Cᵀ)².
     """
     shape = _shape(widths, head, fan)
-    pairs = (outside * Q for apart, outside, _, Q in _pairs_of(shape) if apart)
-    return 2 * math.fsum(pairs) / math.fsum(_means(shape))
+    terms = [outside * Q for apart, outside, _, Q in _pairs_of(shape) if apart]
+    return 2 * _sum(terms) / math.fsum(_means(shape))
+
+
+def _sum(terms: list[float]) -> float:
+    """Return the sum of terms ≥ 0; inf where they overflow."""
+    return math.fsum(terms) if all(map(math.isfinite, terms)) else math.inf
 
 
 def _means(shape: _Shape) -> list[float]:

@@ -48,9 +48,9 @@ def participation(ensemble: ensembles.Ensemble) -> Fraction | float:
     """Return n_0 E tr G²/(E (tr G)²), G = MᵀM, exactly: 1 where all directions are
     stretched alike, n_0 where all but one are lost.
 
-    Any widths, masks and weights with a fourth moment; a Fraction, if these are
-    rational. T = E (tr G)², Q = E tr G² and F = E Σ G_aa² of M Mᵀ go from layer to
-    layer by a matrix.
+    Any widths, masks and independent weights with a fourth moment, or orthogonal ones;
+    a Fraction, if these are rational. T = E (tr G)², Q = E tr G² and F = E Σ G_aa² of M
+    Mᵀ go from layer to layer by a matrix.
 
     Raises:
         ValueError: for weights without a fourth moment.
@@ -63,6 +63,7 @@ def participation(ensemble: ensembles.Ensemble) -> Fraction | float:
     7.5586
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
+    ensembles.require_independent(ensemble)
     n_0 = ensemble.widths[0]
     T: Any = Fraction(n_0**2)
     Q: Any = Fraction(n_0)
@@ -155,7 +156,8 @@ def singular_path(
         drawn: likewise.
 
     Returns:
-        A path: key -> (k,); −inf where a direction is lost.
+        A path: key -> (k,); −inf where a direction is lost by a mask. Where a matrix of
+        signs, or of few weights a row, is singular by chance, rounding is left of it.
 
     Raises:
         ValueError: as ``path``.
@@ -171,7 +173,8 @@ def log_singular_values(factors: ArrayLike) -> jax.Array:
 
     Returns:
         (n,): relative errors are about eps times the sum of the condition numbers of
-        the factors; −inf where the product is singular.
+        the factors; −inf where the product is singular, or about ln eps below, if it is
+        so by chance. It has derivatives forwards (``jax.jvp``).
 
     Raises:
         ValueError: for other shapes.
@@ -183,21 +186,31 @@ def log_singular_values(factors: ArrayLike) -> jax.Array:
     A = checks.vector("factors", factors, None, zero=True)
     square = np.ndim(A) == 3 and A.shape[1] == A.shape[2] > 0 and len(A) > 0
     checks.require(square, "factors.shape", np.shape(A), "(d, n, n)")
-    return _of_factors(jnp.asarray(A, jnp.result_type(float)))
+    # powers of 2 apart, so that any type holds the rest
+    numpy: Any = jnp if checks.traced(A) else np
+    A = numpy.asarray(A, jnp.result_type(float) if checks.traced(A) else np.float64)
+    _, exponent = numpy.frexp(numpy.max(numpy.abs(A), axis=(1, 2)))
+    scaled = numpy.ldexp(A, -exponent[:, None, None])
+    return _of_factors(jnp.asarray(scaled, jnp.result_type(float)), exponent)
 
 
 @jax.jit
-def _of_factors(factors: jax.Array) -> jax.Array:
+def _of_factors(factors: jax.Array, exponent: jax.Array) -> jax.Array:
     n = factors.shape[-1]
 
-    def step(carry, W):
+    def step(carry, factor):
         frame, product = carry
+        W, power = factor
         rows = jnp.matmul(frame, W.T, precision="highest")
         _, L, frame = undrawn.split(rows, rows[:0])
-        return (frame, graded.times_triangle(product, L)), None
+        product = graded.times_triangle(product, L)
+        return (frame, product._replace(exponent=product.exponent + power)), None
 
-    start = jnp.eye(n, dtype=factors.dtype), graded.identity(n)
-    (_, product), _ = jax.lax.scan(step, start, factors)
+    # directions that no factor knows: else what is small might come first
+    first = _frames.uniform(jax.random.key(0), n, n).astype(factors.dtype)
+    start = first, graded.identity(n)
+    powers = jnp.asarray(exponent, jnp.int32)
+    (_, product), _ = jax.lax.scan(step, start, (factors, powers))
     return graded.log_singular_values(product)
 
 
@@ -253,6 +266,10 @@ def _network_path(
     network: networks.Network, k: int, x: ArrayLike | None, values: bool, drawn: bool
 ) -> traces.Path:
     if not drawn:
+        laws = [one.weights for kind in network.kinds for one in kind.maps]
+        followed = all(law.gaussian or law.orthogonal for law in laws)
+        allowed = "one of normal or orthogonal weights"
+        checks.require(followed, "network", network.name, allowed, "Take drawn=True.")
         _conditioned.require(network)
     checks.require(x is not None, "x", x, f"an input, {network.shape}")
     assert x is not None

@@ -21,7 +21,7 @@ from scipy import special, stats
 from lognorm_jax.theory import _cumulants, _gammas, _tilted
 
 _NEGLIGIBLE = 60.0  # e-folds below the largest weight at which a value of B is left out
-_SPACING = 0.33  # of values of B, in standard deviations of B: the sum is exact so far
+_SPACING = 0.33  # of values of B, in standard deviations: a whole bell's sum is exact
 _ALL = 4096  # widths up to which every value of B is looked at
 _DEEP = 38.0  # e-folds below the peak of a dip behind which a tail may be left out
 
@@ -178,6 +178,9 @@ def _values(frame: Frame, tilt: float, deep: float) -> tuple[Values, bool] | Non
     sigma = math.sqrt(weight @ (kept[inside] - center) ** 2)
     gap = kept[1] - kept[0] if len(kept) > 1 else 1
     step = max(1, int(_SPACING * sigma / gap))
+    # where the law is cut off, at B = k, a sum over every other value is not the sum
+    if level[0] > level[peak] - _NEGLIGIBLE and kept[0] == k:
+        step = 1
     inside = inside[::step]
     return Values(kept[inside], log_prob[inside] + math.log(step * gap)), cut
 
@@ -223,7 +226,9 @@ def _zoomed(frame: Frame, tilt: float) -> np.ndarray:
     least = level(np.array([peak]))[0] - _NEGLIGIBLE
     start = _end(level, peak, -1, k, least)
     end = _end(level, peak, 1, n, least)
-    return np.arange(start, end + 1, max(1, (end - start) // 256))
+    # all of them where the law is cut off
+    step = 1 if start == k else max(1, (end - start) // 256)
+    return np.arange(start, end + 1, step)
 
 
 def _end(level: Callable, peak: int, sign: int, bound: int, least: float) -> int:

@@ -62,7 +62,8 @@ def require_normal(ensemble: ensembles.Ensemble) -> None:
         "ensemble.weights",
         ensemble.weights.name,
         "weights.normal(): with other weights the increments depend on one another",
-        "Take moments.norm_moment for exact moments, or sample with paths.dense.",
+        "Sample with paths.dense; moments.norm_moment has exact moments of independent "
+        "weights.",
     )
 
 
@@ -89,6 +90,8 @@ def _layer_of(layer: Layer) -> _tilted.Layer:
 
 def _sum_cumulants(counts: Mapping[Layer, int], order: int) -> list[float]:
     """Return the first cumulants of the sum of these layers, fan "out"."""
+    if not counts:
+        return [0.0] * order
     terms = [
         np.multiply(count, _cumulants_of(layer)[:order])
         for layer, count in counts.items()
@@ -256,7 +259,9 @@ def volume_law(ensemble: ensembles.Ensemble, k: int) -> laws.Law:
     By how much a product, or the Jacobian of a real ReLU network with biases,
     multiplies the square of k-dimensional volumes; k = 1 is ``law``, and k = n of
     square linear layers ln |det|². −inf where a layer keeps fewer than k coordinates.
-    The cost is that of ``law``, at any width; accuracy likewise, to 1e-11.
+    The cost is that of ``law`` at any width, but where k is near the number of
+    coordinates that masks keep: then it is that of all these numbers, up to seconds.
+    Accuracy as there, to 1e-11.
 
     Args:
         ensemble: of normal or orthogonal weights; for k > 1 of {0, 1} masks.
@@ -297,7 +302,7 @@ def _law(ensemble: ensembles.Ensemble, k: int, name: str) -> laws.Law:
         allowed = "widths for which the law is smooth"
         instead = (
             "Where masks keep all, or nearly all, coordinates of an orthogonal matrix, "
-            "it has steps or sharp ends: sample it with paths.dense."
+            "it has steps or sharp ends: sample it with spectra.path."
         )
         checks.refuse("ensemble.widths", ensemble.widths, allowed, instead)
     log_alive = _log_alive(ensemble, counts, k)
@@ -349,6 +354,9 @@ def volume_limit_law(ensemble: ensembles.Ensemble, k: int) -> laws.Law:
         if ensemble.weights.orthogonal:
             mean += size * (size + 1) / (2 * max(n_in, n))
             variance -= 2 * size / max(n_in, n)
+    allowed = "one whose volumes vary"
+    some = variance > 1e-12
+    checks.require(some, "ensemble", ensembles.describe(ensemble), allowed)
     return laws.normal(mean, variance)
 
 

@@ -377,6 +377,7 @@ def pre_activation_kurtosis(
     joint = 1 + checks.real("covariance", covariance, "a finite number ≥ −1")
     checks.require(joint >= 0, "covariance", covariance, "a finite number ≥ −1")
     _check_weights(ensemble.weights, 2)
+    ensembles.require_independent(ensemble)
     mu4 = ensemble.weights.kurtosis
     for n, mask in zip(ensemble.widths[:-1], ensemble.masks, strict=True):
         same = mask.kurtosis * fourth / n
