@@ -37,6 +37,12 @@ class Network:
         """
         return dataclasses.replace(self, name="network", ensemble=None, law=None)
 
+    @property
+    def undrawn(self) -> bool:
+        """Whether no weights need be drawn: all are normal or orthogonal."""
+        laws = [one.weights for kind in self.kinds for one in kind.maps]
+        return all(law.gaussian or law.orthogonal for law in laws)
+
     def places(self) -> list[list[int]]:
         """Return the indices of the layers of each kind, in order of appearance."""
         places: dict[_layers.Layer, list[int]] = {}

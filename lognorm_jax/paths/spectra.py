@@ -266,10 +266,9 @@ def _network_path(
     network: networks.Network, k: int, x: ArrayLike | None, values: bool, drawn: bool
 ) -> traces.Path:
     if not drawn:
-        laws = [one.weights for kind in network.kinds for one in kind.maps]
-        followed = all(law.gaussian or law.orthogonal for law in laws)
         allowed = "one of normal or orthogonal weights"
-        checks.require(followed, "network", network.name, allowed, "Take drawn=True.")
+        name = network.name
+        checks.require(network.undrawn, "network", name, allowed, "Take drawn=True.")
         _conditioned.require(network)
     checks.require(x is not None, "x", x, f"an input, {network.shape}")
     assert x is not None

@@ -10,12 +10,6 @@ from lognorm_jax._tools import checks, random, traces
 from lognorm_jax.probing import _autodiff
 
 
-def can_follow(network: networks.Network) -> bool:
-    """Return whether all weights have laws that need not be drawn."""
-    laws = [one.weights for kind in network.kinds for one in kind.maps]
-    return all(law.gaussian or law.orthogonal for law in laws)
-
-
 def path(
     network: networks.Network,
     kind: str,

@@ -96,7 +96,7 @@ def probe(
     inputs = _initialisations.inputs_of(inputs)
     key = checks.typed_key(key)
     if isinstance(layers, networks.Network):
-        if _in_law.can_follow(layers):
+        if layers.undrawn:
             own = inputs, key, num_samples, kind, direction, factor
             return _in_law_report(layers, *own, **options)
         layers = functools.partial(_drawn, layers)
