@@ -247,6 +247,20 @@ def test_oracle_as_many_vectors_as_masks_keep(n, keep, k):
     assert np.all(np.diff(law.cdf(x)) >= 0)
 
 
+@pytest.mark.parametrize("k", [4_999, 5_000])
+def test_oracle_nearly_all_vectors_of_wide_layers(k):
+    """Where masks that lose next to nothing have to keep nearly all."""
+    n, keep = 5_000, 0.9999
+    b = np.arange(k, n + 1)
+    odds = stats.binom.pmf(b, n, keep)
+    given = np.subtract.outer(b, np.arange(k)) / 2
+    means = np.sum(special.digamma(given) - np.log(keep * n / 2), axis=1)
+    expected = odds @ means / odds.sum()
+    mask = masks.bernoulli(keep)
+    found = exact.triangle_means(products((n, n), mask), k).sum()
+    assert np.isclose(found, expected, rtol=1e-11)
+
+
 def test_oracle_determinants():
     """Of square linear layers ln |det|² is a sum of ln χ²: here of 1, 2 and 3."""
     law = exact.volume_law(products((3, 3), LINE), 3)

@@ -55,11 +55,9 @@ def backward(
     several = np.ndim(x) > len(network.shape)
     D, _ = cotangents(network, X, cotangent, several)
     # their lengths do not matter
-    D = (
-        np.stack([row / (np.abs(row).max() or 1) for row in D])
-        if not checks.traced(D)
-        else D
-    )
+    if not checks.traced(D):
+        largest = np.abs(D).max(axis=tuple(range(1, D.ndim)), keepdims=True)
+        D = D / np.where(largest > 0, largest, 1)
     return traces.Path(_back, (several,), (network.plain(), X, D))
 
 

@@ -84,6 +84,13 @@ def uniform(key: jax.Array, k: int, n: int) -> jax.Array:
     return undrawn.split(rows, rows[:0])[2]
 
 
+def _triangle(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return L of images (k, …), lower triangular, and their frame, of their shape."""
+    rows = images.reshape(len(images), -1)
+    _, L, frame = undrawn.split(rows, rows[:0])
+    return L, frame.reshape(images.shape)
+
+
 def _ensemble_layer(
     weight_law: weights.Weights,
     kind: Kind,
@@ -102,7 +109,7 @@ def _ensemble_layer(
         # no frame is asked for again
         return scale * size * L, jnp.zeros((len(frame), kind.n_out), frame.dtype)
     images = _images(weight_law, key_weight, frame, kind)
-    _, L, after = undrawn.split(D * images, images[:0])
+    L, after = _triangle(D * images)
     return scale * L, after
 
 
@@ -155,14 +162,13 @@ def of_network(
             X, log_size, _ = vectors
             X, T, finite, tied = _met.followed(kind, key, layer, X, frame, owner, tied)
             assert T is not None  # the frame
-            rows = T.reshape(k, -1)
-            _, L, after = undrawn.split(rows, rows[:0])
+            L, after = _triangle(T)
             L = jnp.where(finite[0], L, jnp.nan)
             state, told = reduce(state, L)
             vectors, _ = _conditioned.measured(
                 X, log_size, None, finite, owner[:0], network.homogeneous
             )
-            return (vectors, after.reshape(T.shape), state, tied), told
+            return (vectors, after, state, tied), told
 
         return step
 
@@ -188,10 +194,7 @@ def of_drawn(
     T, state, told = frame.reshape(k, *network.shape), start, []
     for layer in network.layers(network.init(key)):
         x, push = jax.linearize(layer, x)
-        images = jax.vmap(push)(T)
-        rows = images.reshape(k, -1)
-        _, L, frame = undrawn.split(rows, rows[:0])
-        T = frame.reshape(images.shape)
+        L, T = _triangle(jax.vmap(push)(T))
         state, more = reduce(state, L)
         told.append(more)
     return state, jnp.stack(told)

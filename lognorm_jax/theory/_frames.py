@@ -96,32 +96,39 @@ def conditional_cumulants(
     frame: Frame, kept: np.ndarray, order: int, tilt: float = 0.0
 ) -> np.ndarray:
     """Return the first cumulants of Y given B = b, tilted: (order, values)."""
-    b = np.asarray(kept, np.float64)
-    unit = frame.keep * frame.width / 2
-    N = frame.dimensions
-    total = np.zeros((order, len(b)))
+    total = np.zeros((order, len(kept)))
     for i, j in itertools.product(range(order), range(frame.size)):
-        total[i] += _gammas.polygamma(i, (b - j) / 2 + tilt, unit)
-        if N:
-            total[i] -= _gammas.polygamma(i, np.array((N - j) / 2 + tilt), N / 2)
+        total[i] += _cumulant_of(frame, kept, j, i, tilt)
     return total
+
+
+def _cumulant_of(
+    frame: Frame, kept: np.ndarray, j: int, order: int, tilt: float
+) -> np.ndarray:
+    """Return the cumulant of ln R_jj² after ``order`` derivatives of the mean, given B
+    = b, tilted: (values,).
+    """
+    unit = frame.keep * frame.width / 2
+    found = _gammas.polygamma(order, (kept - j) / 2 + tilt, unit)
+    N = frame.dimensions
+    if N:
+        found = found - _gammas.polygamma(order, np.array((N - j) / 2 + tilt), N / 2)
+    return found
+
+
+def _survivors(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Return values of B given survival, and their probabilities, each (values,)."""
+    found = _values(frame, 0.0, 0.0)
+    assert found is not None  # without a tilt all is finite
+    kept, log_prob = found[0]
+    return kept, np.exp(log_prob - special.logsumexp(log_prob))
 
 
 def triangle_means(frame: Frame) -> np.ndarray:
     """Return the mean of ln R_jj² for each vector, given survival, (k,)."""
-    found = _values(frame, 0.0, 0.0)
-    assert found is not None  # without a tilt all is finite
-    kept, log_prob = found[0]
-    weight = np.exp(log_prob - special.logsumexp(log_prob))
-    unit = frame.keep * frame.width / 2
-    means = []
-    for j in range(frame.size):
-        given = _gammas.polygamma(0, (kept - j) / 2, unit)
-        if frame.dimensions:
-            N = frame.dimensions
-            given = given - _gammas.polygamma(0, np.array((N - j) / 2), N / 2)
-        means.append(weight @ given)
-    return np.array(means)
+    kept, weight = _survivors(frame)
+    given = [_cumulant_of(frame, kept, j, 0, 0.0) for j in range(frame.size)]
+    return np.array(given) @ weight
 
 
 def _log_binomial(frame: Frame, kept: np.ndarray) -> np.ndarray:
@@ -215,7 +222,7 @@ def _zoomed(frame: Frame, tilt: float) -> np.ndarray:
         return _log_binomial(frame, kept) + log_mass
 
     low, high = max(k, int(n * frame.keep / 4)), n
-    gap = high - low
+    gap, peak = high - low, high
     while gap > 1:
         kept = np.unique(np.linspace(low, high, 65).astype(np.int64))
         gap = int(np.diff(kept).max())
@@ -245,10 +252,7 @@ def _end(level: Callable, peak: int, sign: int, bound: int, least: float) -> int
 @functools.lru_cache(maxsize=4096)
 def cumulants(frame: Frame) -> tuple[float, ...]:
     """Return the first eight cumulants of Y given survival."""
-    found = _values(frame, 0.0, 0.0)
-    assert found is not None  # without a tilt all is finite
-    kept, log_prob = found[0]
-    weight = np.exp(log_prob - special.logsumexp(log_prob))
+    kept, weight = _survivors(frame)
     given = conditional_cumulants(frame, kept, 8)
     mean = float(weight @ given[0])
     given[0] -= mean
