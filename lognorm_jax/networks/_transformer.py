@@ -116,9 +116,7 @@ def transformer(
     maps = _attention_maps(linear, width, value, end)
     attending = _layers.layer(bound.Bound(_attend, (branch, heads, causal)), maps)
 
-    up = linear(width, hidden, scale=value)
-    maps = {"up": up, "gate": up} if gated else {"up": up}
-    maps["down"] = linear(hidden, width, scale=end)
+    maps = _fed_maps(linear, (width, hidden), gated, value, end)
     function = None if phi is None else bound.bound(phi.apply)
     feeding = _layers.layer(bound.Bound(_feed, (branch,), (function,)), maps)
 
@@ -129,6 +127,16 @@ def transformer(
         kinds=(attending, feeding) * depth,
         homogeneous=False,
     )
+
+
+def _fed_maps(
+    linear: Callable, sizes: tuple[int, int], gated: bool, value: float, end: float
+) -> dict[str, _layers.Map]:
+    """Return the linear maps of a fully connected branch of (width, hidden) units."""
+    width, hidden = sizes
+    up = linear(width, hidden, scale=value)
+    maps = {"up": up, "gate": up} if gated else {"up": up}
+    return {**maps, "down": linear(hidden, width, scale=end)}
 
 
 def _attention_maps(

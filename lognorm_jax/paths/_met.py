@@ -175,6 +175,18 @@ def told(layer: networks.Layer, run: Forward) -> list[jax.Array]:
     return [answer for use, answer in pairs if layer.maps[use.place].tied]
 
 
+def _keys_of_products(
+    layer: networks.Layer, pairs: Sequence[tuple[jax.Array, jax.Array]], number: Any
+) -> list[jax.Array]:
+    """Return the key of the products of each map: each layer asks tied maps something
+    else.
+    """
+    return [
+        random.fold_in(key_weight, number) if one.tied else key_weight
+        for one, (key_weight, _) in zip(layer.maps, pairs, strict=True)
+    ]
+
+
 def _run(
     layer: networks.Layer,
     key: jax.Array,
@@ -192,11 +204,7 @@ def _run(
     forget: whether nothing more is asked of matrices that are used once.
     """
     pairs, key_fixed = layer.keys(key, number)
-    # each layer asks tied maps something else
-    keys = [
-        random.fold_in(key_weight, number) if one.tied else key_weight
-        for one, (key_weight, _) in zip(layer.maps, pairs, strict=True)
-    ]
+    keys = _keys_of_products(layer, pairs, number)
     matrices: dict[str | int, undrawn.Undrawn] = dict(tied.items())
     matrices |= {i: unmet(one) for i, one in enumerate(layer.maps) if not one.tied}
     known = iter(told or ())
