@@ -12,7 +12,7 @@ import scipy
 from statistical import assert_near, mean_and_error
 from test_architectures import ARCHITECTURES, vectors
 
-from lognorm_jax import kernels, networks, sampling, weights
+from lognorm_jax import activations, kernels, networks, sampling, weights
 
 
 def drawn(network, inputs, cotangent, scaled):
@@ -212,6 +212,104 @@ def test_statistical_sampled_kernels_have_their_exact_moments(widths, head, key)
     assert effective > 100
 
 
+def residual_enumerated(before, x, depth, alpha, lam, values, odds, kept):
+    """Return E K²/(E K)² over all masks, of two values, and weights of these values."""
+    n = len(x)
+    std = (n * np.mean(kept**2)) ** -0.5
+    entries = np.array(list(itertools.product(range(len(values)), repeat=n * n)))
+    matrices = list(
+        zip(values[entries].reshape(-1, n, n), odds[entries].prod(1), strict=True)
+    )
+    blocks = [
+        (std * W, np.diag(D), chance / 2**n)
+        for W, chance in matrices
+        for D in itertools.product(kept, repeat=n)
+    ]
+    first = second = 0.0
+    for layers in itertools.product(blocks, repeat=depth):
+        chance = np.prod([one[2] for one in layers])
+        J = [
+            alpha * np.eye(n) + lam * (W @ D if before else D @ W) for W, D, _ in layers
+        ]
+        # K = cᵀ B c of the cotangent c
+        B = np.zeros((n, n))
+        z = x
+        for i, (_, D, _) in enumerate(layers):
+            after = np.eye(n)
+            for matrix in J[i + 1 :]:
+                after = matrix @ after
+            pulled = after if before else after @ D
+            met = D @ z if before else z
+            B += (lam * std) ** 2 * (met @ met) * pulled @ pulled.T
+            z = J[i] @ z
+        first += chance * np.trace(B)
+        second += chance * (np.trace(B) ** 2 + 2 * np.sum(B**2))
+    return first, second / first**2
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("law", ["normal", "rademacher"])
+@pytest.mark.parametrize(("n", "depth"), [(1, 3), (2, 1), (2, 2)])
+def test_oracle_residual_moments_by_enumeration(before, law, n, depth):
+    normal = np.array([-(3**0.5), 0, 3**0.5]), np.array([1 / 6, 2 / 3, 1 / 6])
+    values, odds = {
+        "normal": normal,
+        "rademacher": (np.array([-1.0, 1]), np.array([0.5, 0.5])),
+    }[law]
+    if (law, n, depth) == ("normal", 2, 2):
+        pytest.skip("a million networks; signs know every term but one")
+    x = np.array([0.6, -1.3])[:n]
+    kept, alpha, lam = np.array([1.0, 0.25]), 0.9, 0.7
+    enumerated = residual_enumerated(before, x, depth, alpha, lam, values, odds, kept)
+    size = alpha**2 + lam**2
+    assert np.isclose(enumerated[0], depth * lam**2 * size ** (depth - 1) * (x @ x))
+    found = kernels.residual_second_moment(
+        n,
+        depth,
+        "balanced" if before else "mask model",
+        skip_scale=alpha,
+        branch_scale=lam,
+        activation=activations.leaky_relu(0.25),
+        weight_law=getattr(weights, law)(),
+        quartic=np.sum(x**4) / (x @ x) ** 2,
+    )
+    assert np.isclose(found, enumerated[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["balanced", "mask model"])
+def test_statistical_kernels_of_residual_networks(kind, key):
+    """Of real networks with ReLUs, along normal cotangents."""
+    n, depth, count = 20, 8, 20_000
+    network = networks.residual(n, depth, kind)
+    x = np.linspace(-1, 2, n)
+
+    def of_key(key):
+        of_c, of_weights = jax.random.split(key)
+        c = jax.random.normal(of_c, (n,))
+        return kernels.path(network, x[None], c)(of_weights)[0, 0]
+
+    K = np.asarray(sampling.sample(of_key, key, count), np.float64)
+    mean = depth / 2 * (x @ x)
+    assert_near(*mean_and_error(K), mean)
+    square, error = mean_and_error((K / mean) ** 2)
+    quartic = np.sum(x**4) / (x @ x) ** 2
+    theory = kernels.residual_second_moment(n, depth, kind, quartic=quartic)
+    assert_near(square, error, theory)
+    assert error < 0.06 * (theory - 1)
+
+
+def test_exact_residual_moments_at_any_depth():
+    """Where branches shrink with depth it tends to a limit."""
+    deep = [
+        kernels.residual_second_moment(
+            40, d, skip_scale=(1 - 1 / d) ** 0.5, branch_scale=d**-0.5
+        )
+        for d in (10**3, 10**6)
+    ]
+    assert np.isclose(*deep, rtol=1e-3)
+    assert kernels.residual_second_moment(1, 10**5) == np.inf
+
+
 def test_statistical_the_first_step_of_a_network(key):
     """By second derivatives of networks that are drawn."""
     widths, count = (8, 20, 12, 1), 8_000
@@ -282,6 +380,21 @@ def test_exact_wide_and_deep_kernels_are_finite(key):
         (lambda net: kernels.mean((4, 1), "tanh"), r"head = 'tanh'"),
         (lambda net: kernels.first_step((4, 1), fan="avg"), r"fan = 'avg'"),
         (lambda net: kernels.path(net, np.ones((2, 4))), r"network = .*one number"),
+        (lambda net: kernels.residual_second_moment(4, 2, "post"), r"kind = 'post'"),
+        (
+            lambda net: kernels.residual_second_moment(4, 2, activation="tanh"),
+            r"activation = 'tanh'.*kernels.path",
+        ),
+        (
+            lambda net: kernels.residual_second_moment(4, 2, quartic=0.1),
+            r"quartic = 0.1",
+        ),
+        (
+            lambda net: kernels.residual_second_moment(
+                4, 2, weight_law=weights.orthogonal()
+            ),
+            r"weight_law = .*independent",
+        ),
         (lambda net: kernels.path(net, np.ones((2, 4)), np.ones(2)), r"cotangent"),
         (
             lambda net: kernels.path(net, np.ones((2, 4)), np.ones(3), scaled=1),

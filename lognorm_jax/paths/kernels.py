@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lognorm_jax import networks
+from lognorm_jax import activations, networks, weights
 from lognorm_jax._tools import checks, scans, traces
-from lognorm_jax.paths import _backward, _conditioned
+from lognorm_jax.paths import _backward, _conditioned, _residual_kernels
+from lognorm_jax.theory import residuals
 
 
 class _Shape(NamedTuple):
@@ -112,6 +113,77 @@ def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> 
     shape = _shape(widths, head, fan)
     terms = [outside * Q for apart, outside, _, Q in _pairs_of(shape) if apart]
     return 2 * _sum(terms) / math.fsum(_means(shape))
+
+
+def residual_second_moment(
+    width: int,
+    depth: int,
+    kind: str = "balanced",
+    *,
+    skip_scale: float = 0.5**0.5,
+    branch_scale: float = 0.5**0.5,
+    activation: str | activations.Activation = "relu",
+    weight_law: weights.Weights | None = None,
+    quartic: float | None = None,
+) -> float:
+    """Return E K²/(E K)² of ⟨c, z^d⟩ of a residual network, c standard normal.
+
+    Exact, and so is E K = d λ² (α² + λ²)^{d−1} ‖x‖². For α² + λ² = 1 and λ² = a/d it
+    stays of order 1 at any depth.
+
+    Args:
+        width: n ≥ 1.
+        depth: d ≥ 1, number of blocks.
+        kind: "balanced" or "mask model" of ``networks.residual``, without biases; masks
+            of the others depend on what they meet.
+        skip_scale: α in [0, 1e6].
+        branch_scale: λ, likewise, not 0.
+        activation: of which the mask is, by name.
+        weight_law: of independent, symmetric weights with a fourth moment; default
+            normal.
+        quartic: κ(x) = Σ x_a⁴/‖x‖⁴ of the input, in [1/n, 1]; default 3/(n + 2), of a
+            uniform direction.
+
+    Raises:
+        ValueError: for anything else.
+
+    Source: derived, see paths/_residual_kernels.py and tests/test_kernels.py.
+
+    >>> deep = residual_second_moment(40, 100, skip_scale=0.99**0.5, branch_scale=0.1)
+    >>> round(deep, 3)
+    1.125
+    """
+    n = checks.integer("width", width, 1)
+    depth = checks.integer("depth", depth, 1)
+    scales = residuals.unit_scales(skip_scale, branch_scale)
+    checks.require(scales[1] > 0, "branch_scale", branch_scale, "a number > 0")
+    allowed = "'balanced' or 'mask model', whose masks are independent"
+    instead = "Sample the kernel: kernels.path."
+    known = kind in ("balanced", "mask model")
+    checks.require(known, "kind", kind, allowed, instead)
+
+    phi = activations.named(activation)
+    mask = phi.mask
+    checks.require(mask is not None, "activation", phi.name, "one with a mask", instead)
+    assert mask is not None
+    law = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", law, weights.Weights)
+    fits = law.symmetric and not law.whole
+    allowed = "one of independent symmetric weights"
+    checks.require(fits, "weight_law", law.name, allowed, instead)
+    if quartic is None:
+        quartic = 3 / (n + 2)
+    inside = checks.number("quartic", quartic, "(0, 1]") >= 1 / n * (1 - 1e-6)
+    checks.require(inside, "quartic", quartic, f"a number in [1/{n}, 1]")
+    return _residual_kernels.second_moment(
+        kind == "balanced",
+        n,
+        depth,
+        scales,
+        (float(mask.moment(1)), float(mask.moment(2))),
+        float(law.kurtosis),
+        quartic,
+    )
 
 
 def _sum(terms: list[float]) -> float:

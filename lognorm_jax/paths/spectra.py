@@ -173,8 +173,9 @@ def log_singular_values(factors: ArrayLike) -> jax.Array:
 
     Returns:
         (n,): relative errors are about eps times the sum of the condition numbers of
-        the factors; −inf where the product is singular, or about ln eps below, if it is
-        so by chance. It has derivatives forwards (``jax.jvp``).
+        the factors, with eps of float64 for factors that are known, whatever the
+        result's type; −inf where the product is singular, or about ln eps below, if it
+        is so by chance. It has derivatives forwards (``jax.jvp``).
 
     Raises:
         ValueError: for other shapes.
@@ -191,7 +192,11 @@ def log_singular_values(factors: ArrayLike) -> jax.Array:
     A = numpy.asarray(A, jnp.result_type(float) if checks.traced(A) else np.float64)
     _, exponent = numpy.frexp(numpy.max(numpy.abs(A), axis=(1, 2)))
     scaled = numpy.ldexp(A, -exponent[:, None, None])
-    return _of_factors(jnp.asarray(scaled, jnp.result_type(float)), exponent)
+    if checks.traced(A):
+        return _of_factors(scaled, exponent)
+    with jax.enable_x64(True):
+        log_values = _of_factors(jnp.asarray(scaled), exponent)
+    return jnp.asarray(np.asarray(log_values), jnp.result_type(float))
 
 
 @jax.jit

@@ -63,7 +63,7 @@ def predictable_variance(
         kurtosis: μ4 of the weights, in [1, 1e30].
         quartic: κ(x) in [0, 1], any shape.
     """
-    alpha, lam = _unit(skip_scale, branch_scale)
+    alpha, lam = unit_scales(skip_scale, branch_scale)
     kappa = np.asarray(checks.vector("quartic", quartic, None, zero=True), np.float64)
     inside = bool(np.all((kappa >= 0) & (kappa <= 1 + 1e-5)))
     checks.require(inside, "quartic", quartic, "numbers in [0, 1]")
@@ -101,7 +101,7 @@ def log_moments(
     allowed = "'mask model', 'balanced' or 'vanilla', for which the law is known"
     checks.require(kind in KINDS[:3], "kind", kind, allowed)
     depth = checks.integer("depth", depth, 1)
-    alpha, lam = _unit(skip_scale, branch_scale)
+    alpha, lam = unit_scales(skip_scale, branch_scale)
     layer = predictable_variance(width, alpha, lam, mask_kurtosis=mask_kurtosis)
     variance = depth * float(layer)
     mean = depth * math.log(skip_scale**2 + branch_scale**2) - variance / 2
@@ -132,7 +132,7 @@ def input_growth(
         skip_scale: α in [0, 1e6].
         branch_scale: λ in [0, 1e6].
     """
-    alpha, lam = _unit(skip_scale, branch_scale)
+    alpha, lam = unit_scales(skip_scale, branch_scale)
     x = np.asarray(x, np.float64)
     allowed = "an input with a positive coordinate; otherwise every ReLU is off"
     checks.require(bool(np.any(x > 0)), "x", x, allowed)
@@ -200,7 +200,7 @@ def law_moments(
         entered: whether a linear layer of variance 1/width comes first; x and tangent
             are before it.
     """
-    alpha, lam = _unit(skip_scale, branch_scale)
+    alpha, lam = unit_scales(skip_scale, branch_scale)
     allowed = "at least 1e-30 of skip_scale: without a branch norms are fixed"
     checks.require(lam >= 1e-30, "branch_scale", branch_scale, allowed)
     if not entered:
@@ -315,7 +315,7 @@ def active_share(
         skip_scale: α in [0, 1e6].
         branch_scale: λ, likewise.
     """
-    alpha, lam = _unit(skip_scale, branch_scale)
+    alpha, lam = unit_scales(skip_scale, branch_scale)
     cosine = alpha ** np.arange(1, checks.integer("depth", depth, 1) + 1)
     lost = np.cumsum(cosine * np.sqrt(1 - cosine**2))
     return 0.5 - lam**2 / (np.pi * checks.integer("width", width, 1)) * lost
@@ -372,8 +372,8 @@ def _scales(skip_scale: object, branch_scale: object) -> tuple[Any, Any]:
     return alpha, lam
 
 
-def _unit(skip_scale: object, branch_scale: object) -> tuple[float, float]:
-    """Return α and λ over √(α² + λ²)."""
+def unit_scales(skip_scale: object, branch_scale: object) -> tuple[float, float]:
+    """Return α and λ over √(α² + λ²), not traced."""
     checks.require_known("skip_scale", skip_scale)
     checks.require_known("branch_scale", branch_scale)
     alpha, lam = _scales(skip_scale, branch_scale)
