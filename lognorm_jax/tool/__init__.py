@@ -1,0 +1,1 @@
+"""Answers for engineers: advice, figures, and the command line."""

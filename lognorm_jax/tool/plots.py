@@ -1,0 +1,114 @@
+"""Figures of laws and reports, for a paper or a notebook; with matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lognorm_jax._tools import checks
+from lognorm_jax.tool import _predictions
+
+# Okabe & Ito
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MISSING = 'Figures need matplotlib: pip install "lognorm_jax[cli]"'
+
+
+def _figure(columns: int, height: float) -> tuple[Any, Any]:
+    """Return a figure of panels side by side, and their axes."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError(_MISSING) from error
+    figure = Figure(figsize=(5.2 * columns, height), dpi=130, layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    return figure, axes
+
+
+def laws(found: Sequence[_predictions.Prediction]) -> Any:
+    """Return a figure of densities and of quantiles, a colour for each shape.
+
+    Args:
+        found: of one shape or several, as ``predictions`` returns them.
+    """
+    checks.require(len(found) > 0, "found", found, "at least one prediction")
+    shapes = list(dict.fromkeys(one.shape for one in found))
+    height = 3.4 + 0.22 * len(shapes)
+    figure, (left, right) = _figure(2, height)
+    for one in found:
+        colour = _COLOURS[shapes.index(one.shape) % len(_COLOURS)]
+        _density(left, one, colour)
+    places = range(len(found))
+    for place, one in zip(places, found, strict=True):
+        colour = _COLOURS[shapes.index(one.shape) % len(_COLOURS)]
+        _quantiles(right, place, one, colour)
+
+    left.set(xlabel="log-norm, ln(‖Ju‖²/‖u‖²)", ylabel="density", ylim=(0, None))
+    left.legend(frameon=False, fontsize=8)
+    right.set(
+        xlabel="log-norm: 5%, 25%, 50%, 75%, 95%",
+        yticks=list(places),
+        yticklabels=[f"{one.shape}\n{one.source}" for one in found],
+        ylim=(len(found) - 0.5, -0.5),
+    )
+    right.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def _density(axis: Any, one: _predictions.Prediction, colour: str) -> None:
+    """Draw the density of a law, or a histogram of samples."""
+    label = f"{one.shape}, {one.source}"
+    if one.law.samples is not None:
+        alive = one.law.samples[np.isfinite(one.law.samples)]
+        if len(alive) > 1:
+            bins = np.histogram_bin_edges(alive, "fd")
+            weights = np.full(
+                len(alive), 1 / len(one.law.samples) / (bins[1] - bins[0])
+            )
+            style = {"color": colour, "alpha": 0.35, "label": label}
+            axis.hist(alive, bins, weights=weights, **style)
+        return
+    spread = 4.5 * one.law.variance**0.5
+    x = np.linspace(one.law.mean - spread, one.law.mean + 0.8 * spread, 400)
+    line = "--" if one.source == "limit law" else "-"
+    axis.plot(x, one.law.pdf(x), line, color=colour, label=label)
+
+
+def _quantiles(
+    axis: Any, place: int, one: _predictions.Prediction, colour: str
+) -> None:
+    """Draw the quantiles of a law as a line, a bar and a point."""
+    low, lower, middle, upper, high = one.quantiles
+    line = "--" if one.source == "limit law" else "-"
+    axis.plot([low, high], [place, place], line, color=colour, lw=1.2)
+    axis.plot([lower, upper], [place, place], color=colour, lw=5, alpha=0.5)
+    axis.plot([middle], [place], "o", color=colour, ms=5)
+
+
+def require_writable(path: str | Path) -> None:
+    """Require a file name in a folder that is there, of a format that is known.
+
+    Raises:
+        ValueError: for others, and without matplotlib.
+    """
+    figure, _ = _figure(1, 1.0)
+    path = Path(path)
+    there = path.parent.is_dir()
+    checks.require(there, "plot", str(path), "a file in a folder that exists")
+    known = figure.canvas.get_supported_filetypes()
+    allowed = f"a name that ends in one of {', '.join(sorted(known))}"
+    fits = path.suffix.removeprefix(".") in known
+    checks.require(fits, "plot", str(path), allowed)
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure, in the format that its name ends in.
+
+    Raises:
+        ValueError: as ``require_writable``.
+    """
+    require_writable(path)
+    figure.savefig(path)
