@@ -17,6 +17,10 @@ lognorm_jax`` all are there:
 * models of your own: ``models``, ``probes``, ``reports``
 * the first steps of optimization: ``training``, ``optimizers``, ``losses``,
   ``datasets``
+* is an initialisation what it is declared to be, and is it stable, of models of JAX and
+  PyTorch: ``audits``, ``declarations``, ``ready``, ``testing``
+* what to change, figures, and the words of the command line: ``advice``, ``plots``,
+  ``spoken``
 
 What is not in this list is machinery, and may change.
 """
@@ -35,6 +39,7 @@ from lognorm_jax import (
     weights,
 )
 from lognorm_jax._tools import checks, draws, norms, records, scans
+from lognorm_jax.auditing import audits, declarations, ready, testing
 from lognorm_jax.laws import _table
 from lognorm_jax.paths import _conditioned, _quantiles, kernels, spectra
 from lognorm_jax.probing import _shapes, models, probes, reports
@@ -49,14 +54,18 @@ from lognorm_jax.theory import (
     moments,
     residuals,
 )
+from lognorm_jax.tool import advice, plots, spoken
 from lognorm_jax.training import datasets, losses, optimizers
 
 __version__ = "0.2.0"
 
 __all__ = [
     "activations",
+    "advice",
+    "audits",
     "convolutions",
     "datasets",
+    "declarations",
     "ensembles",
     "exact",
     "kernels",
@@ -69,13 +78,17 @@ __all__ = [
     "networks",
     "optimizers",
     "paths",
+    "plots",
     "probes",
+    "ready",
     "reports",
     "residuals",
     "runs",
     "sampling",
     "spectra",
+    "spoken",
     "summaries",
+    "testing",
     "training",
     "weights",
 ]
@@ -83,6 +96,8 @@ __all__ = [
 # networks lie below paths, and the path of a network's Jacobian has its old name there
 # too
 networks.jacobian_path = paths.jacobian
+# and so do probes below audits
+probes.audit = audits.audit
 
 # names that modules had before they lay in folders: ``from lognorm_jax import blocks``
 # and ``import lognorm_jax.exact`` go on as they were
@@ -116,6 +131,16 @@ _FORMER = {
     "tables": _table,
     "transports": _quantiles,
     "vanilla": _vanilla,
+}
+# modules of later rooms have their short names as well
+_FORMER |= {
+    "advice": advice,
+    "audits": audits,
+    "declarations": declarations,
+    "plots": plots,
+    "ready": ready,
+    "spoken": spoken,
+    "testing": testing,
 }
 sys.modules.update({f"{__name__}.{name}": module for name, module in _FORMER.items()})
 blocks = models

@@ -16,12 +16,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except ImportError:
         print(_MISSING, file=sys.stderr)
         return 2
-    from lognorm_jax.tool import commands
+    from lognorm_jax.tool import _commands
 
     given = sys.argv[1:] if args is None else list(args)
     try:
         code = tyro.extras.subcommand_cli_from_dict(
-            commands.VERBS,
+            _commands.VERBS,
             prog="lognorm",
             description="How stable are gradients in a deep network, given its shape?",
             args=given or ["--help"],

@@ -32,14 +32,14 @@ def test_exact_table_of_contents_has_every_public_module():
         path.stem for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("[a-z]*/*.py")]
     }
     # whose modules are listed
-    modules |= {wing.name for wing in wings} - {"theory", "probing"}
+    modules |= {wing.name for wing in wings} - {"theory", "probing", "auditing", "tool"}
     assert set(lognorm_jax.__all__) == {name for name in modules if name[0] != "_"}
     for name in lognorm_jax.__all__:
         assert f"``{name}``" in lognorm_jax.__doc__
 
 
 def test_exact_the_folder_can_be_taken_in_at_a_glance():
-    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 16
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 17
 
 
 @pytest.mark.parametrize("name", FORMER.split())

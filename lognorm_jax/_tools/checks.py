@@ -4,6 +4,7 @@ Each check raises ``ValueError``, and returns what it was given in the type that
 library computes with.
 """
 
+import difflib
 import numbers
 import operator
 from collections.abc import Iterable, Sequence
@@ -137,6 +138,20 @@ def one_of(name: str, value: object, choices: Iterable[str], instead: str = "") 
     known = isinstance(value, str) and value in choices
     require(known, name, value, allowed, instead)
     return str(value)
+
+
+def one_of_many(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return a string that is one of many choices, of which an error names the nearest.
+
+    >>> one_of_many("fruit", "pear", ("apple", "pear"))
+    'pear'
+    """
+    choices = tuple(choices)
+    if isinstance(value, str) and value in choices:
+        return value
+    nearest = difflib.get_close_matches(str(value), choices, 3, 0.5)
+    instead = f"Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    refuse(name, value, f"one of the {len(choices)} that are known", instead)
 
 
 def listed(name: str, value: object, allowed: str) -> None:

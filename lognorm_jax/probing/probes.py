@@ -5,7 +5,7 @@ initialisation; ``probe`` samples many, and says whether gradients vanish or exp
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 KINDS = ("jvp", "vjp", "activations")
+audit: Callable[..., Any]  # that of ``audits``, which the package puts here
 
 
 def probe(

@@ -212,8 +212,14 @@ def _table(report: Report) -> Iterable[str]:
 
 def _row(summary: summaries.Summary) -> str:
     """Return mean, variance and dead mass as a row of the table."""
-    cells = [f"{x.value:8.3f} ± {x.error:<7.2g}" for x in summary[:2]]
+    cells = [f"{_short(x.value):>8} ± {x.error:<7.2g}" for x in summary[:2]]
     return f"{' '.join(cells)} {summary.dead_mass.value:.3g}"
+
+
+def _short(value: float) -> str:
+    """Return a number with three decimals, or two digits where it is smaller."""
+    small = 0 < abs(value) < 0.01
+    return f"{value:.2g}" if small else f"{value:.3f}"
 
 
 def _instability(report: Report) -> str:

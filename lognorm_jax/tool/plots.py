@@ -1,12 +1,13 @@
 """Figures of laws and reports, for a paper or a notebook; with matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lognorm_jax._tools import checks
+from lognorm_jax.probing.reports import Report
 from lognorm_jax.tool import _predictions
 
 # Okabe & Ito
@@ -86,6 +87,59 @@ def _quantiles(
     axis.plot([low, high], [place, place], line, color=colour, lw=1.2)
     axis.plot([lower, upper], [place, place], color=colour, lw=5, alpha=0.5)
     axis.plot([middle], [place], "o", color=colour, ms=5)
+
+
+# what reports are called, and their colour
+_KINDS = {
+    "activations": ("forward, activations", _COLOURS[2]),
+    "jvp": ("forward, tangents", _COLOURS[0]),
+    "vjp": ("backward, gradients", _COLOURS[1]),
+}
+
+
+def reports(found: Mapping[str, Report]) -> Any:
+    """Return a figure of what blocks do to norms: signal propagation.
+
+    On the left ln R of each block, on the right the log-norm up to each block, in the
+    direction that it runs; lines are means over initialisations, bands ± their standard
+    deviation.
+
+    Args:
+        found: reports by kind, "activations", "jvp" or "vjp", of the same blocks.
+    """
+    checks.require(len(found) > 0, "found", found, "at least one report")
+    names = next(iter(found.values())).names
+    height = 4.0
+    figure, (left, right) = _figure(2, height)
+    places = np.arange(len(names))
+    for kind, report in found.items():
+        label, colour = _KINDS[kind]
+        mean = np.asarray(report.layers.mean.value)
+        spread = np.sqrt(report.layers.variance.value)
+        _band(left, places, mean, spread, colour, label)
+        backwards = kind == "vjp"
+        order = slice(None, None, -1) if backwards else slice(None)
+        total = np.cumsum(mean[order])[order]
+        # independent blocks: variances add
+        wide = np.sqrt(np.cumsum(spread[order] ** 2))[order]
+        _band(right, places, total, wide, colour, label)
+
+    left.axhline(0, color="0.4", lw=0.8)
+    right.axhline(0, color="0.4", lw=0.8)
+    left.set(xlabel="block", ylabel="ln R, of squared norms")
+    right.set(xlabel="block", ylabel="log-norm so far (gradients: from the output)")
+    few = places[:: max(1, len(places) // 12)]
+    for axis in (left, right):
+        axis.set_xticks(few, [names[place] for place in few], rotation=60, fontsize=7)
+        axis.set_xticks(few)
+    left.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _band(axis: Any, x: Any, mean: Any, spread: Any, colour: str, label: str) -> None:
+    """Draw a line of means in a band of ± one standard deviation."""
+    axis.plot(x, mean, "o-", ms=3, lw=1.4, color=colour, label=label)
+    axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
 
 
 def require_writable(path: str | Path) -> None:

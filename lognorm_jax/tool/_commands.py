@@ -7,12 +7,13 @@ cannot be run raises ``ValueError``, which is 2.
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from lognorm_jax._tools import checks
-from lognorm_jax.tool import _predictions, _rows, advice, plots, spoken
+from lognorm_jax.tool import _predictions, _rows, _subjects, advice, plots, spoken
 
 COMMON = (
     *("relu", "leaky:0.01", "linear", "tanh", "gelu", "silu"),
@@ -191,6 +192,73 @@ def defaults(
     return 0
 
 
+def audit(
+    subject: tyro.conf.Positional[str],
+    *,
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    declare: str | None = None,
+    blocks: tuple[str, ...] = (),
+    fixed: tuple[str, ...] = (),
+    input: str | None = None,
+    tokens: int | None = None,
+    seeds: int | None = None,
+    factor: float = 10.0,
+    require_stable: bool = False,
+    json: bool = False,
+    html: str | None = None,
+    plot: str | None = None,
+) -> int:
+    """Is the initialisation of a model what it is declared to be, and is it stable?
+
+    Nothing is downloaded and no weights are loaded. Exits with 1 for a finding.
+
+    Args:
+        subject: MODULE:FUNCTION of a function key -> model of JAX;
+            torch:MODULE:FUNCTION of one () -> module of PyTorch, or (module, inputs);
+            or hf:TYPE, a model type of transformers with its default configuration.
+        set: NAME=VALUE of the configuration of hf:TYPE; may be repeated.
+        declare: pytorch, flax or equinox, their defaults; or a JSON file such as
+            {"*.bias": "constant:0", "*.weight": "fan_in:1.414"}. Without one, only what
+            is surely wrong is a finding.
+        blocks: paths of the blocks to follow, in the order of use.
+        fixed: patterns of parameters that may be the same for all seeds.
+        input: shape of one example (JAX) or of a batch (PyTorch), such as 3x32x32.
+        tokens: size of the vocabulary, of inputs that are tokens.
+        seeds: how many initialisations.
+        factor: norms may change by it.
+        require_stable: exit with 1 where norms vanish or explode, too.
+        json: print JSON.
+        html: a file for a page of the report.
+        plot: a file for a figure of what blocks do to norms.
+    """
+    if plot is not None:
+        plots.require_writable(plot)
+    if html is not None:
+        there = Path(html).parent.is_dir()
+        checks.require(there, "html", html, "a file in a folder that exists")
+    found = _subjects.audit(
+        subject,
+        settings=set,
+        declare=declare,
+        blocks=blocks,
+        fixed=fixed,
+        shape=input,
+        tokens=tokens,
+        seeds=seeds,
+        factor=factor,
+    )
+    if json:
+        _print_json(found.as_dict())
+    else:
+        print(found)
+    if html is not None:
+        page = f"<!doctype html><meta charset=utf-8>{found._repr_html_()}"
+        Path(html).write_text(page, encoding="utf-8")
+    if plot is not None:
+        plots.save(plots.reports(found.reports), plot)
+    return found.exit_code(require_stable)
+
+
 def _print_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
@@ -204,6 +272,7 @@ def _plain(value: Any) -> Any:
 
 
 VERBS: dict[str, Callable[..., int]] = {
+    "audit": audit,
     "law": law,
     "advise": advise,
     "gains": gains,

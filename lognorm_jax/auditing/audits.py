@@ -1,0 +1,184 @@
+"""Audits: is the initialisation of a model what it is declared to be, and is it stable?
+
+``audit`` takes models of JAX (Flax, Equinox, or any tree of arrays), ``audit_torch``
+those of PyTorch. Both give an ``Audit``; printed, it is tables, findings in words with
+the likely cause, and a verdict.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from lognorm_jax._tools import checks
+from lognorm_jax.auditing import _audit, _parameters, declarations
+from lognorm_jax.auditing._audit import Audit
+from lognorm_jax.auditing._findings import Finding
+from lognorm_jax.probing import models, probes, reports
+
+__all__ = ["Audit", "Finding", "audit", "audit_torch"]
+
+# leaves of these names hold weights with the outputs last, or first
+_OUTPUTS_LAST = ("kernel",)
+_OUTPUTS_FIRST = ("weight",)
+
+
+def audit(
+    model: Callable[[jax.Array], Any],
+    inputs: ArrayLike | None = None,
+    key: jax.Array | None = None,
+    *,
+    blocks: Sequence[Any] | None = None,
+    declaration: Mapping[str, Any] | None = None,
+    fixed: Sequence[str] = (),
+    num_seeds: int = 8,
+    num_samples: int = 256,
+    kinds: Sequence[str] = probes.KINDS,
+    factor: float = 10.0,
+    name: str | None = None,
+) -> Audit:
+    """Return what is found of a model of JAX over fresh initialisations.
+
+    Args:
+        model: key -> a module of Flax NNX or Equinox, a tree of arrays such as what
+            Linen's ``init`` returns, or a list of callables x -> x.
+        inputs: (count, *shape of an input), for reports of what blocks do to norms, as
+            for ``probes.probe``; None for parameters alone.
+        key: of all randomness; default ``jax.random.key(0)``.
+        blocks: as for ``models.blocks``; default the list of callables, or the model
+            as one.
+        declaration: patterns of names and their laws; default none, and only what is
+            surely wrong is a finding.
+        fixed: patterns of names that may be the same for all seeds.
+        num_seeds: initialisations that parameters are measured over, ≥ 2.
+        num_samples: initialisations that reports are of, ≥ 100.
+        kinds: of reports: "activations", "jvp", "vjp".
+        factor: > 1, by which norms may change.
+        name: in print; default that of the model.
+
+    Raises:
+        ValueError: for anything else, and where a block cannot take what reaches it.
+    """
+    checks.function("model", model, "a function key -> model")
+    declaration = declarations.checked({} if declaration is None else declaration)
+    count = checks.integer("num_seeds", num_seeds, 2)
+    for i, kind in enumerate(kinds):
+        checks.one_of(f"kinds[{i}]", kind, probes.KINDS)
+    key = jax.random.key(0) if key is None else checks.typed_key(key)
+    key_parameters, key_reports = jax.random.split(key)
+
+    drawn = (
+        _parameters_of(model(each), fixed)
+        for each in jax.random.split(key_parameters, count)
+    )
+    parameters = _parameters.measured(drawn)
+    found: dict[str, reports.Report] = {}
+    if inputs is not None and _fresh(parameters):
+        layers = _layers_of(model, blocks)
+        for i, kind in enumerate(kinds):
+            found[kind] = probes.probe(
+                layers,
+                inputs,
+                jax.random.fold_in(key_reports, i),
+                num_samples=num_samples,
+                kind=kind,
+                factor=factor,
+            )
+    title = getattr(model, "__name__", type(model).__name__) if name is None else name
+    return _audit.audited(str(title), count, parameters, declaration, found)
+
+
+def audit_torch(make: Callable[[], Any], inputs: Any, **options: Any) -> Audit:
+    """Return what is found of a model of PyTorch over fresh initialisations.
+
+    Args:
+        make: () -> a module, initialised from torch's global seed, which is set before.
+        inputs: a tensor of one batch, or a tuple of arguments, or a dictionary of them.
+        options: ``blocks``: paths of the modules to follow, in order, or of a list of
+            them; default those of the common families, or the longest list of alike
+            modules. ``declaration``, ``fixed``, ``num_seeds``, ``factor`` and ``name``
+            as for ``audit``; the default of ``num_seeds`` is 16.
+
+    Raises:
+        ValueError: without PyTorch, saying how to install it; and for anything else.
+    """
+    from lognorm_jax.auditing import _torch
+
+    return _torch.audit(make, inputs, **options)
+
+
+def _fresh(parameters: Sequence[_parameters.Measured]) -> bool:
+    """Return whether an initialisation depends on the key."""
+    return not parameters or any(
+        not np.array_equal(one.entries[0], one.entries[1]) for one in parameters
+    )
+
+
+def _layers_of(
+    model: Callable[[jax.Array], Any], blocks: Sequence[Any] | None
+) -> Callable[[jax.Array], list]:
+    """Return key -> the callables that are followed."""
+
+    def layers(key: jax.Array) -> list:
+        made = model(key)
+        if blocks is not None:
+            return models.blocks(made, blocks)
+        if isinstance(made, Iterable) and not callable(made):
+            return list(made)
+        return [made]
+
+    return layers
+
+
+def _parameters_of(model: Any, fixed: Sequence[str]) -> list[_parameters.Parameter]:
+    """Return the parameters of a tree of arrays: its floating leaves."""
+    leaves = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(_tree(model))[0]:
+        array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
+        if array and jnp.issubdtype(leaf.dtype, jnp.floating):
+            leaves.append((_name(path), leaf))
+    shapes = {name: np.shape(leaf) for name, leaf in leaves}
+    free = {pattern: declarations.constant(0.0) for pattern in fixed}
+    return [
+        _parameters.Parameter(
+            name,
+            np.asarray(leaf, np.float32 if leaf.dtype.itemsize < 4 else leaf.dtype),
+            _fans(name, shapes),
+            id(leaf),
+            declarations.of_name(free, name) is None,
+        )
+        for name, leaf in leaves
+    ]
+
+
+def _tree(model: Any) -> Any:
+    """Return a tree of arrays; a list of layers that are functions has none."""
+    if isinstance(model, Sequence) and not isinstance(model, str):
+        return [getattr(layer, "block", layer) for layer in model]
+    return model
+
+
+def _name(path: tuple) -> str:
+    """Return the name of a leaf: its path, joined by dots."""
+    steps = [jax.tree_util.keystr((step,), simple=True) for step in path]
+    # variables of Flax NNX hold their array as "value"
+    if len(steps) > 1 and steps[-1] == "value":
+        steps = steps[:-1]
+    return ".".join(steps)
+
+
+def _fans(name: str, shapes: Mapping[str, tuple[int, ...]]) -> declarations.Fans | None:
+    """Return the fans of the layer that a parameter is of, by its name."""
+    *place, last = name.split(".")
+    for word in (last, *_OUTPUTS_LAST, *_OUTPUTS_FIRST):
+        shape = shapes.get(".".join([*place, word]), ())
+        if len(shape) < 2:
+            continue
+        if word in _OUTPUTS_LAST:
+            return declarations.fans_of((shape[-1], shape[-2], *shape[:-2]))
+        if word in _OUTPUTS_FIRST:
+            return declarations.fans_of(shape)
+    return None

@@ -1,0 +1,232 @@
+"""What the parameters of a model are declared to be: name patterns and laws.
+
+A declaration is a mapping such as ``{"*.bias": constant(0), "*.weight": fan_in(2)}``;
+of several patterns that fit a name the first counts. Names are those that an audit
+prints, with patterns of ``fnmatch``.
+"""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from lognorm_jax._tools import checks
+
+# sd of a standard normal number that is cut off at ±2
+CUT_OFF = 0.8796256610342398
+
+
+class Fans(NamedTuple):
+    """How many units a layer of weights takes in and gives out, times the kernel."""
+
+    fan_in: int
+    fan_out: int
+    kernel: int = 1  # positions of a convolution's window
+
+
+def fans_of(shape: Sequence[int]) -> Fans:
+    """Return the fans of weights (out, in, *kernel)."""
+    kernel = int(np.prod(shape[2:], dtype=np.int64))
+    return Fans(shape[1] * kernel, shape[0] * kernel, kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """The law of one parameter, in units in which its entries are alike.
+
+    Raises:
+        ValueError: for fields that are not of their kind.
+    """
+
+    # "normal", "uniform", "truncated normal" (at two sd of the normal law, rescaled),
+    # "constant", "orthogonal", or "any" law of mean 0 and this sd
+    kind: str
+    # sd of an entry; of a constant, the value; times fan^(−1/2) where there is a fan
+    scale: float
+    fan: str | None = None  # "in", "out" or "average"
+    # residual blocks, by which the scale was divided as √(2·blocks): for likely causes
+    blocks: int | None = None
+
+    def __post_init__(self):
+        checks.one_of("kind", self.kind, KINDS)
+        lowest = "(-inf, inf)" if self.kind == "constant" else "(0, inf)"
+        checks.number("scale", self.scale, lowest)
+        if self.fan is not None:
+            checks.one_of("fan", self.fan, ("in", "out", "average"))
+
+    def std(self, fans: Fans | None) -> float | None:
+        """Return the sd of an entry; None where fans matter and are not known."""
+        if self.kind == "constant":
+            return 0.0
+        if self.fan is None:
+            return self.scale
+        if fans is None:
+            return None
+        size = {
+            "in": fans.fan_in,
+            "out": fans.fan_out,
+            "average": (fans.fan_in + fans.fan_out) / 2,
+        }[self.fan]
+        return self.scale / math.sqrt(size)
+
+    def told(self, fans: Fans | None) -> str:
+        """Return it in words, for tables."""
+        if self.kind == "constant":
+            return f"constant {self.scale:g}"
+        std = self.std(fans)
+        text = self.kind if self.kind != "any" else "any law"
+        if std is not None:
+            text += f", sd {std:.4g}"
+        if self.fan is not None:
+            text += f" ({self.scale:.4g}/√fan-{self.fan})"
+        return text
+
+
+KINDS = ("normal", "uniform", "truncated normal", "constant", "orthogonal", "any")
+# fourth standardised moment; of a uniform number 9/5
+KURTOSIS = {"normal": 3.0, "uniform": 1.8, "truncated normal": 2.3657, "any": 9.0}
+
+Declaration = Mapping[str, Declared]
+
+
+def normal(std: float) -> Declared:
+    """Return the normal law of mean 0."""
+    return Declared("normal", std)
+
+
+def truncated_normal(std: float) -> Declared:
+    """Return a normal law that is cut off at two of its sd; ``std`` is what is left."""
+    return Declared("truncated normal", std)
+
+
+def uniform(bound: float) -> Declared:
+    """Return the uniform law on [−bound, bound], of sd bound/√3."""
+    return Declared("uniform", checks.number("bound", bound, "(0, inf)") / 3**0.5)
+
+
+def constant(value: float) -> Declared:
+    """Return one value for all entries."""
+    return Declared("constant", value)
+
+
+def fan_in(gain: float = 1.0, kind: str = "normal") -> Declared:
+    """Return a law of sd gain/√fan-in: gain 1 is LeCun's, √2 He's."""
+    return Declared(kind, gain, "in")
+
+
+def fan_out(gain: float = 1.0, kind: str = "normal") -> Declared:
+    """Return a law of sd gain/√fan-out."""
+    return Declared(kind, gain, "out")
+
+
+def fan_average(gain: float = 1.0, kind: str = "normal") -> Declared:
+    """Return a law of sd gain/√((fan-in + fan-out)/2): gain 1 is Glorot's."""
+    return Declared(kind, gain, "average")
+
+
+def orthogonal(gain: float = 1.0) -> Declared:
+    """Return gain times rows, or columns, that are orthonormal."""
+    return Declared("orthogonal", gain)
+
+
+def residual(base: Declared, blocks: int) -> Declared:
+    """Return a law over √(2·blocks), for the last layers of residual branches.
+
+    As of GPT-2, which has two branches in each of its blocks.
+    """
+    checks.instance("base", base, Declared)
+    count = checks.integer("blocks", blocks, 1)
+    scale = base.scale / math.sqrt(2 * count)
+    return dataclasses.replace(base, scale=scale, blocks=count)
+
+
+def anything(std: float) -> Declared:
+    """Return any law of mean 0 and this sd."""
+    return Declared("any", std)
+
+
+def cdf(kind: str, z: np.ndarray) -> np.ndarray | None:
+    """Return P(Z ≤ z) of the standardised law of a kind; None where it is not known."""
+    if kind == "normal":
+        return special.ndtr(z)
+    if kind == "uniform":
+        return np.clip(z / (2 * 3**0.5) + 0.5, 0, 1)
+    if kind == "truncated normal":
+        edge = special.ndtr(-2.0)
+        inside = np.clip(CUT_OFF * z, -2, 2)
+        return (special.ndtr(inside) - edge) / (1 - 2 * edge)
+    return None
+
+
+def of_name(declaration: Declaration, name: str) -> Declared | None:
+    """Return what is declared of a parameter, or None."""
+    for pattern, declared in declaration.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            return declared
+    return None
+
+
+def checked(declaration: object) -> Declaration:
+    """Return a declaration, with laws that may be written as words.
+
+    Raises:
+        ValueError: for anything else, naming the pattern.
+    """
+    allowed = 'a mapping such as {"*.weight": declarations.fan_in(2 ** 0.5)}'
+    mapping = isinstance(declaration, Mapping)
+    checks.require(mapping, "declaration", declaration, allowed)
+    assert isinstance(declaration, Mapping)
+    found = {}
+    for pattern, law in declaration.items():
+        checks.text("a pattern of the declaration", pattern)
+        if isinstance(law, str):
+            law = spoken(law)
+        checks.instance(f"declaration[{pattern!r}]", law, Declared)
+        found[pattern] = law
+    return found
+
+
+_WORDS = {
+    "normal": normal,
+    "truncated_normal": truncated_normal,
+    "uniform": uniform,
+    "constant": constant,
+    "fan_in": fan_in,
+    "fan_out": fan_out,
+    "fan_average": fan_average,
+    "orthogonal": orthogonal,
+    "any": anything,
+}
+
+
+def spoken(text: str) -> Declared:
+    """Return the law of words such as "normal:0.02" or "fan_in:1.414:uniform".
+
+    Raises:
+        ValueError: for other words, with those that are known.
+
+    >>> spoken("fan_in:1.5:uniform").told(Fans(9, 4))
+    'uniform, sd 0.5 (1.5/√fan-in)'
+    """
+    word, *rest = text.split(":")
+    allowed = f"one of {', '.join(_WORDS)}, with its number, such as normal:0.02"
+    checks.require(word in _WORDS, "declared law", text, allowed)
+    fans = word.startswith("fan_")
+    fits = len(rest) in (
+        (0, 1, 2) if fans else (0, 1) if word == "orthogonal" else (1,)
+    )
+    checks.require(fits, "declared law", text, allowed)
+    values: list = []
+    for i, piece in enumerate(rest):
+        if i == 1:
+            values.append(checks.one_of("kind", piece.replace("_", " "), KINDS))
+            continue
+        try:
+            values.append(float(piece))
+        except ValueError:
+            checks.refuse("declared law", text, f"{allowed}; {piece!r} is no number")
+    return _WORDS[word](*values)

@@ -1,0 +1,157 @@
+"""What a command line names to be audited: a function of a module, or a model type."""
+
+import ast
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lognorm_jax._tools import checks
+from lognorm_jax.auditing import audits, ready
+
+_FORMS = "MODULE:FUNCTION, torch:MODULE:FUNCTION or hf:TYPE"
+
+
+def audit(
+    subject: str,
+    *,
+    settings: Sequence[str] = (),
+    declare: str | None = None,
+    blocks: Sequence[str] = (),
+    fixed: Sequence[str] = (),
+    shape: str | None = None,
+    tokens: int | None = None,
+    seeds: int | None = None,
+    factor: float = 10.0,
+) -> audits.Audit:
+    """Return the audit of what a command line names.
+
+    Raises:
+        ValueError: for what is not there, does not fit, or does not run.
+    """
+    place, _, rest = subject.partition(":")
+    options: dict[str, Any] = {"factor": factor, "fixed": fixed}
+    if blocks:
+        options["blocks"] = list(blocks)
+    if seeds is not None:
+        options["num_seeds"] = seeds
+    declared = None if declare is None else _declaration(declare)
+    checks.require(bool(rest), "subject", subject, _FORMS)
+
+    if place == "hf":
+        make, inputs, of_family = ready.of_hub(rest, _settings(settings))
+        if shape is not None or tokens is not None:
+            inputs = _tensor(shape, tokens)
+        declared = of_family if declared is None else declared
+        return audits.audit_torch(make, inputs, declaration=declared, **options)
+    none = "none, which are for hf:TYPE"
+    checks.require(not settings, "set", settings, none)
+    if place == "torch":
+        make, inputs = _torch_parts(_function(rest))
+        if shape is not None:
+            inputs = _tensor(shape, tokens)
+        return audits.audit_torch(make, inputs, declaration=declared, **options)
+
+    allowed = "none: JAX has no derivatives by them; give blocks and --input SHAPE"
+    checks.require(tokens is None, "tokens", tokens, allowed)
+    inputs = None
+    if shape is not None:
+        sides = _sides(shape)
+        inputs = np.random.default_rng(0).normal(size=(4, *sides)).astype(np.float32)
+    return audits.audit(_function(subject), inputs, declaration=declared, **options)
+
+
+def _function(path: str) -> Callable[..., Any]:
+    """Return the function of MODULE:FUNCTION; the folder one is in counts."""
+    module, _, name = path.partition(":")
+    checks.require(bool(module and name), "subject", path, _FORMS)
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        # of any kind: modules run as they are imported
+        raise ValueError(
+            f"subject = {path!r}: the module {module!r} cannot be imported from "
+            f"{Path.cwd()}: {type(error).__name__}: {error}"
+        ) from error
+    for step in name.split("."):
+        here = [known for known in vars(found) if known[0] != "_"]
+        if not hasattr(found, step):
+            checks.one_of_many(f"function of {module}", step, here)
+        found = getattr(found, step)
+    checks.function("subject", found, f"a function: {_FORMS}")
+    return found
+
+
+def _torch_parts(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
+    """Return a function () -> module and inputs, of one that may return both."""
+    try:
+        first = function()
+    except Exception as error:
+        # of any kind: it is the function that raised it
+        name = getattr(function, "__name__", "function")
+        text = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{name}() of the subject: {text}\nIt must take no arguments and return a "
+            "module of PyTorch, or (module, inputs)."
+        ) from error
+    if not isinstance(first, tuple):
+        return function, None
+
+    def module() -> Any:
+        return function()[0]
+
+    module.__name__ = getattr(function, "__name__", "model")
+    checks.require(len(first) == 2, "subject", len(first), "(module, inputs)")
+    return module, first[1]
+
+
+def _tensor(shape: str | None, tokens: int | None) -> Any:
+    """Return a tensor of standard normal numbers, or of tokens below a number."""
+    torch: Any = importlib.import_module("torch")
+    generator = torch.Generator().manual_seed(0)
+    sides = _sides(shape or f"1x{ready.TOKENS}")
+    if tokens is None:
+        return torch.randn(sides, generator=generator)
+    count = checks.integer("tokens", tokens, 1)
+    return torch.randint(count, sides, generator=generator)
+
+
+def _sides(shape: str) -> tuple[int, ...]:
+    """Return the sides of a shape such as "3x32x32"."""
+    pieces = shape.split("x")
+    whole = all(piece.isascii() and piece.isdigit() for piece in pieces)
+    allowed = "sides joined by x, such as 3x32x32"
+    checks.require(whole and all(map(int, pieces)), "input", shape, allowed)
+    return tuple(map(int, pieces))
+
+
+def _settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return what NAME=VALUE say; values are those of Python, or text."""
+    found = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        checks.require(bool(name and equals), "set", text, "NAME=VALUE")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
+def _declaration(text: str) -> Mapping[str, Any]:
+    """Return a ready declaration by name, or that of a JSON file."""
+    if text in ready.READY:
+        return ready.ready(text)
+    path = Path(text)
+    allowed = f"{', '.join(ready.READY)}, or a JSON file of patterns and laws"
+    checks.require(path.is_file(), "declare", text, allowed)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"declare = {text!r}: is no JSON: {error}") from error
