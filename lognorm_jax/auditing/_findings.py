@@ -94,8 +94,9 @@ def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str,
     problems = []
     mean, measured = one.pooled_mean, one.pooled_std
     # two-sided, a normal law for the mean and χ² for the variance
-    bound = -scipy.special.ndtri(level / 2) * std / math.sqrt(one.total)
-    if abs(mean) > max(bound, _MEAN * std):
+    spread = max(std, measured)
+    bound = -scipy.special.ndtri(level / 2) * spread / math.sqrt(one.total)
+    if abs(mean) > max(bound, _MEAN * spread):
         problems.append((f"mean {mean:.3g}, declared 0", _cause_of_mean(one, std)))
     kurtosis = declarations.KURTOSIS.get(declared.kind, 3.0)
     freedom = 2 * one.total / (kurtosis - 1)

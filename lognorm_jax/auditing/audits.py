@@ -91,12 +91,13 @@ def audit(
     return _audit.audited(str(title), count, parameters, declaration, found)
 
 
-def audit_torch(make: Callable[[], Any], inputs: Any, **options: Any) -> Audit:
+def audit_torch(make: Callable[[], Any], inputs: Any = None, **options: Any) -> Audit:
     """Return what is found of a model of PyTorch over fresh initialisations.
 
     Args:
         make: () -> a module, initialised from torch's global seed, which is set before.
-        inputs: a tensor of one batch, or a tuple of arguments, or a dictionary of them.
+        inputs: a tensor of one batch, or a tuple of arguments, or a dictionary of them;
+            None for parameters alone.
         options: ``blocks``: paths of the modules to follow, in order, or of a list of
             them; default those of the common families, or the longest list of alike
             modules. ``declaration``, ``fixed``, ``num_seeds``, ``factor`` and ``name``
