@@ -94,6 +94,11 @@ def ready(name: str) -> Declaration:
     return READY[checks.one_of("declaration", name, READY)]
 
 
+def require_torch() -> None:
+    """Raise ``ValueError`` without PyTorch, saying how to install it."""
+    _torch.torch()
+
+
 def of_hub(
     kind: str, settings: Mapping[str, Any]
 ) -> tuple[Callable[[], Any], Any, Declaration]:

@@ -51,6 +51,8 @@ def audit(
     none = "none, which are for hf:TYPE"
     checks.require(not settings, "set", settings, none)
     if place == "torch":
+        # before the module, which may be slow to import
+        ready.require_torch()
         make, inputs = _torch_parts(_function(rest))
         if shape is not None:
             inputs = _tensor(shape, tokens)
