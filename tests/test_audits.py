@@ -157,6 +157,10 @@ def test_statistical_other_laws(law, declared, words):
             lambda key: {"a": normal(1)(key, (9, 9)), "b": normal(2)(key, (20, 30))},
             "b: is a multiple of a",
         ),
+        (
+            weights_of(lambda key, shape: jnp.stack([normal(1)(key, shape)] * 3)),
+            "slices along the first axis are equal",
+        ),
     ],
 )
 def test_exact_what_is_surely_wrong_is_found_without_a_declaration(model, words):
@@ -176,16 +180,20 @@ def test_exact_what_may_be_is_no_finding():
             "tied": [W, W],
             "padded": padded,
             "count": jnp.arange(3),
-            "table": jnp.sin(jnp.arange(30.0)).reshape(5, 6),
+            "table": jnp.sin(jnp.arange(90.0) / 5).reshape(15, 6),
+            "states": jnp.log(jnp.tile(jnp.arange(1.0, 17.0), (9, 1))),
+            "identity": jnp.eye(20),
+            "features": jax.random.normal(jax.random.key(0), (9, 9)),
         }
 
-    assert "table: is the same" in problems(model)
-    found = audits.audit(model, fixed=("table",))
+    assert problems(model).startswith("features: is the same for all seeds")
+    found = audits.audit(model, fixed=("feat*",))
     assert found.findings == ()
     (tied,) = [one for one in found.parameters if one.tied]
     assert tied.name == "tied.0" and tied.tied == ("tied.1",)
     assert {one.name for one in found.parameters} == {
-        *("zero", "scale", "tied.0", "padded.0", "padded.1", "table")
+        *("zero", "scale", "tied.0", "padded.0", "padded.1", "table"),
+        *("states", "identity", "features"),
     }
 
 

@@ -2,13 +2,15 @@
 and each claim that does not hold fails.
 """
 
+import re
+
 import numpy as np
 import pytest
 from scipy import special
 from test_experiments import computed
 from test_network_experiments import fails, saved
 
-from experiments import _check, _job, spectra, tangent_kernel, volumes
+from experiments import _check, _job, museum, spectra, tangent_kernel, volumes
 from lognorm_jax import exact, kernels
 from lognorm_jax import spectra as theory
 
@@ -133,3 +135,29 @@ def test_statistical_tangent_kernels(monkeypatch, tmp_path):
     results = computed(tangent_kernel)
     assert _check.overall(tangent_kernel.check(results)) == "pass"
     assert saved(tangent_kernel, results, tmp_path)
+
+
+def test_exact_museum(tmp_path):
+    rng, count = np.random.default_rng(0), len(museum.MISTAKES)
+    results = {
+        "wrong": np.ones(count, bool),
+        "right": np.zeros(count, int),
+        "ratios": np.stack([np.full(count, 2.0), np.ones(count)], axis=1),
+        "alarms": np.zeros(400, int),
+        "scores": rng.normal(size=600),
+    }
+    assert _check.overall(museum.check(results)) == "pass"
+    assert saved(museum, results, tmp_path)
+    one = np.arange(count) == 3
+    assert fails(museum, results, wrong=~one)
+    assert fails(museum, results, right=one.astype(int))
+    assert fails(museum, results, alarms=np.arange(400) == 7)
+    assert fails(museum, results, scores=results["scores"] + 0.5)
+
+
+def test_exact_museum_has_what_it_says():
+    """Nineteen mistakes, each with its thread; forty architectures of other names."""
+    assert len(museum.MISTAKES) == 19 and len(museum.HEALTHY) == 40
+    assert len({healthy.name for healthy in museum.HEALTHY}) == 40
+    for mistake in museum.MISTAKES:
+        assert re.fullmatch(r"[\w-]+/[\w-]+ #\d+", mistake.source)

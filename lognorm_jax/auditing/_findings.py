@@ -14,14 +14,13 @@ import numpy as np
 import scipy
 
 from lognorm_jax.auditing import declarations
-from lognorm_jax.auditing._parameters import Measured
+from lognorm_jax.auditing._parameters import SMALLEST, Measured
 from lognorm_jax.auditing.declarations import Declared, Fans
 
 LEVEL = 1e-6  # of a false finding in an audit
 _SD = 0.02
 _MEAN = 0.05
 _SHAPE = 0.03
-_SMALLEST = 8  # entries that are not equal by chance
 
 
 class Finding(NamedTuple):
@@ -72,10 +71,27 @@ def _sure(one: Measured, declared: Declared | None) -> list[tuple[str, str]]:
                 (problem, "a constant in place of random weights: units stay alike")
             ]
         return []
-    if len(one.entries) > 1 and np.all(one.entries == one.entries[0]):
+    same = len(one.entries) > 1 and bool(np.all(one.entries == one.entries[0]))
+    if same and _random(one.first[0]):
         cause = "not initialised from the seed that the model is given"
         return [("is the same for all seeds", cause)]
+    if not same and one.repeated.all():
+        cause = "one random key for all of them"
+        return [("its slices along the first axis are equal", cause)]
     return []
+
+
+def _random(first: np.ndarray) -> bool:
+    """Return whether entries look like numbers that were drawn, and not a table.
+
+    Tables, such as sines of positions, or ln 1, ln 2, … of a state space, vary from
+    entry to entry; those of few values, such as the identity, repeat them.
+    """
+    if len(first) < 4 * SMALLEST or len(np.unique(first)) < len(first) / 2:
+        return False
+    centred = first - first.mean()
+    along = np.sum(centred[1:] * centred[:-1]) / np.sum(centred**2)
+    return bool(abs(along) < 0.5)
 
 
 def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str, str]]:
@@ -221,6 +237,7 @@ def _candidates(
         yield default, "PyTorch's and Equinox's default, U(±1/√fan-in)"
         yield fans.fan_in**-0.5, "LeCun's, 1/√fan-in, Flax's default"
         yield (2 / fans.fan_in) ** 0.5, "He's, √(2/fan-in)"
+        yield (2 / fans.fan_out) ** 0.5, "He's by fan-out, √(2/fan-out)"
         glorot = (2 / (fans.fan_in + fans.fan_out)) ** 0.5
         yield glorot, "Glorot's, √(2/(fan-in + fan-out))"
     yield 1.0, "standard normal numbers: the default of embeddings, or no scale at all"
@@ -247,7 +264,7 @@ def _copies(parameters: Sequence[Measured]) -> list[tuple[str, str, str]]:
     for one in parameters:
         usable = one.trained and one.finite and not one.constant
         # rows that are zero, such as that of a padding token, are alike in many
-        if usable and one.used >= _SMALLEST and np.all(one.first[:, :_SMALLEST]):
+        if usable and one.used >= SMALLEST and np.all(one.first[:, :SMALLEST]):
             groups.setdefault(_fingerprint(one), []).append(one)
     copies = []
     for alike in groups.values():
@@ -265,7 +282,7 @@ def _copies(parameters: Sequence[Measured]) -> list[tuple[str, str, str]]:
 
 def _fingerprint(one: Measured) -> tuple:
     """Return what multiples of one parameter, and longer ones, have in common."""
-    first = one.first[0][:_SMALLEST]
+    first = one.first[0][:SMALLEST]
     return tuple(np.round(first / first[np.argmax(np.abs(first))], 3) + 0.0)
 
 

@@ -14,6 +14,7 @@ from lognorm_jax.auditing import declarations
 _MOST = 2_000_000  # entries of one parameter that moments are of, spread evenly
 _FEW = 2_000  # that are kept
 _FIRST = 64  # of the beginning that are kept
+SMALLEST = 8  # entries that are not equal by chance
 
 
 class Parameter(NamedTuple):
@@ -40,6 +41,7 @@ class Measured(NamedTuple):
     variance: np.ndarray  # of an entry, about the mean
     low: np.ndarray
     high: np.ndarray
+    repeated: np.ndarray  # whether the first two slices are equal, and not constant
     entries: np.ndarray  # (draws, few), spread evenly
     first: np.ndarray  # (draws, first)
 
@@ -79,6 +81,7 @@ class _Drawn(NamedTuple):
     variance: float
     low: float
     high: float
+    repeated: bool
     entries: np.ndarray
     first: np.ndarray
 
@@ -132,7 +135,7 @@ def _numbers(values: np.ndarray) -> _Drawn:
     flat = values.ravel()
     if flat.size == 0:
         nothing = np.zeros(0)
-        return _Drawn(0, 0.0, 0.0, 0.0, 0.0, nothing, nothing)
+        return _Drawn(0, 0.0, 0.0, 0.0, 0.0, False, nothing, nothing)
     low, high = float(flat.min()), float(flat.max())
     some = _spread(flat, _MOST, values.shape[-1] if values.ndim else 1)
     some = some.astype(np.float64)
@@ -145,9 +148,18 @@ def _numbers(values: np.ndarray) -> _Drawn:
         variance,
         low,
         high,
+        _repeated(values),
         few.astype(np.float64),
         flat[:_FIRST].astype(np.float64),
     )
+
+
+def _repeated(values: np.ndarray) -> bool:
+    """Return whether the first two slices are equal, and not constant."""
+    if values.ndim < 2 or len(values) < 2 or values[0].size < SMALLEST:
+        return False
+    constant = values[0].min() == values[0].max()
+    return not constant and np.array_equal(values[0], values[1])
 
 
 def _spread(flat: np.ndarray, most: int, row: int) -> np.ndarray:
