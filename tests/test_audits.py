@@ -317,6 +317,21 @@ def test_exact_an_audit_reads_as_text_json_and_html():
     assert probes.audit is audits.audit
 
 
+def test_exact_a_listing_is_the_tree_of_modules():
+    found = audits.audit(
+        stack(width=8, depth=2),
+        np.ones((2, 8), np.float32),
+        blocks=["layers[0]", "layers[1]"],
+        num_samples=100,
+        kinds=("jvp",),
+    )
+    rows = found.listing().splitlines()
+    mean = np.asarray(found.reports["jvp"].layers.mean.value)
+    assert rows[1].split() == ["layers", "144"]
+    assert rows[2].split() == ["0", "72", f"{mean[0]:.3f}"]
+    assert rows[3].split() == ["bias", "8", "constant"]
+
+
 def test_exact_stability_counts_only_where_it_is_required():
     zeros = nnx.initializers.variance_scaling(1e-6, "fan_in", "normal")
     found = audits.audit(

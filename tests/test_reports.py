@@ -121,3 +121,9 @@ def test_exact_numbers_come_with_their_errors():
     table = str(report).splitlines()
     assert len(table) == 6 and table[2].endswith(" 0.04")
     assert f"β = {report.beta:.3g}." in table[4]
+
+
+def test_exact_reports_are_shown_in_notebooks():
+    increments = np.random.default_rng(0).normal(0, 0.1, size=(200, 2))
+    page = reports.report(increments, ["<a>", "b"])._repr_html_()
+    assert "&lt;a&gt;" in page and "<a>" not in page and "<b>stable: of 200" in page

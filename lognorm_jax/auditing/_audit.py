@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from lognorm_jax._tools import checks
-from lognorm_jax.auditing import _findings, declarations
+from lognorm_jax.auditing import _findings, _listing, declarations
 from lognorm_jax.auditing._parameters import Measured
 from lognorm_jax.probing import reports as probing
 from lognorm_jax.probing.reports import IntervalEstimate, Report
@@ -75,6 +75,10 @@ class Audit:
         for kind, report in self.reports.items():
             found.append(f"{KINDS[kind]}: {_judged(report)}")
         return found
+
+    def listing(self) -> str:
+        """Return the modules as a tree, with sd and ln R beside each."""
+        return "\n".join(_listing.lines(self.parameters, self.reports))
 
     def _seeds(self) -> str:
         return f"{self.num_seeds} fresh initialisations"

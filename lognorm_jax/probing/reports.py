@@ -1,6 +1,7 @@
 """What a probe found: log-norms layer by layer, and whether they vanish or explode."""
 
 import dataclasses
+import html
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -115,6 +116,15 @@ class Report:
     def __str__(self) -> str:
         """Return the table of layers, the total and the verdict."""
         return "\n".join([*_table(self), _instability(self), _judgement(self)])
+
+    def _repr_html_(self) -> str:
+        """Return it for a notebook: the verdict first."""
+        colour = "#1b7f3b" if self.verdict == "stable" else "#b00020"
+        *table, judged = map(html.escape, str(self).splitlines())
+        return (
+            f'<div style="border-left:4px solid {colour};padding-left:1em">'
+            f"<b>{judged}</b><pre>{chr(10).join(table)}</pre></div>"
+        )
 
 
 def report(

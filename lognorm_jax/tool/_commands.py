@@ -204,6 +204,7 @@ def audit(
     seeds: int | None = None,
     factor: float = 10.0,
     require_stable: bool = False,
+    listing: bool = False,
     json: bool = False,
     html: str | None = None,
     plot: str | None = None,
@@ -227,6 +228,7 @@ def audit(
         seeds: how many initialisations.
         factor: norms may change by it.
         require_stable: exit with 1 where norms vanish or explode, too.
+        listing: print the modules as a tree, with numbers beside each.
         json: print JSON.
         html: a file for a page of the report.
         plot: a file for a figure of what blocks do to norms.
@@ -251,6 +253,8 @@ def audit(
         _print_json(found.as_dict())
     else:
         print(found)
+    if listing and not json:
+        print(f"\n{found.listing()}")
     if html is not None:
         page = f"<!doctype html><meta charset=utf-8>{found._repr_html_()}"
         Path(html).write_text(page, encoding="utf-8")

@@ -7,6 +7,7 @@ initialisations change norms by more than a factor.
 
 import dataclasses
 import functools
+import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -518,6 +519,10 @@ class Advice:
             f"factor {self.factor:g}."
         )
         return "\n".join([title, "", *_rows.table(self.rows)])
+
+    def _repr_html_(self) -> str:
+        """Return it for a notebook."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def as_dict(self) -> dict:
         """Return what JSON can hold."""
