@@ -19,8 +19,6 @@ from lognorm_jax.auditing import _audit, _parameters
 
 pytestmark = pytest.mark.float32
 
-HE = {"*bias": "constant:0", "*W": "fan_in:1.4142135623730951"}
-
 
 class Stack(nnx.Module):
     def __init__(self, rngs, width=64, depth=4, init=None):
@@ -394,6 +392,10 @@ def test_oracle_laws_of_declarations_are_standardised(kind):
         (lambda: declarations.spoken("normal:x"), r"'x' is no number"),
         (lambda: declarations.spoken("normal:0"), r"scale = 0"),
         (lambda: declarations.residual("normal", 3), r"base = 'normal'"),
+        (
+            lambda: testing.assert_initialised(stack(), {"*kernl": "normal:1"}),
+            r"declaration = \['\*kernl'\].*layers.0.kernel",
+        ),
         (lambda: ready.ready("keras"), r"declaration = 'keras'"),
         (
             lambda: audits.audit(stack(), np.ones((1, 64)), blocks=["layer[0]"]),

@@ -72,6 +72,11 @@ class Audit:
         if not found:
             undeclared = "" if self.declaration else "; nothing was declared"
             found = [f"No finding about the initialisation{undeclared}."]
+        unused = declarations.unused(
+            self.declaration, [one.name for one in self.parameters]
+        )
+        if unused:
+            found.append(f"Declared, and not there: {', '.join(unused)}.")
         for kind, report in self.reports.items():
             found.append(f"{KINDS[kind]}: {_judged(report)}")
         return found
@@ -126,7 +131,16 @@ def audited(
     declaration: declarations.Declaration,
     found_reports: Mapping[str, Report],
 ) -> Audit:
-    """Return the audit of measured parameters and reports."""
+    """Return the audit of measured parameters and reports.
+
+    Raises:
+        ValueError: for a declaration of which no pattern fits any parameter.
+    """
+    unused = declarations.unused(declaration, [one.name for one in parameters])
+    names = ", ".join(one.name for one in parameters[:8])
+    allowed = f"patterns of which one fits a parameter, such as {names}"
+    none = bool(declaration) and len(unused) == len(declaration)
+    checks.require(not none, "declaration", list(declaration), allowed)
     return Audit(
         name,
         num_seeds,

@@ -35,7 +35,7 @@ def audit(
     declaration: Mapping[str, Any] | None = None,
     fixed: Sequence[str] = (),
     num_seeds: int = 8,
-    num_samples: int = 256,
+    num_samples: int = 128,
     kinds: Sequence[str] = probes.KINDS,
     factor: float = 10.0,
     name: str | None = None,

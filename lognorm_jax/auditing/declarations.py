@@ -170,6 +170,17 @@ def of_name(declaration: Declaration, name: str) -> Declared | None:
     return None
 
 
+def unused(declaration: Declaration, names: Sequence[str]) -> list[str]:
+    """Return the patterns that are the first to fit none of the names."""
+    used = set()
+    for name in names:
+        for pattern in declaration:
+            if fnmatch.fnmatchcase(name, pattern):
+                used.add(pattern)
+                break
+    return [pattern for pattern in declaration if pattern not in used]
+
+
 def checked(declaration: object) -> Declaration:
     """Return a declaration, with laws that may be written as words.
 

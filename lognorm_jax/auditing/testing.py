@@ -66,7 +66,7 @@ def assert_initialised(
 
     Raises:
         AssertionError: with the findings.
-        ValueError: for what cannot be run, and patterns that fit no parameter.
+        ValueError: for what cannot be run, and where no pattern fits any parameter.
     """
     make = audits.audit_torch if torch else audits.audit
     found = make(model, None, declaration=declaration, **options)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-import scipy
 from jax.typing import ArrayLike
+from scipy import special
 
 from lognorm_jax._tools import checks, records
 from lognorm_jax.laws import _table
@@ -115,19 +115,30 @@ def normal(mean: float, variance: float) -> Law:
     """
     mean = checks.number("mean", mean, "(-inf, inf)")
     variance = checks.number("variance", variance, "(0, inf)")
-    frozen = scipy.stats.norm(mean, math.sqrt(variance))
+    sd = math.sqrt(variance)
+
+    def cdf(x):
+        return special.ndtr((x - mean) / sd)
+
+    def sf(x):
+        return special.ndtr((mean - x) / sd)
+
+    def pdf(x):
+        z = (x - mean) / sd
+        with np.errstate(over="ignore"):
+            return np.exp(-(z**2) / 2) / (sd * math.sqrt(2 * math.pi))
 
     def quantile(q):
-        return frozen.ppf(_table.levels(q))
+        return mean + sd * special.ndtri(_table.levels(q))
 
     law = Law(
         name=f"N({mean:.4g}, {variance:.4g})",
-        cdf=_of_numbers(frozen.cdf),
+        cdf=_of_numbers(cdf),
         quantile=quantile,
         mean=mean,
         variance=variance,
-        pdf=_of_numbers(frozen.pdf),
-        sf=_of_numbers(frozen.sf),
+        pdf=_of_numbers(pdf),
+        sf=_of_numbers(sf),
     )
     return records.made_by(law, normal, mean, variance)
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from lognorm_jax.theory import _cumulants, _gammas, _tilted
 
@@ -52,10 +53,10 @@ def log_alive(frame: Frame) -> float:
     """Return ln P(B ≥ k)."""
     if frame.keep == 1:
         return 0.0
-    dead = stats.binom.cdf(frame.size - 1, frame.width, frame.keep)
+    dead = scipy.stats.binom.cdf(frame.size - 1, frame.width, frame.keep)
     if dead < 0.5:
         return math.log1p(-dead)
-    return float(stats.binom.logsf(frame.size - 1, frame.width, frame.keep))
+    return float(scipy.stats.binom.logsf(frame.size - 1, frame.width, frame.keep))
 
 
 def log_transform(frame: Frame, kept: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -148,7 +149,7 @@ def _log_binomial(frame: Frame, kept: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4096)
 def _log_mode(mode: int, n: int, p: float) -> float:
-    return float(stats.binom.logpmf(mode, n, p))
+    return float(scipy.stats.binom.logpmf(mode, n, p))
 
 
 def _values(frame: Frame, tilt: float, deep: float) -> tuple[Values, bool] | None:
@@ -325,7 +326,7 @@ def _part(frame: Frame, tilt: float, values: Values, cut: bool) -> _tilted.Part:
         return total
 
     def left_out(x):
-        below = stats.binom.logcdf(kept.min() - 1, frame.width, frame.keep)
+        below = scipy.stats.binom.logcdf(kept.min() - 1, frame.width, frame.keep)
         return np.full(len(x), below - log_alive(frame))
 
     return _tilted.Part(
