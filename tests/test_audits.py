@@ -15,7 +15,7 @@ import scipy
 from flax import nnx
 
 from lognorm_jax import audits, declarations, probes, ready, testing
-from lognorm_jax.auditing import _audit, _parameters
+from lognorm_jax.auditing import _parameters, _stability
 
 pytestmark = pytest.mark.float32
 
@@ -255,18 +255,20 @@ def test_statistical_shares_of_a_normal_law_are_covered():
     rng = np.random.default_rng(0)
     truth = scipy.stats.norm.cdf(-1.5)
     for n in (6, 16):
-        shares = [_audit.normal_share(rng.normal(size=n), -1.5) for _ in range(2_000)]
+        shares = [
+            _stability.normal_share(rng.normal(size=n), -1.5) for _ in range(2_000)
+        ]
         inside = [low <= truth <= high for _, (low, high) in shares]
         assert abs(np.mean(inside) - 0.95) < 5 * (0.95 * 0.05 / 2_000) ** 0.5
 
 
 def test_exact_reports_of_few_initialisations_are_of_a_normal_law():
     rng = np.random.default_rng(0)
-    few = _audit.report(rng.normal(0, 0.1, size=(16, 3)), "abc")
+    few = _stability.report(rng.normal(0, 0.1, size=(16, 3)), "abc")
     assert few.verdict == "stable"
-    shifted = _audit.report(rng.normal(-3, 0.1, size=(16, 3)), "abc")
+    shifted = _stability.report(rng.normal(-3, 0.1, size=(16, 3)), "abc")
     assert shifted.verdict == "vanishing"
-    wide = _audit.report(rng.normal(-0.9, 0.6, size=(16, 3)), "abc")
+    wide = _stability.report(rng.normal(-0.9, 0.6, size=(16, 3)), "abc")
     assert "borderline" in wide.verdict
     values = np.asarray(few.log_norms)
     low, high = few.beta.interval

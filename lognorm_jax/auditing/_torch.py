@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lognorm_jax._tools import checks
-from lognorm_jax.auditing import _audit, _parameters, declarations
+from lognorm_jax.auditing import _audit, _parameters, _stability, declarations
 from lognorm_jax.probing.reports import Report
 
 MISSING = 'Models of PyTorch need torch: pip install "lognorm_jax[torch]"'
@@ -89,7 +89,7 @@ def audit(
         if values:
             grown = -growth if kind == "vjp" else growth
             stacked = np.stack(values)
-            made[kind] = _audit.report(stacked, names, float(grown), factor)
+            made[kind] = _stability.report(stacked, names, float(grown), factor)
     title = getattr(make, "__name__", "model") if name is None else name
     return _audit.audited(str(title), count, parameters, declaration, made)
 

@@ -1,0 +1,112 @@
+"""Networks of activations without a law, sampled in law."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy
+
+from lognorm_jax import activations, networks, paths, sampling, weights
+
+SAMPLES = 1_000  # networks that are sampled
+_WORK = 5 * 10**8  # coordinates that these meet at most
+
+
+class Found(NamedTuple):
+    """A depth or a width, and the law that it was found by."""
+
+    value: int  # 0: none is stable; LARGEST: all are
+    source: str
+    interval: tuple[int, int] | None = None  # 95%, where networks were sampled
+
+
+def deepest(width: int) -> int:
+    """Return the largest depth that is sampled at a width."""
+    return max(16, min(4_096, _WORK // (width * SAMPLES)))
+
+
+def sampled_depth(
+    width: int,
+    phi: activations.Activation,
+    gain: float,
+    weight_law: weights.Weights,
+    factor: float,
+    share: float,
+    start: int = 128,
+) -> Found:
+    """Return the largest depth at which sampled networks are stable."""
+    most = deepest(width)
+    deep = min(start, most)
+    while True:
+        met = log_norms(width, deep, phi, gain, weight_law)
+        counts = np.sum(np.abs(met) > 2 * math.log(factor), axis=0)
+        surely_unstable = [shares(count, SAMPLES)[0] > share for count in counts]
+        if any(surely_unstable) or deep == most:
+            break
+        deep = min(4 * deep, most)
+    surely_stable = [shares(count, SAMPLES)[2] <= share for count in counts]
+    interval = _first(np.logical_not(surely_stable)), _first(surely_unstable)
+    value = _first(counts > share * SAMPLES)
+    return Found(value, f"{SAMPLES:,} sampled networks", interval)
+
+
+@functools.lru_cache(maxsize=8)
+def log_norms(
+    width: int,
+    depth: int,
+    phi: activations.Activation,
+    gain: float,
+    weight_law: weights.Weights,
+) -> np.ndarray:
+    """Return the log-norms of sampled networks after each layer: (SAMPLES, depth)."""
+    return np.cumsum(sampled(width, depth, phi, gain, weight_law), axis=1)
+
+
+def _first(flags: Sequence[bool] | np.ndarray) -> int:
+    """Return how many flags come before the first that is true."""
+    return int(np.argmax([*flags, True]))
+
+
+def shares(count: int, total: int) -> tuple[float, float, float]:
+    """Return the lower end of the 95% interval of a share, it, and the upper end."""
+    interval = scipy.stats.binomtest(int(count), total).proportion_ci(0.95, "exact")
+    return float(interval.low), count / total, float(interval.high)
+
+
+def sampled(
+    width: int,
+    depth: int,
+    activation: str | activations.Activation = "relu",
+    gain: float | None = None,
+    weight_law: weights.Weights | None = None,
+    *,
+    num_samples: int = SAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return ln R of a tangent, layer by layer, of networks in law: (num_samples,
+    depth).
+
+    At an input and along a tangent of standard normal coordinates.
+
+    Args:
+        width: n ≥ 1.
+        depth: d ≥ 1.
+        activation: an ``activations.Activation`` or its name.
+        gain: √(variance of a weight × fan-in); default that of ``networks.mlp``.
+        weight_law: normal, which is the default, or orthogonal.
+        num_samples: ≥ 1.
+        seed: of the samples.
+    """
+    network = networks.mlp(
+        (width,) * (depth + 1),
+        activation,
+        weight_law=weight_law,
+        gain=None if gain is None else gain**2,
+    )
+    x, tangent = np.random.default_rng(seed).normal(size=(2, width))
+    path = paths.gram(network, x, tangent)
+    key = jax.random.key(seed)
+    return np.asarray(sampling.sample(path, key, num_samples).increment, np.float64)

@@ -1,0 +1,272 @@
+"""Which networks are stable: searches for depths, widths and residual scales."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy
+
+from lognorm_jax import (
+    activations,
+    ensembles,
+    laws,
+    weights,
+)
+from lognorm_jax._tools import checks
+from lognorm_jax.probing import reports
+from lognorm_jax.theory import exact, residuals
+from lognorm_jax.tool import _gains, _sampled
+
+LARGEST = 10**5  # depths and widths beyond which nobody asks
+
+
+def outside(law: laws.Law, factor: float = 10.0) -> float:
+    """Return the probability that norms change by more than a factor, or die.
+
+    Args:
+        law: of a log-norm.
+        factor: > 1.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> round(outside(laws.normal(0.0, 4.0)), 4)
+    0.0213
+    """
+    checks.instance("law", law, laws.Law)
+    limit = 2 * math.log(checks.number("factor", factor, "(1, inf)"))
+    assert law.sf is not None
+    return float(law.cdf(-limit) + law.sf(limit))
+
+
+def law(
+    width: int,
+    depth: int,
+    activation: str | activations.Activation = "relu",
+    weight_law: weights.Weights | None = None,
+) -> tuple[laws.Law, str]:
+    """Return the law of a network of equal widths, and "exact law" or "limit law".
+
+    Args:
+        width: n ≥ 1.
+        depth: d ≥ 1.
+        activation: one with a mask: ReLU-like.
+        weight_law: default normal.
+
+    Raises:
+        ValueError: for activations without a mask, of which no law is known.
+    """
+    phi = activations.named(activation)
+    allowed = "one with a mask: ReLU-like, or linear"
+    instead = "Sample networks of others: paths.gram."
+    mask = phi.mask
+    checks.require(mask is not None, "activation", phi.name, allowed, instead)
+    assert mask is not None
+    used = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", used, weights.Weights)
+    n, d = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
+    return _known_law(ensembles.Ensemble((n,) * (d + 1), used, mask))
+
+
+def _known_law(ensemble: ensembles.Ensemble) -> tuple[laws.Law, str]:
+    """Return the exact law where there is one, else the limit law."""
+    try:
+        return exact.law(ensemble), "exact law"
+    except ValueError:
+        return ensembles.limit_law(ensemble), "limit law"
+
+
+def depth(
+    width: int,
+    activation: str | activations.Activation = "relu",
+    *,
+    weight_law: weights.Weights | None = None,
+    gain: float | None = None,
+    factor: float = 10.0,
+    share: float = reports.LIMIT,
+) -> _sampled.Found:
+    """Return the largest depth at which a network is stable, as its tangents are.
+
+    Args:
+        width: n ≥ 1, of all layers.
+        activation: an ``activations.Activation`` or its name.
+        weight_law: default normal; of activations without a mask normal or orthogonal.
+        gain: √(variance of a weight × fan-in), for activations without a mask; default
+            ``gains(activation).backward``.
+        factor: > 1, by which norms may change.
+        share: in (0, 1), of initialisations that may change by more.
+
+    Returns:
+        By the exact law where there is one, else the limit law; for activations without
+        a mask by 1,000 networks in law, at inputs of standard normal coordinates, with
+        an interval.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> depth(128)
+    Found(value=81, source='exact law', interval=None)
+    """
+    n = checks.integer("width", width, 1)
+    phi = activations.named(activation)
+    factor, share = limits(factor, share)
+    if phi.mask is None:
+        used = weights.normal() if weight_law is None else weight_law
+        if gain is None:
+            gain = _gains.gains(phi).backward
+        gain = checks.number("gain", gain, "(0, inf)")
+        return _sampled.sampled_depth(n, phi, gain, used, factor, share)
+    own = "None: ReLU-like activations have one gain that keeps norms"
+    checks.require(gain is None, "gain", gain, own)
+
+    sources = set()
+
+    def stable(d: int) -> bool:
+        found, source = law(n, d, phi, weight_law)
+        sources.add(source)
+        return outside(found, factor) <= share
+
+    value = _last(stable, _guess(factor, share) * n / _per_layer(phi, weight_law))
+    return _sampled.Found(value, sources.pop())
+
+
+def _guess(factor: float, share: float) -> float:
+    """Return a variance at which N(−v/2, v) is about as often outside."""
+
+    def excess(v: float) -> float:
+        return outside(laws.normal(-v / 2, v), factor) - share
+
+    low, high = 1e-6, 1e6
+    if excess(low) >= 0:
+        return low
+    if excess(high) <= 0:
+        return high
+    return float(scipy.optimize.brentq(excess, low, high, rtol=1e-3))
+
+
+def _per_layer(
+    phi: activations.Activation, weight_law: weights.Weights | None
+) -> float:
+    """Return about n times the variance of a layer."""
+    assert phi.mask is not None
+    orthogonal = weight_law is not None and weight_law.orthogonal
+    return max(3 * float(phi.mask.kurtosis) - 1 - 2 * orthogonal, 0.1)
+
+
+def narrowest(
+    depth: int,
+    activation: str | activations.Activation = "relu",
+    *,
+    weight_law: weights.Weights | None = None,
+    factor: float = 10.0,
+    share: float = reports.LIMIT,
+) -> _sampled.Found:
+    """Return the smallest width at which a network of this depth is stable; 0 if none
+    is up to LARGEST.
+
+    Args:
+        depth: d in 1…LARGEST.
+        activation: one with a mask: ReLU-like.
+        weight_law: default normal.
+        factor: as for ``depth``.
+        share: likewise.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> narrowest(81).value
+    128
+    """
+    d = checks.integer("depth", depth, 1)
+    checks.require(d <= LARGEST, "depth", d, f"an integer in 1…{LARGEST}")
+    factor, share = limits(factor, share)
+    sources = set()
+
+    def unstable(n: int) -> bool:
+        found, source = law(n, d, activation, weight_law)
+        sources.add(source)
+        return outside(found, factor) > share
+
+    phi = activations.named(activation)
+    allowed = "one with a mask: ReLU-like, or linear"
+    checks.require(phi.mask is not None, "activation", phi.name, allowed)
+    guess = _per_layer(phi, weight_law) * d / _guess(factor, share)
+    value = _last(unstable, guess) + 1
+    return _sampled.Found(0 if value > LARGEST else value, sources.pop())
+
+
+def branch_scale(
+    width: int,
+    depth: int,
+    activation: str | activations.Activation = "relu",
+    *,
+    factor: float = 10.0,
+    share: float = reports.LIMIT,
+) -> float:
+    """Return the largest λ at which residual blocks √(1 − λ²) z + λ·branch are stable.
+
+    By the limit law of ``residuals`` ("balanced" blocks). 1 where even a network
+    without skips is.
+
+    Args:
+        width: n ≥ 1.
+        depth: d ≥ 1, number of blocks.
+        activation: one with a mask: ReLU-like.
+        factor: as for ``depth``.
+        share: likewise.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> round(branch_scale(128, 1000), 3)
+    0.319
+    """
+    n, d = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
+    phi = activations.named(activation)
+    mask = phi.mask
+    allowed = "one with a mask: ReLU-like, or linear"
+    checks.require(mask is not None, "activation", phi.name, allowed)
+    assert mask is not None
+    kurtosis = float(mask.kurtosis)
+    factor, share = limits(factor, share)
+
+    def excess(lam: float) -> float:
+        alpha = (1 - lam**2) ** 0.5
+        moments = residuals.log_moments("balanced", n, d, alpha, lam, kurtosis)
+        return outside(laws.normal(*moments), factor) - share
+
+    smallest = 1e-9
+    if excess(1.0) <= 0:
+        return 1.0
+    return float(scipy.optimize.brentq(excess, smallest, 1.0, xtol=1e-12))
+
+
+def limits(factor: float, share: float) -> tuple[float, float]:
+    """Return a factor > 1 and a share in (0, 1)."""
+    factor = checks.number("factor", factor, "(1, inf)")
+    return factor, checks.number("share", share, "(0, 1)")
+
+
+def _last(holds: Callable[[int], bool], guess: float) -> int:
+    """Return the last integer in 1…LARGEST for which what holds at first does; or 0.
+
+    Few calls, where the guess is near.
+    """
+    holds = functools.cache(holds)
+    low = high = int(np.clip(guess, 1, LARGEST))
+    step = 1 + low // 10
+    while low >= 1 and not holds(low):
+        low, high, step = low - step, low, 2 * step
+    while high <= LARGEST and holds(high):
+        low, high, step = high, high + step, 2 * step
+    if high > LARGEST and holds(LARGEST):
+        return LARGEST
+    low, high = max(low, 0), min(high, LARGEST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
