@@ -15,7 +15,7 @@ import scipy
 from flax import nnx
 
 from lognorm_jax import audits, declarations, probes, ready, testing
-from lognorm_jax.auditing import _parameters, _stability
+from lognorm_jax.auditing import _findings, _parameters, _stability
 
 pytestmark = pytest.mark.float32
 
@@ -197,8 +197,6 @@ def test_exact_what_may_be_is_no_finding():
 
 def test_statistical_false_findings_are_at_the_level():
     """Of 2,000 parameters, small ones too, none; at 5% a test, about 5% of them."""
-    from lognorm_jax.auditing import _findings
-
     rng = np.random.default_rng(0)
     laws = {
         "normal": lambda shape: rng.normal(size=shape),
@@ -268,6 +266,8 @@ def test_exact_reports_of_few_initialisations_are_of_a_normal_law():
     assert few.verdict == "stable"
     shifted = _stability.report(rng.normal(-3, 0.1, size=(16, 3)), "abc")
     assert shifted.verdict == "vanishing"
+    still = _stability.report(np.zeros((16, 3)), "abc")
+    assert still.verdict == "stable" and still.vanishing == (0.0, (0.0, 0.0))
     wide = _stability.report(rng.normal(-0.9, 0.6, size=(16, 3)), "abc")
     assert "borderline" in wide.verdict
     values = np.asarray(few.log_norms)
@@ -317,6 +317,105 @@ def test_exact_an_audit_reads_as_text_json_and_html():
     assert probes.audit is audits.audit
 
 
+def test_statistical_opposite_problems_are_two_findings():
+    def model(key):
+        keys = jax.random.split(key, 3)
+        scales = (0.3, 3.7, 1.0)
+        return [
+            {"weight": scale * jax.random.normal(one, (60, 60))}
+            for scale, one in zip(scales, keys, strict=True)
+        ]
+
+    found = audits.audit(model, declaration={"*": "normal:1"}).findings
+    assert [finding.parameters for finding in found] == [("0.weight",), ("1.weight",)]
+
+
+def test_statistical_small_parameters_at_the_level():
+    """One number of a uniform law, as biases are; its square is 0 often enough."""
+    declared = declarations.uniform(1.0)
+    rng = np.random.default_rng(0)
+    for draws in (2, 4, 8):
+        values = rng.uniform(-1, 1, size=(6_000, draws))
+        # the smallest of all of them
+        worst = values[np.argsort(np.sum(values**2, axis=1))[:20]]
+        for row in worst:
+            (one,) = _parameters.measured(
+                [
+                    [_parameters.Parameter("b", np.array([value]), None, 0)]
+                    for value in row
+                ]
+            )
+            assert _findings.found([one], {"b": declared}) == []
+
+
+def test_exact_complex_parameters_are_pairs_of_numbers():
+    def model(key):
+        real, imaginary = jax.random.normal(key, (2, 40, 40))
+        return {
+            "weight": jax.lax.complex(0 * real, imaginary),
+            "other": jax.lax.complex(real, imaginary),
+        }
+
+    (table,) = [one for one in audits.audit(model).parameters if one.name == "other"]
+    assert np.isclose(table.pooled_std, 1, atol=0.05)
+    assert not any(one.constant for one in audits.audit(model).parameters)
+
+
+FLAX = [
+    lambda key: nnx.List(
+        [
+            nnx.MultiHeadAttention(4, 32, rngs=nnx.Rngs(key)),
+            nnx.BatchNorm(9, rngs=nnx.Rngs(key)),
+        ]
+    ),
+    lambda key: nnx.OptimizedLSTMCell(20, 30, rngs=nnx.Rngs(key)),
+    lambda key: nnx.List(
+        [
+            nnx.LinearGeneral(32, (4, 8), rngs=nnx.Rngs(key)),
+            nnx.LayerNorm(9, rngs=nnx.Rngs(key)),
+        ]
+    ),
+    lambda key: {
+        "cell": flax.linen.OptimizedLSTMCell(24).init(
+            key, (jnp.zeros((1, 24)), jnp.zeros((1, 24))), jnp.zeros((1, 16))
+        ),
+        "Dense_0": flax.linen.Dense(9).init(key, jnp.zeros((1, 16)))["params"],
+        "attention": flax.linen.MultiHeadDotProductAttention(4).init(
+            key, jnp.zeros((1, 5, 32)), jnp.zeros((1, 5, 32))
+        ),
+    },
+]
+EQUINOX = [
+    lambda key: [equinox.nn.Embedding(30, 8, key=key)],
+    lambda key: [
+        equinox.filter_vmap(lambda k: equinox.nn.Linear(9, 8, key=k))(
+            jax.random.split(key, 5)
+        )
+    ],
+    lambda key: [equinox.nn.LayerNorm((4, 16)), equinox.nn.Linear(3, 2, key=key)],
+]
+TABLES = [
+    lambda key: {"log_A": jnp.log(0.5 * jnp.ones((16, 32)))},
+    lambda key: {"dct": jnp.cos(jnp.outer(jnp.arange(40.0) + 0.5, jnp.arange(40.0)))},
+    lambda key: [{"gate": jnp.linspace(3, 6, 16)} for _ in range(3)],
+    # of sub-pixel convolutions
+    lambda key: {"kernel": jnp.repeat(jax.random.normal(key, (5, 9, 3)), 4, axis=0)},
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "declared"),
+    [
+        *((make, {}) for make in (*FLAX, *EQUINOX, *TABLES)),
+        *((make, ready.READY["flax"]) for make in FLAX),
+        *((make, ready.READY["equinox"]) for make in EQUINOX),
+    ],
+)
+def test_statistical_defaults_of_frameworks_and_tables_are_no_findings(make, declared):
+    found = audits.audit(make, declaration=declared, num_seeds=4)
+    assert found.findings == (), found.verdict_lines()
+
+
 def test_exact_a_listing_is_the_tree_of_modules():
     found = audits.audit(
         stack(width=8, depth=2),
@@ -343,6 +442,8 @@ def test_exact_stability_counts_only_where_it_is_required():
     )
     assert not found.stable
     assert (found.exit_code(), found.exit_code(require_stable=True)) == (0, 1)
+    # what was not followed is not known
+    assert audits.audit(stack()).exit_code(require_stable=True) == 1
 
 
 def test_exact_assertions_of_test_suites():
@@ -386,6 +487,8 @@ def test_oracle_laws_of_declarations_are_standardised(kind):
     [
         (lambda: audits.audit("model"), r"model = 'model'"),
         (lambda: audits.audit(stack(), num_seeds=1), r"num_seeds = 1"),
+        (lambda: audits.audit(lambda key: 1 / 0), r"model\(key\): ZeroDivisionError"),
+        (lambda: audits.audit(lambda key: None), r"no parameters"),
         (lambda: audits.audit(stack(), kinds=("grad",)), r"kinds\[0\] = 'grad'"),
         (lambda: audits.audit(stack(), declaration=3), r"declaration = 3"),
         (lambda: audits.audit(stack(), declaration={"*": 3}), r"declaration\['\*'\]"),

@@ -2,6 +2,7 @@
 models of public families without weights.
 """
 
+import itertools
 import json
 
 import numpy as np
@@ -110,15 +111,16 @@ def test_statistical_what_is_as_declared_has_no_finding():
             nn.Linear(16, 50),
             nn.LayerNorm(50),
             nn.TransformerEncoderLayer(32, 4, 64),
+            nn.ConvTranspose2d(12, 8, 3),
+            nn.ConvTranspose2d(12, 8, 3, groups=4),
+            nn.Bilinear(20, 30, 10),
+            nn.EmbeddingBag(40, 8),
+            nn.MultiheadAttention(16, 2, kdim=8, vdim=12),
+            nn.LayerNorm((3, 8)),
+            nn.LSTM(8, 9),
         )
 
-    named = {"2.*": "normal:1", "4.*": "normal:1"}
-    norms = {
-        name.replace("*", part): law
-        for name in named
-        for part, law in (("weight", "constant:1"), ("bias", "constant:0"))
-    }
-    found = audits.audit_torch(defaults, declaration={**norms, **pytorch})
+    found = audits.audit_torch(defaults, declaration=pytorch)
     assert found.findings == ()
 
 
@@ -204,6 +206,92 @@ def test_exact_batches_are_normalised_by_their_own_statistics():
     # what comes out is of variance 1 in each batch, however large what goes in
     after = np.asarray(found.reports["activations"].layers.mean.value)
     assert abs(after[1]) < 1e-2 and abs(after[2]) < 1e-2 and after[0] < -8
+
+
+def test_exact_what_overwrites_its_input_is_followed_as_it_is():
+    """In-place activations; also as the first block."""
+
+    def net(inplace):
+        return lambda: nn.Sequential(
+            nn.ReLU(inplace),
+            nn.Linear(8, 8),
+            nn.ReLU(inplace),
+            nn.Linear(8, 8),
+            nn.ReLU(inplace),
+        )
+
+    x = torch.randn(1, 8)
+    for seeds in (2, 5):
+        found = [
+            audits.audit_torch(net(inplace), x, num_seeds=seeds)
+            for inplace in (True, False)
+        ]
+        for kind in ("activations", "jvp", "vjp"):
+            pairs = [np.asarray(one.reports[kind].layers.mean.value) for one in found]
+            assert np.allclose(*pairs, atol=1e-6)
+
+
+def test_exact_dead_networks_are_a_value():
+    def narrow():
+        layers = [nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())]
+        layers += [nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(5)]
+        return nn.Sequential(*layers)
+
+    found = audits.audit_torch(narrow, torch.randn(1, 2), num_seeds=30)
+    for report in found.reports.values():
+        assert "vanishing" in report.verdict
+    dead = np.isneginf(found.reports["vjp"].log_norms)
+    assert np.array_equal(dead, np.isneginf(found.reports["jvp"].log_norms))
+    assert 0 < dead.mean() < 1
+
+
+def test_exact_blocks_are_in_the_order_of_use():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(4)])
+
+        def forward(self, x):
+            for place in (2, 0, 3, 1):
+                x = self.layers[place](x)
+            return x
+
+    found = audits.audit_torch(Net, torch.randn(1, 8), num_seeds=3, kinds=("jvp",))
+    order = [f"layers.{place}" for place in (2, 0, 3, 1)]
+    assert list(found.reports["jvp"].names) == order
+
+    class Twice(Net):
+        def forward(self, x):
+            return self.layers[0](self.layers[0](self.layers[1](x)))
+
+    with pytest.raises(ValueError, match=r"'layers.0' is used = 2"):
+        audits.audit_torch(Twice, torch.randn(1, 8), num_seeds=3)
+
+
+def test_exact_the_callers_random_numbers_are_not_touched():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    audits.audit_torch(
+        Mlp, torch.randn(1, 48, generator=torch.Generator()), num_seeds=2
+    )
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_exact_tokens_begin_after_the_embedding():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Embedding(9, 8), nn.Linear(8, 8)])
+
+        def forward(self, tokens):
+            return self.blocks[1](self.blocks[0](tokens))
+
+    tokens = torch.randint(9, (1, 5))
+    with pytest.raises(ValueError, match="begin with the block after"):
+        audits.audit_torch(Net, tokens, num_seeds=2)
+    found = audits.audit_torch(Net, tokens, num_seeds=2, blocks=["blocks.1"])
+    assert found.reports["vjp"].names == ("blocks.1",)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +383,22 @@ def test_statistical_residual_projections_that_are_not_scaled():
         (lambda: audits.audit_torch(3), r"make = 3"),
         (lambda: audits.audit_torch(lambda: 3), r"make\(\) = 3.*module"),
         (lambda: audits.audit_torch(Mlp, num_seeds=1), r"num_seeds = 1"),
+        (lambda: audits.audit_torch(lambda: 1 / 0), r"make\(\): ZeroDivisionError"),
+        (
+            lambda: audits.audit_torch(itertools.repeat(nn.Linear(2, 2)).__next__),
+            r"make\(\) = .*fresh",
+        ),
+        (
+            lambda: audits.audit_torch(Mlp, torch.full((1, 48), torch.nan)),
+            r"blocks\[0\] \(layers.0\).*not finite",
+        ),
+        (
+            lambda: audits.audit_torch(
+                type("Still", (Mlp,), {"forward": torch.no_grad()(Mlp.forward)}),
+                torch.ones(1, 48),
+            ),
+            r"no_grad",
+        ),
         (
             lambda: audits.audit_torch(Mlp, torch.ones(1, 48), blocks=["layer.0"]),
             r"blocks\[0\] = 'layer.0'.*layers",

@@ -49,8 +49,12 @@ class Audit:
         return not sure
 
     def exit_code(self, require_stable: bool = False) -> int:
-        """Return 0, or 1 for a finding; and for what is not stable, if required."""
-        return int(bool(self.findings) or (require_stable and not self.stable))
+        """Return 0, or 1 for a finding; and for what is not stable, if required.
+
+        What was not followed is not known to be stable.
+        """
+        known = bool(self.reports) and self.stable
+        return int(bool(self.findings) or (require_stable and not known))
 
     def __str__(self) -> str:
         """Return the tables, the findings and the verdict."""
@@ -68,9 +72,10 @@ class Audit:
             undeclared = "" if self.declaration else "; nothing was declared"
             found = [f"No finding about the initialisation{undeclared}."]
         unused = declarations.unused(
-            self.declaration, [one.name for one in self.parameters]
+            self.declaration, [(one.name, one.layer) for one in self.parameters]
         )
-        if unused:
+        # of ready declarations most are of other layers
+        if 0 < len(unused) <= len(self.declaration) / 2:
             found.append(f"Declared, and not there: {', '.join(unused)}.")
         for kind, report in self.reports.items():
             found.append(f"{KINDS[kind]}: {_judged(report)}")
@@ -129,9 +134,14 @@ def audited(
     """Return the audit of measured parameters and reports.
 
     Raises:
-        ValueError: for a declaration of which no pattern fits any parameter.
+        ValueError: for a model without parameters, and for a declaration of which no
+            pattern fits any.
     """
-    unused = declarations.unused(declaration, [one.name for one in parameters])
+    some = bool(parameters)
+    checks.require(some, name, "no parameters", "a model with arrays of floats")
+    unused = declarations.unused(
+        declaration, [(one.name, one.layer) for one in parameters]
+    )
     names = ", ".join(one.name for one in parameters[:8])
     allowed = f"patterns of which one fits a parameter, such as {names}"
     none = bool(declaration) and len(unused) == len(declaration)
@@ -150,7 +160,7 @@ def _parameter_lines(audit: Audit) -> list[str]:
     """Return the table of parameters, those that are alike in one row."""
     groups: dict[tuple, list[Measured]] = {}
     for one in audit.parameters:
-        declared = declarations.of_name(audit.declaration, one.name)
+        declared = declarations.of_name(audit.declaration, one.name, one.layer)
         told = "" if declared is None else declared.told(one.fans)
         kind = _findings.pattern_of(one.name), one.shape, one.constant, told
         groups.setdefault(kind, []).append(one)
@@ -189,7 +199,7 @@ def _report_lines(report: Report) -> list[str]:
 
 def _judged(report: Report) -> str:
     """Return the verdict on one report."""
-    how = "" if report.num_samples >= _stability.ENOUGH else ", by a normal law"
+    how = ", by a normal law" if _stability.few(report.log_norms) else ""
     return (
         f"{report.verdict}; {report.vanishing:.1%} shrink and {report.exploding:.1%} "
         f"grow by more than a factor {report.factor:g}{how}."
@@ -198,7 +208,7 @@ def _judged(report: Report) -> str:
 
 def _as_dict(one: Measured, declaration: declarations.Declaration) -> dict[str, Any]:
     """Return one parameter as JSON can hold it."""
-    declared = declarations.of_name(declaration, one.name)
+    declared = declarations.of_name(declaration, one.name, one.layer)
     return {
         "name": one.name,
         "tied": list(one.tied),

@@ -21,6 +21,7 @@ LEVEL = 1e-6  # of a false finding in an audit
 _SD = 0.02
 _MEAN = 0.05
 _SHAPE = 0.03
+_DRAWN = ("normal", "uniform", "truncated normal")
 
 
 class Finding(NamedTuple):
@@ -47,7 +48,7 @@ def found(
     level = LEVEL / max(3 * len(parameters), 1)
     findings: list[tuple[str, str, str]] = []
     for one in parameters:
-        declared = declarations.of_name(declaration, one.name)
+        declared = declarations.of_name(declaration, one.name, one.layer)
         problems = _sure(one, declared)
         if not problems and declared is not None:
             problems = _against(one, declared, level)
@@ -58,40 +59,52 @@ def found(
 
 def _sure(one: Measured, declared: Declared | None) -> list[tuple[str, str]]:
     """Return what is wrong whatever was declared."""
-    if not one.finite:
-        return [("has entries that are not finite", "memory that was not initialised")]
     if not one.trained:
         return []
+    if not one.finite:
+        return [("has entries that are not finite", "memory that was not initialised")]
     if one.constant:
-        wide = sum(side > 1 for side in one.shape) >= 2
         wanted = declared is not None and declared.kind == "constant"
-        if wide and np.any(one.low != 0) and not wanted:
+        if _is_matrix(one) and np.any(one.low != 0) and not wanted:
             problem = f"all entries are {one.low[0]:g}"
             return [
                 (problem, "a constant in place of random weights: units stay alike")
             ]
         return []
-    same = len(one.entries) > 1 and bool(np.all(one.entries == one.entries[0]))
-    if same and _random(one.first[0]):
+    if one.same and _random(one):
         cause = "not initialised from the seed that the model is given"
         return [("is the same for all seeds", cause)]
-    if not same and one.repeated.all():
+    if not one.same and one.repeated.all():
         cause = "one random key for all of them"
         return [("its slices along the first axis are equal", cause)]
     return []
 
 
-def _random(first: np.ndarray) -> bool:
+def _is_matrix(one: Measured) -> bool:
+    """Return whether a parameter is the matrix of a layer, by its name and shape.
+
+    And not scales of more than one axis, tables or gates, which may be constant.
+    """
+    named = one.name.rpartition(".")[2] in ("weight", "kernel", "embedding")
+    wide = sum(side > 1 for side in one.shape) >= 2
+    return named and wide and "norm" not in f"{one.layer} {one.name}".lower()
+
+
+def _random(one: Measured) -> bool:
     """Return whether entries look like numbers that were drawn, and not a table.
 
     Tables, such as sines of positions, or ln 1, ln 2, … of a state space, vary from
-    entry to entry; those of few values, such as the identity, repeat them.
+    entry to entry, or follow no law that weights are drawn from; those of few values,
+    such as the identity, repeat them.
     """
+    first, entries = one.first[0], one.entries[0]
     if len(first) < 4 * SMALLEST or len(np.unique(first)) < len(first) / 2:
         return False
     centred = first - first.mean()
     along = np.sum(centred[1:] * centred[:-1]) / np.sum(centred**2)
-    return bool(abs(along) < 0.5)
+    z = np.sort((entries - entries.mean()) / entries.std())
+    distances = [_distance(kind, z) or 0.0 for kind in _DRAWN]
+    return bool(abs(along) < 0.5 and min(distances) < _SHAPE + 1.4 / math.sqrt(len(z)))
 
 
 def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str, str]]:
@@ -104,9 +117,6 @@ def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str,
     if one.constant:
         problem = f"all entries are {one.low[0]:g}, declared {declared.told(one.fans)}"
         return [(problem, "not initialised, or by a constant")]
-    if declared.kind == "orthogonal":
-        std = declared.scale / math.sqrt(max(_matrix(one.shape)))
-
     problems = []
     mean, measured = one.pooled_mean, one.pooled_std
     # two-sided, a normal law for the mean and χ² for the variance
@@ -118,7 +128,12 @@ def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str,
     freedom = 2 * one.total / (kurtosis - 1)
     ratio = math.sqrt(measured**2 + mean**2) / std
     tails = scipy.stats.chi2(freedom)
-    tail = min(tails.sf(freedom * ratio**2), tails.cdf(freedom * ratio**2))
+    below = float(tails.cdf(freedom * ratio**2))
+    if kurtosis != 3:
+        # at 0 sums of other squares fall less fast than χ²
+        normal = scipy.special.ndtr((ratio**2 - 1) * math.sqrt(freedom / 2))
+        below = max(below, float(normal))
+    tail = min(float(tails.sf(freedom * ratio**2)), below)
     if tail < level / 2 and abs(ratio - 1) > _SD and not problems:
         size = f"{ratio:.3g} × as large"
         problem = f"sd {measured:.4g}, declared {declared.told(one.fans)}: {size}"
@@ -157,9 +172,8 @@ def _against_shape(
         return []
     if scipy.stats.kstwobign.sf(distance * math.sqrt(len(z))) > level:
         return []
-    kinds = ("normal", "uniform", "truncated normal")
-    distances = {kind: _distance(kind, z) or 0.0 for kind in kinds}
-    nearest = min(kinds, key=distances.__getitem__)
+    distances = {kind: _distance(kind, z) or 0.0 for kind in _DRAWN}
+    nearest = min(_DRAWN, key=distances.__getitem__)
     cause = f"it is {nearest}" if distances[nearest] < _SHAPE else ""
     problem = f"the law is not {declared.kind} (KS distance {distance:.2g})"
     return [(problem, cause)]
@@ -172,12 +186,6 @@ def _distance(kind: str, z: np.ndarray) -> float | None:
         return None
     steps = np.arange(len(z) + 1) / len(z)
     return float(max(np.max(levels - steps[:-1]), np.max(steps[1:] - levels)))
-
-
-def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return rows and columns of the matrix that an orthogonal initialiser fills."""
-    first = math.prod(shape[:-1])
-    return max(first, 1), shape[-1] if shape else 1
 
 
 def _near(value: float, other: float, tolerance: float) -> bool:
@@ -262,7 +270,7 @@ def _copies(parameters: Sequence[Measured]) -> list[tuple[str, str, str]]:
     """Return which parameters are copies of one another, or multiples, and not tied."""
     groups: dict[tuple, list[Measured]] = {}
     for one in parameters:
-        usable = one.trained and one.finite and not one.constant
+        usable = one.trained and one.finite and not one.constant and not one.same
         # rows that are zero, such as that of a padding token, are alike in many
         if usable and one.used >= SMALLEST and np.all(one.first[:, :SMALLEST]):
             groups.setdefault(_fingerprint(one), []).append(one)
@@ -298,13 +306,24 @@ def _together(findings: Sequence[tuple[str, str, str]]) -> list[Finding]:
     """Return findings, those of the same kind in one."""
     groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for name, problem, cause in findings:
-        # numbers apart: layers of a model, and digits of what was measured
-        kind = pattern_of(name), re.sub(r"[\d.e-]+", "*", problem), cause
+        kind = pattern_of(name), _kind(problem, bool(cause)), cause
         groups.setdefault(kind, []).append((name, problem))
     return [
         Finding(tuple(name for name, _ in alike), alike[0][1], cause)
         for (_, _, cause), alike in groups.items()
     ]
+
+
+def _kind(problem: str, explained: bool) -> str:
+    """Return a problem without its numbers; but whether an sd is too large, or, where
+    that has no cause, by how much, to 10%.
+    """
+    ratio = re.search(r"([\d.e+-]+) × as large", problem)
+    size = ""
+    if ratio:
+        log_ratio = math.log(float(ratio[1]))
+        size = str(log_ratio > 0) if explained else f"{log_ratio / 0.1:.0f}"
+    return re.sub(r"[\d.e-]+", "*", problem) + size
 
 
 def pattern(names: Sequence[str]) -> str:

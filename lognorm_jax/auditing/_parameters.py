@@ -26,6 +26,7 @@ class Parameter(NamedTuple):
     # what two names of one parameter have in common: then they are tied
     identity: int
     trained: bool = True
+    layer: str = ""  # the class of its layer, where it is known
 
 
 class Measured(NamedTuple):
@@ -35,13 +36,14 @@ class Measured(NamedTuple):
     shape: tuple[int, ...]
     fans: declarations.Fans | None
     trained: bool
+    layer: str
     tied: tuple[str, ...]  # its other names
     used: int  # entries of an initialisation that the moments are of
     mean: np.ndarray  # (draws,), and so the others
     variance: np.ndarray  # of an entry, about the mean
     low: np.ndarray
     high: np.ndarray
-    repeated: np.ndarray  # whether the first two slices are equal, and not constant
+    repeated: np.ndarray  # whether all slices are equal, and not constant
     entries: np.ndarray  # (draws, few), spread evenly
     first: np.ndarray  # (draws, first)
 
@@ -50,6 +52,11 @@ class Measured(NamedTuple):
         """Whether all entries of each initialisation are equal; of one, in all."""
         equal = bool(np.all(self.low == self.high))
         return equal and (self.used != 1 or bool(np.all(self.low == self.low[0])))
+
+    @property
+    def same(self) -> bool:
+        """Whether all initialisations are equal."""
+        return len(self.entries) > 1 and bool(np.all(self.entries == self.entries[0]))
 
     @property
     def finite(self) -> bool:
@@ -122,6 +129,7 @@ def measured(draws: Iterable[Sequence[Parameter]]) -> list[Measured]:
                 one.values.shape,
                 one.fans,
                 one.trained,
+                one.layer,
                 tied,
                 int(used[0]),
                 *rest,
@@ -131,7 +139,9 @@ def measured(draws: Iterable[Sequence[Parameter]]) -> list[Measured]:
 
 
 def _numbers(values: np.ndarray) -> _Drawn:
-    """Return the numbers of one parameter."""
+    """Return the numbers of one parameter; complex ones as pairs of real ones."""
+    if np.iscomplexobj(values):
+        values = np.stack([values.real, values.imag], axis=-1)
     flat = values.ravel()
     if flat.size == 0:
         nothing = np.zeros(0)
@@ -155,11 +165,13 @@ def _numbers(values: np.ndarray) -> _Drawn:
 
 
 def _repeated(values: np.ndarray) -> bool:
-    """Return whether the first two slices are equal, and not constant."""
+    """Return whether all slices along the first axis are equal, and not constant."""
     if values.ndim < 2 or len(values) < 2 or values[0].size < SMALLEST:
         return False
     constant = values[0].min() == values[0].max()
-    return not constant and np.array_equal(values[0], values[1])
+    if constant or not np.array_equal(values[0], values[1]):
+        return False
+    return bool(np.all(values == values[:1]))
 
 
 def _spread(flat: np.ndarray, most: int, row: int) -> np.ndarray:

@@ -26,9 +26,8 @@ def report(
     the non-central t, and χ²). Of 100 and more they are counted.
     """
     counted = reports.report(increments, names, growth, factor)
-    alive = counted.judged[np.isfinite(counted.judged)]
-    few = len(counted.judged) < ENOUGH and len(alive) == len(counted.judged) > 2
-    if not few or float(np.std(alive)) == 0:
+    alive = counted.judged
+    if not few(counted.log_norms):
         return counted
     limit = 2 * math.log(factor)
     # the interval of the variance of a normal law
@@ -43,6 +42,11 @@ def report(
     )
 
 
+def few(log_norms: np.ndarray) -> bool:
+    """Return whether shares are those of a normal law: of few, that are all alive."""
+    return 2 <= len(log_norms) < ENOUGH and bool(np.all(np.isfinite(log_norms)))
+
+
 def normal_share(samples: np.ndarray, limit: float) -> IntervalEstimate:
     """Return P(X < limit) of the normal law that samples follow, with its interval.
 
@@ -51,6 +55,10 @@ def normal_share(samples: np.ndarray, limit: float) -> IntervalEstimate:
     (0.5, True, True)
     """
     n = len(samples)
+    if np.std(samples) <= 1e-12 * (1 + abs(limit)):
+        # as if always the same
+        value = float(samples.mean() < limit)
+        return IntervalEstimate(value, (value, value))
     standard = (limit - samples.mean()) / samples.std(ddof=1)
     # √n standard is (Z + √n δ)/S about the true quantile δ, S² = χ²/(n − 1)
     spread, shares = _spreads(n)

@@ -46,46 +46,64 @@ def audit(
         checks.one_of(f"kinds[{i}]", kind, _audit.KINDS)
     library = torch()
     increments: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
-    sizes: list[int] = []
-    names: list[str] = []
+    followed: list[tuple[list[str], list[int]]] = []
+    modules: list[Any] = []
 
     def draws() -> Iterator[list[_parameters.Parameter]]:
         for i in range(count):
             library.manual_seed(seed + i)
-            model = make()
-            module = isinstance(model, library.nn.Module)
-            checks.require(module, "make()", model, "a module of PyTorch")
-            _set_to_evaluation(library, model)
+            model = _made(library, make)
+            fresh = not modules or model is not modules[0]
+            checks.require(fresh, "make()", model, "a fresh module for each call")
+            modules[:] = [model]
+            _set_to_evaluation(model)
             if inputs is not None and kinds:
-                found = _blocks.found(library, model, blocks)
-                names[:] = list(found)
+                named = _blocks.found(library, model, blocks)
                 library.manual_seed(seed + i + 1_000_003)
-                of_model, sizes[:] = _blocks.increments(
-                    library, model, list(found.values()), inputs, kinds
+                of_model, names, sizes = _blocks.increments(
+                    library, model, named, inputs, kinds
                 )
+                followed.append((names, sizes))
+                alike = followed[-1] == followed[0]
+                allowed = f"those of the first: {followed[0]}"
+                checks.require(alike, "blocks and sizes", followed[-1], allowed)
                 for kind, values in of_model.items():
                     increments[kind].append(values)
             yield _parameters_of(library, model, fixed)
 
-    parameters = _parameters.measured(draws())
+    # the caller's own random numbers are not touched
+    with library.random.fork_rng(devices=[]):
+        parameters = _parameters.measured(draws())
     made: dict[str, Report] = {}
-    growth = np.log(sizes[1] / sizes[0]) if sizes else 0.0
     for kind, values in increments.items():
         if values:
+            names, sizes = followed[0]
+            growth = float(np.log(sizes[1] / sizes[0]))
             grown = -growth if kind == "vjp" else growth
-            stacked = np.stack(values)
-            made[kind] = _stability.report(stacked, names, float(grown), factor)
+            made[kind] = _stability.report(np.stack(values), names, grown, factor)
     title = getattr(make, "__name__", "model") if name is None else name
     return _audit.audited(str(title), count, parameters, declaration, made)
 
 
-def _set_to_evaluation(library: Any, model: Any) -> None:
-    """Leave out dropout; batches are normalised by their own statistics, as in
+def _made(library: Any, make: Callable[[], Any]) -> Any:
+    """Return a module."""
+    try:
+        model = make()
+    except Exception as error:
+        # of any kind: it is the function that raised it
+        raise ValueError(f"make(): {type(error).__name__}: {error}") from error
+    module = isinstance(model, library.nn.Module)
+    checks.require(module, "make()", model, "a module of PyTorch")
+    return model
+
+
+def _set_to_evaluation(model: Any) -> None:
+    """Leave out dropout; what is normalised is so by its own statistics, as in
     training, and none are kept.
     """
     model.eval()
     for module in model.modules():
-        if isinstance(module, library.nn.modules.batchnorm._BatchNorm):
+        if getattr(module, "track_running_stats", False):
             module.track_running_stats = False
             module.running_mean = module.running_var = None
 
@@ -97,12 +115,20 @@ def _parameters_of(
     free = {pattern: declarations.constant(0.0) for pattern in fixed}
     found = []
     for name, tensor in model.named_parameters(remove_duplicate=False):
-        trained = tensor.requires_grad and declarations.of_name(free, name) is None
+        layer = type(model.get_submodule(name.rpartition(".")[0])).__name__
+        free_to_repeat = declarations.of_name(free, name, layer) is not None
+        trained = tensor.requires_grad and not free_to_repeat
+        there = not tensor.is_meta
+        checks.require(there, f"parameter {name}", "on meta", "one that has values")
         values = tensor.detach().cpu()
-        if values.dtype in (library.float16, library.bfloat16):
-            values = values.float()
+        if values.dtype not in (library.float64, library.complex128):
+            values = values.to(
+                library.complex64 if values.is_complex() else library.float32
+            )
         fans = _fans(model, name)
-        one = _parameters.Parameter(name, values.numpy(), fans, id(tensor), trained)
+        one = _parameters.Parameter(
+            name, values.numpy(), fans, id(tensor), trained, layer
+        )
         found.append(one)
     return found
 
@@ -113,7 +139,7 @@ def _fans(model: Any, name: str) -> declarations.Fans | None:
     layer = model.get_submodule(place)
     weight = getattr(layer, "weight", None)
     if last not in ("weight", "bias"):
-        # such as in_proj_weight
+        # such as in_proj_weight, and the matrices of recurrent layers
         weight = getattr(layer, last)
     if weight is None or weight.dim() < 2:
         return None

@@ -71,7 +71,7 @@ def audit(
     key_parameters, key_reports = jax.random.split(key)
 
     drawn = (
-        _parameters_of(model(each), fixed)
+        _parameters_of(_made(model, each), fixed)
         for each in jax.random.split(key_parameters, count)
     )
     parameters = _parameters.measured(drawn)
@@ -111,6 +111,15 @@ def audit_torch(make: Callable[[], Any], inputs: Any = None, **options: Any) -> 
     return _torch.audit(make, inputs, **options)
 
 
+def _made(model: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+    """Return the model of a key."""
+    try:
+        return model(key)
+    except Exception as error:
+        # of any kind: it is the function that raised it
+        raise ValueError(f"model(key): {type(error).__name__}: {error}") from error
+
+
 def _fresh(parameters: Sequence[_parameters.Measured]) -> bool:
     """Return whether an initialisation depends on the key."""
     return not parameters or any(
@@ -139,20 +148,53 @@ def _parameters_of(model: Any, fixed: Sequence[str]) -> list[_parameters.Paramet
     leaves = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(_tree(model))[0]:
         array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
-        if array and jnp.issubdtype(leaf.dtype, jnp.floating):
+        if array and jnp.issubdtype(leaf.dtype, jnp.inexact):
             leaves.append((_name(path), leaf))
     shapes = {name: np.shape(leaf) for name, leaf in leaves}
     free = {pattern: declarations.constant(0.0) for pattern in fixed}
-    return [
-        _parameters.Parameter(
+    tree = _tree(model)
+    parameters = []
+    for name, leaf in leaves:
+        layer = _layer_class(tree, name)
+        one = _parameters.Parameter(
             name,
-            np.asarray(leaf, np.float32 if leaf.dtype.itemsize < 4 else leaf.dtype),
-            _fans(name, shapes),
+            _on_host(leaf),
+            _fans(name, layer, shapes),
             id(leaf),
-            declarations.of_name(free, name) is None,
+            declarations.of_name(free, name, layer) is None,
+            layer,
         )
-        for name, leaf in leaves
-    ]
+        parameters.append(one)
+    return parameters
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """Return numbers that NumPy computes with."""
+    if jnp.iscomplexobj(leaf) or leaf.dtype in (np.float32, np.float64):
+        return np.asarray(leaf)
+    return np.asarray(leaf, np.float32)
+
+
+def _layer_class(tree: Any, name: str) -> str:
+    """Return the class of the layer that a parameter is of; of dictionaries, the name
+    that Flax Linen gives its modules, such as Dense of Dense_0.
+    """
+    *place, _ = name.split(".")
+    layer = tree
+    for step in place:
+        try:
+            if isinstance(layer, Mapping):
+                layer = layer[step]
+            elif step.isdigit():
+                layer = layer[int(step)]
+            else:
+                layer = getattr(layer, step)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return ""
+    if isinstance(layer, Mapping):
+        word, _, number = place[-1].rpartition("_") if place else ("", "", "")
+        return word if number.isdigit() else ""
+    return type(layer).__name__
 
 
 def _tree(model: Any) -> Any:
@@ -171,12 +213,16 @@ def _name(path: tuple) -> str:
     return ".".join(steps)
 
 
-def _fans(name: str, shapes: Mapping[str, tuple[int, ...]]) -> declarations.Fans | None:
-    """Return the fans of the layer that a parameter is of, by its name."""
+def _fans(
+    name: str, layer: str, shapes: Mapping[str, tuple[int, ...]]
+) -> declarations.Fans | None:
+    """Return the fans of the layer that a parameter is of, by its name and class."""
     *place, last = name.split(".")
     for word in (last, *_OUTPUTS_LAST, *_OUTPUTS_FIRST):
         shape = shapes.get(".".join([*place, word]), ())
-        if len(shape) < 2:
+        # layers that are stacked, or of several axes, have another shape
+        flat = layer in ("Linear", "Dense", "Embed", "Embedding")
+        if len(shape) < 2 or (flat and len(shape) > 2):
             continue
         if word in _OUTPUTS_LAST:
             return declarations.fans_of((shape[-1], shape[-2], *shape[:-2]))

@@ -1,8 +1,9 @@
 """What the parameters of a model are declared to be: name patterns and laws.
 
 A declaration is a mapping such as ``{"*.bias": constant(0), "*.weight": fan_in(2)}``;
-of several patterns that fit a name the first counts. Names are those that an audit
-prints, with patterns of ``fnmatch``.
+of several patterns that fit a parameter the first counts. Names are those that an audit
+prints, with patterns of ``fnmatch``; a pattern with a slash, such as "Conv*/weight", is
+of the class of the layer and the last part of the name.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ class Declared:
     """
 
     # "normal", "uniform", "truncated normal" (at two sd of the normal law, rescaled),
-    # "constant", "orthogonal", or "any" law of mean 0 and this sd
+    # "constant", "orthogonal", "any" law of mean 0 and this sd, or "unknown"
     kind: str
     # sd of an entry; of a constant, the value; times fan^(−1/2) where there is a fan
     scale: float
@@ -62,6 +63,13 @@ class Declared:
         """Return the sd of an entry; None where fans matter and are not known."""
         if self.kind == "constant":
             return 0.0
+        if self.kind == "unknown":
+            return None
+        if self.kind == "orthogonal":
+            # rows or columns of the matrix (out, in × kernel)
+            if fans is None:
+                return None
+            return self.scale / math.sqrt(max(fans.fan_in, fans.fan_out // fans.kernel))
         if self.fan is None:
             return self.scale
         if fans is None:
@@ -77,6 +85,8 @@ class Declared:
         """Return it in words, for tables."""
         if self.kind == "constant":
             return f"constant {self.scale:g}"
+        if self.kind == "unknown":
+            return ""
         std = self.std(fans)
         text = self.kind if self.kind != "any" else "any law"
         if std is not None:
@@ -86,7 +96,10 @@ class Declared:
         return text
 
 
-KINDS = ("normal", "uniform", "truncated normal", "constant", "orthogonal", "any")
+KINDS = (
+    *("normal", "uniform", "truncated normal", "constant", "orthogonal"),
+    *("any", "unknown"),
+)
 # fourth standardised moment; of a uniform number 9/5
 KURTOSIS = {"normal": 3.0, "uniform": 1.8, "truncated normal": 2.3657, "any": 9.0}
 
@@ -149,6 +162,11 @@ def anything(std: float) -> Declared:
     return Declared("any", std)
 
 
+def unknown() -> Declared:
+    """Return what says nothing, for parameters that later patterns would fit."""
+    return Declared("unknown", 1.0)
+
+
 def cdf(kind: str, z: np.ndarray) -> np.ndarray | None:
     """Return P(Z ≤ z) of the standardised law of a kind; None where it is not known."""
     if kind == "normal":
@@ -162,22 +180,26 @@ def cdf(kind: str, z: np.ndarray) -> np.ndarray | None:
     return None
 
 
-def of_name(declaration: Declaration, name: str) -> Declared | None:
-    """Return what is declared of a parameter, or None."""
-    for pattern, declared in declaration.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            return declared
+def of_name(declaration: Declaration, name: str, layer: str = "") -> Declared | None:
+    """Return what is declared of a parameter, by its name and its layer's class."""
+    pattern = _first(declaration, name, layer)
+    return None if pattern is None else declaration[pattern]
+
+
+def _first(declaration: Declaration, name: str, layer: str) -> str | None:
+    """Return the first pattern that fits a parameter."""
+    in_layer = f"{layer}/{name.rpartition('.')[2]}"
+    for pattern in declaration:
+        if fnmatch.fnmatchcase(in_layer if "/" in pattern else name, pattern):
+            return pattern
     return None
 
 
-def unused(declaration: Declaration, names: Sequence[str]) -> list[str]:
-    """Return the patterns that are the first to fit none of the names."""
-    used = set()
-    for name in names:
-        for pattern in declaration:
-            if fnmatch.fnmatchcase(name, pattern):
-                used.add(pattern)
-                break
+def unused(
+    declaration: Declaration, parameters: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Return the patterns that are the first to fit none of the names and layers."""
+    used = {_first(declaration, name, layer) for name, layer in parameters}
     return [pattern for pattern in declaration if pattern not in used]
 
 

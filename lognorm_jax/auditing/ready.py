@@ -14,29 +14,47 @@ from lognorm_jax.auditing.declarations import Declaration
 TOKENS = 32  # of an input
 IMAGES = 4  # of an input, which batch normalisation needs several of
 _ROOT = 3**-0.5  # sd of a uniform number on [−1, 1]
+_PARTS = ("weight", "bias")
 
+_ZERO, _ONE = declarations.constant(0.0), declarations.constant(1.0)
+_LINEAR = declarations.fan_in(_ROOT, "uniform")
+
+# by the class of the layer; what is not here is not declared
 _PYTORCH: Declaration = {
-    "*norm*.weight": declarations.constant(1.0),
-    "*norm*.bias": declarations.constant(0.0),
-    "*embed*.weight": declarations.normal(1.0),
-    # attention, of nn.MultiheadAttention
-    "*in_proj_weight": declarations.fan_average(1.0, "uniform"),
-    "*in_proj_bias": declarations.constant(0.0),
-    "*attn.out_proj.bias": declarations.constant(0.0),
-    "*weight": declarations.fan_in(_ROOT, "uniform"),
-    "*bias": declarations.fan_in(_ROOT, "uniform"),
+    **{f"{kind}/{part}": _LINEAR for kind in ("Linear", "Conv?d") for part in _PARTS},
+    # by what PyTorch takes for the fan-in of a transposed convolution
+    **{
+        f"ConvTranspose?d/{part}": declarations.fan_out(_ROOT, "uniform")
+        for part in _PARTS
+    },
+    "Embedding/weight": declarations.normal(1.0),
+    "EmbeddingBag/weight": declarations.normal(1.0),
+    "*Norm*/weight": _ONE,
+    "*Norm*/bias": _ZERO,
+    "MultiheadAttention/*_bias": _ZERO,
+    "MultiheadAttention/*_weight": declarations.fan_average(1.0, "uniform"),
+    "NonDynamicallyQuantizableLinear/weight": _LINEAR,
+    "NonDynamicallyQuantizableLinear/bias": _ZERO,
 }
 _FLAX: Declaration = {
-    "*scale": declarations.constant(1.0),
-    "*bias": declarations.constant(0.0),
-    "*kernel": declarations.fan_in(1.0, "truncated normal"),
+    # of recurrent cells, which are orthogonal
+    **{f"*{name}.kernel": declarations.unknown() for name in ("dense_h", "hh")},
+    "*Norm/scale": _ONE,
+    "*Norm/bias": _ZERO,
+    **{
+        f"{kind}/kernel": declarations.fan_in(1.0, "truncated normal")
+        for kind in ("Linear", "Dense", "Conv")
+    },
+    **{f"{kind}/bias": _ZERO for kind in ("Linear", "Dense", "Conv")},
+    # the one layer of a Linen module
+    "params.kernel": declarations.fan_in(1.0, "truncated normal"),
+    "params.bias": _ZERO,
 }
 _EQUINOX: Declaration = {
-    "*norm*.weight": declarations.constant(1.0),
-    "*norm*.bias": declarations.constant(0.0),
-    "*embed*.weight": declarations.normal(1.0),
-    "*weight": declarations.fan_in(_ROOT, "uniform"),
-    "*bias": declarations.fan_in(_ROOT, "uniform"),
+    **{f"{kind}/{part}": _LINEAR for kind in ("Linear", "Conv?d") for part in _PARTS},
+    "Embedding/weight": declarations.normal(1.0),
+    "*Norm/weight": _ONE,
+    "*Norm/bias": _ZERO,
 }
 
 
@@ -135,10 +153,19 @@ def of_hub(
     def make() -> Any:
         return transformers.AutoModel.from_config(config)
 
+    try:
+        inputs = _inputs(library, config)
+    except Exception as error:
+        # of any kind: configurations have all sorts of fields
+        raise ValueError(
+            f"model type = {kind!r}: what it takes is not known ({error}). Write a "
+            "function () -> (module, inputs), and audit torch:MODULE:FUNCTION."
+        ) from error
+
     make.__name__ = kind
     declared = _OF_CONFIG.get(kind)
     declaration = {} if declared is None else declared(config)
-    return make, _inputs(library, config), declaration
+    return make, inputs, declaration
 
 
 def _inputs(library: Any, config: Any) -> Any:
