@@ -26,7 +26,7 @@ def main(args: Sequence[str] | None = None) -> int:
             description="How stable are gradients in a deep network, given its shape?",
             args=given or ["--help"],
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return code

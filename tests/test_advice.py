@@ -108,6 +108,37 @@ def test_exact_widths_depths_and_scales_agree():
     assert advice.depth(64, weight_law=weights.uniform()).source == "limit law"
 
 
+@pytest.mark.parametrize(
+    ("width", "law"),
+    [
+        (2, weights.orthogonal()),
+        (8, weights.orthogonal()),
+        (8, weights.fixed_fan_in(2)),
+        (16, weights.fixed_fan_in(4)),
+        (5, weights.rademacher()),
+    ],
+)
+def test_statistical_narrow_networks_without_an_exact_law_are_sampled(width, law):
+    """The limit law knows of no death: of other samples, too, few are unstable."""
+    found = advice.depth(width, weight_law=law)
+    assert "sampled" in found.source
+    if found.value == 0:
+        depth, stable = 1, False
+    else:
+        depth, stable = found.value, True
+    again = advice.sampled(width, depth, weight_law=law, num_samples=4_000, seed=3)
+    share = np.mean(np.abs(again.sum(1)) > 2 * math.log(10))
+    assert (share < 0.075) == stable
+
+
+def test_exact_the_limit_law_is_not_asked_of_narrow_layers():
+    assert advice.narrowest(3, weight_law=weights.sparse(0.1)).value >= 64
+    assert advice.narrowest(10, weight_law=weights.fixed_fan_in(16)).value >= 64
+    assert advice.narrowest(3, weight_law=weights.orthogonal()).source == "exact law"
+    with pytest.raises(ValueError, match="width = 4"):
+        advice.branch_scale(4, 3)
+
+
 def test_exact_few_laws_are_asked_for(monkeypatch):
     """The search begins where the limit law says: a table in a second."""
     asked = []
@@ -227,8 +258,8 @@ def test_statistical_advice_on_smooth_activations():
         (lambda: advice.depth(3, share=1.0), r"share = 1.0"),
         (lambda: advice.narrowest(3, "gelu"), r"activation = 'gelu'"),
         (lambda: advice.narrowest(10**6), r"depth = 1000000"),
-        (lambda: advice.branch_scale(3, 0), r"depth = 0"),
-        (lambda: advice.branch_scale(3, 2, "tanh"), r"activation = 'tanh'"),
+        (lambda: advice.branch_scale(16, 0), r"depth = 0"),
+        (lambda: advice.branch_scale(16, 2, "tanh"), r"activation = 'tanh'"),
         (lambda: advice.defaults("relu", factor=0.5), r"factor = 0.5"),
         (lambda: advice.advise(3, 3, simulate=-1), r"simulate = -1"),
     ],

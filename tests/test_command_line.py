@@ -33,6 +33,14 @@ def same(key):
     return Net(nnx.Rngs(0))
 
 
+def broken(key):
+    return 1 / 0
+
+
+def nothing(key):
+    return None
+
+
 number = 3
 """
 
@@ -42,6 +50,7 @@ def run(capsys, tmp_path, monkeypatch):
     """Return args -> (exit code, what was printed, what was said of errors)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a_model.py").write_text(MODEL, encoding="utf-8")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)", encoding="utf-8")
     sys.modules.pop("a_model", None)
 
     def call(line):
@@ -73,6 +82,28 @@ def test_exact_law_of_several_shapes_is_one_table_and_one_figure(run, tmp_path):
     assert code == 0 and (tmp_path / "laws.png").stat().st_size > 10_000
     assert out.count("exact law") == out.count("limit law") == 2
     assert "relu, normal weights, fan in" in out
+
+
+def test_exact_law_of_another_gain_is_the_exact_one_shifted(run):
+    usual = json.loads(run("law 8-9x3 --json")[1])[-1]
+    other = json.loads(run("law 8-9x3 --gain 2 --json")[1])[-1]
+    shift = 3 * np.log(2**2 / 2)
+    assert other["source"] == usual["source"] == "exact law"
+    assert np.isclose(other["mean"], usual["mean"] + shift)
+    low = usual["quantiles"]["0.05"], other["quantiles"]["0.05"]
+    assert np.isclose(low[1], low[0] + shift)
+
+
+def test_statistical_sampled_laws_are_over_inputs_too(run):
+    """Other seeds, other inputs: means agree within their standard errors."""
+    found = [
+        json.loads(
+            run(f"law 8x6 --activation tanh --samples 4000 --seed {seed} --json")[1]
+        )[-1]
+        for seed in (0, 1)
+    ]
+    error = np.hypot(found[0]["mean_error"], found[1]["mean_error"])
+    assert abs(found[0]["mean"] - found[1]["mean"]) < 5 * error
 
 
 def test_statistical_law_samples_where_theory_is_not_exact(run):
@@ -175,6 +206,18 @@ def test_exact_audit_of_model_types(run):
         ("audit a_model:make --input 3y", r"input = '3y'"),
         ("audit a_model:make --tokens 3", r"tokens = 3"),
         ("audit a_model:make --set a=3", r"set = "),
+        ("audit a_model:make --require-stable", r"require_stable = .*--input"),
+        ("audit a_model:make --plot a.png", r"plot = .*--input"),
+        ("audit a_model:make --input 99999999999999999999x8", r"input = "),
+        ("audit a_model:broken", r"model\(key\): ZeroDivisionError"),
+        ("audit a_model:nothing", r"no parameters"),
+        ("audit leaving:make", r"'leaving' cannot be imported"),
+        ("audit a_model:make --html .", r"html = "),
+        ("law 3-3 --plot .", r"plot = "),
+        ("law 3-3 --gain -1", r"gain = -1"),
+        ("law 3x3 --residual balanced --gain 2", r"gain = 2"),
+        ("law 3-3 --seed -1", r"seed = -1"),
+        ("advise --width 3 --depth 1000000000", r"depth = 1000000000"),
         ("audit a_model:make --html nowhere/a.html", r"html = "),
         ("lew 3-4", r"lew"),
     ],

@@ -77,10 +77,9 @@ def advise(
     factor, share = _stable.limits(factor, share)
     kept = min(checks.integer("fan_in", fan_in, 1), n)
     count = checks.integer("simulate", simulate, 0)
-    if phi.mask is None:
-        most = _sampled.deepest(n)
-        allowed = f"at most {most} at this width, since networks of it are sampled"
-        checks.require(d <= most, "depth", d, allowed)
+    most = _stable.LARGEST if phi.mask is not None else _sampled.deepest(n)
+    why = "" if phi.mask is not None else " at this width: networks are sampled"
+    checks.require(d <= most, "depth", d, f"at most {most:,}{why}")
     of_gains = _gain_rows(phi, n)
     confirm = functools.partial(_confirmed, n, phi, factor, count)
     if phi.mask is None:
@@ -129,14 +128,19 @@ def _law_rows(
     deep = _stable.depth(n, phi, factor=factor, share=share)
     yield _depth_row(f"deepest stable at width {n}", deep, confirm, None)
     wide = _stable.narrowest(d, phi, factor=factor, share=share)
-    yield _rows.Row(f"narrowest stable at depth {d}", wide.value, wide.source)
+    narrow = wide.value if wide.value else f"over {_stable.LARGEST:,}"
+    yield _rows.Row(f"narrowest stable at depth {d}", narrow, wide.source)
     orthogonal = weights.orthogonal()
     found = _stable.depth(n, phi, weight_law=orthogonal, factor=factor, share=share)
     yield _depth_row("deepest, orthogonal weights", found, confirm, orthogonal)
     if kept < n:
         law_of_few = weights.fixed_fan_in(kept)
         found = _stable.depth(n, phi, weight_law=law_of_few, factor=factor, share=share)
-        yield _rows.Row(f"deepest, {kept} weights per unit", found.value, found.source)
+        yield _depth_row(
+            f"deepest, {kept} weights per unit", found, confirm, law_of_few
+        )
+    if n < _stable.WIDE_ENOUGH:
+        return
     lam = _stable.branch_scale(n, d, phi, factor=factor, share=share)
     yield _rows.Row(
         f"largest branch scale λ at depth {d}",

@@ -202,6 +202,7 @@ def audit(
     input: str | None = None,
     tokens: int | None = None,
     seeds: int | None = None,
+    kinds: tuple[Literal["activations", "jvp", "vjp"], ...] = (),
     factor: float = 10.0,
     require_stable: bool = False,
     listing: bool = False,
@@ -226,6 +227,8 @@ def audit(
         input: shape of one example (JAX) or of a batch (PyTorch), such as 3x32x32.
         tokens: size of the vocabulary, of inputs that are tokens.
         seeds: how many initialisations.
+        kinds: what is followed through blocks: activations, tangents (jvp) or gradients
+            (vjp); default all.
         factor: norms may change by it.
         require_stable: exit with 1 where norms vanish or explode, too.
         listing: print the modules as a tree, with numbers beside each.
@@ -236,8 +239,7 @@ def audit(
     if plot is not None:
         plots.require_writable(plot)
     if html is not None:
-        there = Path(html).parent.is_dir()
-        checks.require(there, "html", html, "a file in a folder that exists")
+        plots.require_file("html", html)
     found = _subjects.audit(
         subject,
         settings=set,
@@ -247,8 +249,13 @@ def audit(
         shape=input,
         tokens=tokens,
         seeds=seeds,
+        kinds=kinds,
         factor=factor,
     )
+    followed = bool(found.reports)
+    give = "of a model that is followed: give --input, and --blocks"
+    checks.require(followed or not require_stable, "require_stable", True, give)
+    checks.require(followed or plot is None, "plot", plot, give)
     if json:
         _print_json(found.as_dict())
     else:

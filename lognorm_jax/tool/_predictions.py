@@ -1,18 +1,19 @@
 """What theory, or a sample where there is none, says of a network by its shape."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from lognorm_jax import activations, ensembles, laws, networks, paths, sampling, weights
+from lognorm_jax import activations, ensembles, laws, networks, sampling, weights
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import summaries
 from lognorm_jax.theory import exact
-from lognorm_jax.tool import _rows, spoken
+from lognorm_jax.tool import _rows, _sampled, spoken
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -59,9 +60,9 @@ class Prediction:
             "source": self.source,
             "beta": self.beta,
             "mean": _finite(self.law.mean),
-            "mean_error": self.mean_error,
-            "variance": self.law.variance,
-            "variance_error": self.variance_error,
+            "mean_error": _finite(self.mean_error),
+            "variance": _finite(self.law.variance),
+            "variance_error": _finite(self.variance_error),
             "sd": math.sqrt(self.law.variance),
             "quantiles": {str(level): _finite(value) for level, value in quantiles},
             "factor": self.factor,
@@ -71,9 +72,9 @@ class Prediction:
         }
 
 
-def _finite(value: float) -> float | None:
-    """Return a number, or None for −inf, which JSON cannot hold."""
-    return float(value) if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    """Return a number, or None for what JSON cannot hold."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def predictions(
@@ -101,7 +102,7 @@ def predictions(
         fan: the variance of a weight is gain/n_{i−1} ("in") or gain/n_i ("out").
         bias_scale: standard deviation ≥ 0 of biases.
         gain: √(variance of a weight × fan); default that of the activation.
-        residual: a kind of ``networks.residual``.
+        residual: a kind of ``networks.residual``; without head, fan and gain.
         branch_scale: λ in (0, 1], of blocks √(1 − λ²) z + λ·branch.
         factor: > 1, by which a coordinate may change.
         samples: ≥ 100.
@@ -119,16 +120,92 @@ def predictions(
         used = spoken.weight_law(used)
     factor = checks.number("factor", factor, "(1, inf)")
     count = checks.integer("samples", samples, 100)
+    checks.integer("seed", seed, 0)
     if residual is None:
-        variance = None if gain is None else gain**2
-        network = networks.mlp(
-            widths, phi, bias_scale, fan, head, weight_law=used, gain=variance
-        )
+        network, usual, shift = _plain(widths, phi, used, head, fan, bias_scale, gain)
     else:
+        none = "None, of residual networks: their blocks have gains of their own"
+        checks.require(gain is None, "gain", gain, none)
+        checks.require(head == "same", "head", head, "'same', of residual networks")
+        checks.require(fan == "in", "fan", fan, "'in', of residual networks")
         network = _residual(widths, phi, used, residual, branch_scale, bias_scale)
-    # of vanilla residual networks there is a law along the input
-    along = residual == "vanilla"
-    return _of_network(shape, widths, network, along, factor, count, seed)
+        usual, shift = network, 0.0
+
+    # what theory has: the limit, and the exact law
+    beta = math.fsum(1 / n for n in widths[1:])
+    if usual.ensemble is not None:
+        beta = ensembles.beta(usual.ensemble)
+    growth = math.log(widths[-1] / widths[0])
+    told = functools.partial(Prediction, shape, beta=beta, growth=growth, factor=factor)
+    found = []
+    limit = _or_none(networks.limit_law, network)
+    if limit is not None:
+        found.append(told("limit law", law=limit))
+    law = None
+    if usual.ensemble is not None:
+        law = _or_none(exact.law, usual.ensemble)
+    if law is not None:
+        return [*found, told("exact law", law=_shifted(law, shift))]
+
+    # samples; of vanilla residual networks the law is that along the input
+    path = _sampled.path(network, along=residual == "vanilla")
+    trace = sampling.sample(path, jax.random.key(seed), count)
+    log_norms = np.asarray(trace.increment, np.float64).sum(1)
+    summary = summaries.estimate(log_norms)
+    errors = float(summary.mean.error), float(summary.variance.error)
+    law = laws.empirical(log_norms)
+    sampled = told(
+        f"{count:,} samples", law=law, mean_error=errors[0], variance_error=errors[1]
+    )
+    return [*found, sampled]
+
+
+def _or_none(make: Callable[[Any], laws.Law], source: Any) -> laws.Law | None:
+    """Return a law, or None where theory has none."""
+    try:
+        return make(source)
+    except ValueError:
+        return None
+
+
+def _plain(
+    widths: Sequence[int],
+    phi: activations.Activation,
+    weight_law: weights.Weights,
+    head: str,
+    fan: str,
+    bias_scale: float,
+    gain: float | None,
+) -> tuple[networks.Network, networks.Network, float]:
+    """Return a network, that of the usual gain, and what the gain adds to log-norms."""
+    make = functools.partial(
+        networks.mlp, widths, phi, bias_scale, fan, head, weight_law=weight_law
+    )
+    usual = make()
+    if gain is None:
+        return usual, usual, 0.0
+    variance = checks.number("gain", gain, "[1e-15, 1e15]") ** 2
+    hidden = len(widths) - 1 - (head == "linear")
+    shift = hidden * math.log(variance / float(phi.gain))
+    return make(gain=variance), usual, shift
+
+
+def _shifted(law: laws.Law, shift: float) -> laws.Law:
+    """Return the law of what is larger by a factor, its log the shift."""
+    if shift == 0:
+        return law
+    assert law.sf is not None
+    sf = law.sf
+    return laws.Law(
+        name=law.name,
+        cdf=lambda x: law.cdf(np.asarray(x) - shift),
+        quantile=lambda q: law.quantile(q) + shift,
+        mean=law.mean + shift,
+        variance=law.variance,
+        atom=law.atom,
+        pdf=lambda x: law.pdf(np.asarray(x) - shift),
+        sf=lambda x: sf(np.asarray(x) - shift),
+    )
 
 
 def _residual(
@@ -153,57 +230,6 @@ def _residual(
         bias_scale=bias_scale,
         weight_law=weight_law,
     )
-
-
-def _of_network(
-    shape: str,
-    widths: Sequence[int],
-    network: networks.Network,
-    along: bool,
-    factor: float,
-    count: int,
-    seed: int,
-) -> list[Prediction]:
-    """Return all that is known of a network; samples where theory is not exact."""
-    growth = math.log(widths[-1] / widths[0])
-    ensemble = network.ensemble
-    beta = math.fsum(1 / n for n in widths[1:])
-    if ensemble is not None:
-        beta = ensembles.beta(ensemble)
-
-    found = []
-    try:
-        limit = networks.limit_law(network)
-    except ValueError:
-        pass
-    else:
-        found.append(Prediction(shape, "limit law", beta, limit, growth, factor))
-    if ensemble is not None:
-        try:
-            law = exact.law(ensemble)
-        except ValueError:
-            pass
-        else:
-            return [*found, Prediction(shape, "exact law", beta, law, growth, factor)]
-
-    # samples, in law where matrices need not be drawn
-    x, tangent = np.random.default_rng(seed).normal(size=(2, widths[0]))
-    make = paths.gram if network.undrawn else paths.jacobian
-    path = make(network, x, x if along else tangent)
-    trace = sampling.sample(path, jax.random.key(seed), count)
-    log_norms = np.asarray(trace.increment, np.float64).sum(1)
-    summary = summaries.estimate(log_norms)
-    sampled = Prediction(
-        shape,
-        f"{count:,} samples",
-        beta,
-        laws.empirical(log_norms),
-        growth,
-        factor,
-        float(summary.mean.error),
-        float(summary.variance.error),
-    )
-    return [*found, sampled]
 
 
 def table(found: Sequence[Prediction]) -> list[str]:

@@ -10,9 +10,10 @@ import numpy as np
 import scipy
 
 from lognorm_jax import activations, networks, paths, sampling, weights
+from lognorm_jax._tools import traces
 
 SAMPLES = 1_000  # networks that are sampled
-_WORK = 5 * 10**8  # coordinates that these meet at most
+_WORK = 5 * 10**8  # coordinates, or weights, that these meet at most
 
 
 class Found(NamedTuple):
@@ -23,22 +24,45 @@ class Found(NamedTuple):
     interval: tuple[int, int] | None = None  # 95%, where networks were sampled
 
 
-def deepest(width: int) -> int:
+def deepest(width: int, weight_law: weights.Weights | None = None) -> int:
     """Return the largest depth that is sampled at a width."""
-    return max(16, min(4_096, _WORK // (width * SAMPLES)))
+    undrawn = weight_law is None or weight_law.gaussian or weight_law.orthogonal
+    each = width * SAMPLES * (1 if undrawn else width / 4)
+    return max(16, min(1_024, int(_WORK // each)))
+
+
+def path(network: networks.Network, *, along: bool = False) -> traces.Path:
+    """Return the path of a network at a fresh input and along a fresh tangent.
+
+    Of standard normal coordinates; in law, where matrices need not be drawn.
+
+    Args:
+        network: on vectors.
+        along: whether the tangent is the input.
+    """
+    return traces.Path(_fresh, (along,), (network.plain(),))
+
+
+def _fresh(along: bool, network: networks.Network, key: jax.Array) -> traces.Trace:
+    """Return the increments of one network at an input of its own."""
+    key_input, key_tangent, key_network = jax.random.split(key, 3)
+    x = jax.random.normal(key_input, network.shape)
+    tangent = x if along else jax.random.normal(key_tangent, network.shape)
+    make = paths.gram if network.undrawn else paths.jacobian
+    return make(network, x, tangent)(key_network)
 
 
 def sampled_depth(
     width: int,
     phi: activations.Activation,
-    gain: float,
+    gain: float | None,
     weight_law: weights.Weights,
     factor: float,
     share: float,
     start: int = 128,
 ) -> Found:
     """Return the largest depth at which sampled networks are stable."""
-    most = deepest(width)
+    most = deepest(width, weight_law)
     deep = min(start, most)
     while True:
         met = log_norms(width, deep, phi, gain, weight_law)
@@ -58,7 +82,7 @@ def log_norms(
     width: int,
     depth: int,
     phi: activations.Activation,
-    gain: float,
+    gain: float | None,
     weight_law: weights.Weights,
 ) -> np.ndarray:
     """Return the log-norms of sampled networks after each layer: (SAMPLES, depth)."""
@@ -89,14 +113,14 @@ def sampled(
     """Return ln R of a tangent, layer by layer, of networks in law: (num_samples,
     depth).
 
-    At an input and along a tangent of standard normal coordinates.
+    Each at an input and along a tangent of its own, of standard normal coordinates.
 
     Args:
         width: n ≥ 1.
         depth: d ≥ 1.
         activation: an ``activations.Activation`` or its name.
         gain: √(variance of a weight × fan-in); default that of ``networks.mlp``.
-        weight_law: normal, which is the default, or orthogonal.
+        weight_law: default normal.
         num_samples: ≥ 1.
         seed: of the samples.
     """
@@ -106,7 +130,6 @@ def sampled(
         weight_law=weight_law,
         gain=None if gain is None else gain**2,
     )
-    x, tangent = np.random.default_rng(seed).normal(size=(2, width))
-    path = paths.gram(network, x, tangent)
     key = jax.random.key(seed)
-    return np.asarray(sampling.sample(path, key, num_samples).increment, np.float64)
+    trace = sampling.sample(path(network), key, num_samples)
+    return np.asarray(trace.increment, np.float64)

@@ -18,6 +18,7 @@ from lognorm_jax.probing import reports
 from lognorm_jax.theory import exact, residuals
 from lognorm_jax.tool import _gains, _sampled
 
+WIDE_ENOUGH = 16  # for what is of first order in 1/n
 LARGEST = 10**5  # depths and widths beyond which nobody asks
 
 
@@ -77,6 +78,34 @@ def _known_law(ensemble: ensembles.Ensemble) -> tuple[laws.Law, str]:
         return ensembles.limit_law(ensemble), "limit law"
 
 
+def _trusted(
+    width: int, phi: activations.Activation, weight_law: weights.Weights
+) -> bool:
+    """Return whether the law at a width is exact, or the limit law nearly so.
+
+    It is off by a few 1/n, and knows of no death: so layers have to be wide, and rows
+    of many weights.
+    """
+    assert phi.mask is not None
+    ensemble = ensembles.Ensemble((width,) * 3, weight_law, phi.mask)
+    if _known_law(ensemble)[1] == "exact law":
+        return True
+    return _wide(width, weight_law)
+
+
+def _wide(width: int, weight_law: weights.Weights) -> bool:
+    """Return whether a layer is wide, and its rows have many weights."""
+    rows = weight_law.rows
+    if weight_law.orthogonal:
+        return width >= 64
+    if rows is None:
+        # of sparse weights the kurtosis is 3 over the share that is not 0
+        kept = width * 3 / max(float(weight_law.kurtosis), 3.0)
+    else:
+        kept = rows.kept * (1 if rows.group is None else width / rows.group)
+    return width >= 64 and kept >= 8
+
+
 def depth(
     width: int,
     activation: str | activations.Activation = "relu",
@@ -98,9 +127,10 @@ def depth(
         share: in (0, 1), of initialisations that may change by more.
 
     Returns:
-        By the exact law where there is one, else the limit law; for activations without
-        a mask by 1,000 networks in law, at inputs of standard normal coordinates, with
-        an interval.
+        By the exact law where there is one; else the limit law, of widths of 64 and
+        more and rows of 8 weights and more; and by 1,000 sampled networks, at inputs of
+        standard normal coordinates, with an interval, of narrower ones and of
+        activations without a mask.
 
     Raises:
         ValueError: for anything else.
@@ -120,15 +150,16 @@ def depth(
     own = "None: ReLU-like activations have one gain that keeps norms"
     checks.require(gain is None, "gain", gain, own)
 
-    sources = set()
+    used = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", used, weights.Weights)
+    if not _trusted(n, phi, used):
+        return _sampled.sampled_depth(n, phi, None, used, factor, share)
 
     def stable(d: int) -> bool:
-        found, source = law(n, d, phi, weight_law)
-        sources.add(source)
-        return outside(found, factor) <= share
+        return outside(law(n, d, phi, used)[0], factor) <= share
 
-    value = _last(stable, _guess(factor, share) * n / _per_layer(phi, weight_law))
-    return _sampled.Found(value, sources.pop())
+    value = _last(stable, _guess(factor, share) * n / _per_layer(phi, used))
+    return _sampled.Found(value, law(n, max(value, 1), phi, used)[1])
 
 
 def _guess(factor: float, share: float) -> float:
@@ -165,6 +196,9 @@ def narrowest(
     """Return the smallest width at which a network of this depth is stable; 0 if none
     is up to LARGEST.
 
+    By the exact law where there is one, else the limit law; of its widths the smallest
+    is 64, and rows of 8 weights and more.
+
     Args:
         depth: d in 1…LARGEST.
         activation: one with a mask: ReLU-like.
@@ -181,19 +215,30 @@ def narrowest(
     d = checks.integer("depth", depth, 1)
     checks.require(d <= LARGEST, "depth", d, f"an integer in 1…{LARGEST}")
     factor, share = limits(factor, share)
-    sources = set()
-
-    def unstable(n: int) -> bool:
-        found, source = law(n, d, activation, weight_law)
-        sources.add(source)
-        return outside(found, factor) > share
-
     phi = activations.named(activation)
     allowed = "one with a mask: ReLU-like, or linear"
     checks.require(phi.mask is not None, "activation", phi.name, allowed)
-    guess = _per_layer(phi, weight_law) * d / _guess(factor, share)
-    value = _last(unstable, guess) + 1
-    return _sampled.Found(0 if value > LARGEST else value, sources.pop())
+    used = weights.normal() if weight_law is None else weight_law
+    checks.instance("weight_law", used, weights.Weights)
+
+    # of weights without an exact law, widths at which the limit law says enough
+    least = 1
+    if not (used.gaussian or used.orthogonal):
+        least = _last(lambda n: not _wide(n, used), 64) + 1
+
+    def unstable(n: int) -> bool:
+        if n < least or not (least > 1 or _trusted(n, phi, used)):
+            return True
+        return outside(law(n, d, phi, used)[0], factor) > share
+
+    guess = _per_layer(phi, used) * d / _guess(factor, share)
+    value = _last(unstable, max(guess, least)) + 1
+    if value > LARGEST:
+        return _sampled.Found(0, "no width up to the largest")
+    source = law(value, d, phi, used)[1]
+    if source == "limit law":
+        source = f"limit law, of widths from {max(least, 64)}"
+    return _sampled.Found(value, source)
 
 
 def branch_scale(
@@ -206,11 +251,11 @@ def branch_scale(
 ) -> float:
     """Return the largest λ at which residual blocks √(1 − λ²) z + λ·branch are stable.
 
-    By the limit law of ``residuals`` ("balanced" blocks). 1 where even a network
-    without skips is.
+    By the limit law of ``residuals`` ("balanced" blocks), which is of first order in
+    1/n. 1 where even a network without skips is.
 
     Args:
-        width: n ≥ 1.
+        width: n ≥ 16.
         depth: d ≥ 1, number of blocks.
         activation: one with a mask: ReLU-like.
         factor: as for ``depth``.
@@ -222,7 +267,10 @@ def branch_scale(
     >>> round(branch_scale(128, 1000), 3)
     0.319
     """
-    n, d = checks.integer("width", width, 1), checks.integer("depth", depth, 1)
+    n, d = (
+        checks.integer("width", width, WIDE_ENOUGH),
+        checks.integer("depth", depth, 1),
+    )
     phi = activations.named(activation)
     mask = phi.mask
     allowed = "one with a mask: ReLU-like, or linear"

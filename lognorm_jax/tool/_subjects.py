@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from lognorm_jax._tools import checks
 from lognorm_jax.auditing import audits, ready
 
+_LARGEST = 10**8  # numbers of an input
 _FORMS = "MODULE:FUNCTION, torch:MODULE:FUNCTION or hf:TYPE"
 
 
@@ -26,6 +28,7 @@ def audit(
     shape: str | None = None,
     tokens: int | None = None,
     seeds: int | None = None,
+    kinds: Sequence[str] = (),
     factor: float = 10.0,
 ) -> audits.Audit:
     """Return the audit of what a command line names.
@@ -35,6 +38,8 @@ def audit(
     """
     place, _, rest = subject.partition(":")
     options: dict[str, Any] = {"factor": factor, "fixed": fixed}
+    if kinds:
+        options["kinds"] = list(kinds)
     if blocks:
         options["blocks"] = list(blocks)
     if seeds is not None:
@@ -54,7 +59,7 @@ def audit(
         # before the module, which may be slow to import
         ready.require_torch()
         make, inputs = _torch_parts(_function(rest))
-        if shape is not None:
+        if shape is not None or tokens is not None:
             inputs = _tensor(shape, tokens)
         return audits.audit_torch(make, inputs, declaration=declared, **options)
 
@@ -75,7 +80,7 @@ def _function(path: str) -> Callable[..., Any]:
         sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # of any kind: modules run as they are imported
         raise ValueError(
             f"subject = {path!r}: the module {module!r} cannot be imported from "
@@ -94,7 +99,7 @@ def _torch_parts(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     """Return a function () -> module and inputs, of one that may return both."""
     try:
         first = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # of any kind: it is the function that raised it
         name = getattr(function, "__name__", "function")
         text = f"{type(error).__name__}: {error}"
@@ -128,9 +133,11 @@ def _sides(shape: str) -> tuple[int, ...]:
     """Return the sides of a shape such as "3x32x32"."""
     pieces = shape.split("x")
     whole = all(piece.isascii() and piece.isdigit() for piece in pieces)
-    allowed = "sides joined by x, such as 3x32x32"
-    checks.require(whole and all(map(int, pieces)), "input", shape, allowed)
-    return tuple(map(int, pieces))
+    allowed = f"sides joined by x, such as 3x32x32, of at most {_LARGEST:,} numbers"
+    sides = tuple(map(int, pieces)) if whole else ()
+    fits = whole and 0 < math.prod(sides) <= _LARGEST
+    checks.require(fits, "input", shape, allowed)
+    return sides
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:

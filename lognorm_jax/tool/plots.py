@@ -142,6 +142,18 @@ def _band(axis: Any, x: Any, mean: Any, spread: Any, colour: str, label: str) ->
     axis.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
 
 
+def require_file(name: str, path: str | Path) -> Path:
+    """Require the name of a file, in a folder that is there.
+
+    Raises:
+        ValueError: for others.
+    """
+    place = Path(path)
+    there = bool(place.name) and place.parent.is_dir() and not place.is_dir()
+    checks.require(there, name, str(path), "a file in a folder that exists")
+    return place
+
+
 def require_writable(path: str | Path) -> None:
     """Require a file name in a folder that is there, of a format that is known.
 
@@ -149,9 +161,7 @@ def require_writable(path: str | Path) -> None:
         ValueError: for others, and without matplotlib.
     """
     figure, _ = _figure(1, 1.0)
-    path = Path(path)
-    there = path.parent.is_dir()
-    checks.require(there, "plot", str(path), "a file in a folder that exists")
+    path = require_file("plot", path)
     known = figure.canvas.get_supported_filetypes()
     allowed = f"a name that ends in one of {', '.join(sorted(known))}"
     fits = path.suffix.removeprefix(".") in known
