@@ -447,7 +447,7 @@ def test_exact_stability_counts_only_where_it_is_required():
 
 
 def test_exact_assertions_of_test_suites():
-    testing.assert_initialised(stack(), ready.READY["flax"])
+    testing.assert_initialised(stack(), "flax")
     with pytest.raises(AssertionError, match="FINDING"):
         testing.assert_initialised(stack(), {"*kernel": "normal:1"})
     x = np.ones((1, 64), np.float32)

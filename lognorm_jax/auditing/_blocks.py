@@ -16,6 +16,7 @@ from lognorm_jax._tools import checks
 from lognorm_jax.auditing import _audit
 
 Follow = Callable[[Any], tuple]  # what goes into the first block -> outputs of all
+MISSING = 'Models of PyTorch need torch: pip install "lognorm_jax[torch]"'
 # where the common families have their blocks
 _PLACES = (
     "transformer.h",
@@ -26,6 +27,18 @@ _PLACES = (
     "encoder.layers",
 )
 _STAGES = ("encoder.stages", "resnet.encoder.stages")
+
+
+def torch() -> Any:
+    """Return PyTorch.
+
+    Raises:
+        ValueError: without it, saying how to install it.
+    """
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise ValueError(f"{MISSING} ({error})") from error
 
 
 def found(library: Any, model: Any, blocks: Sequence[str] | None) -> dict[str, Any]:

@@ -1,28 +1,20 @@
 """Audits of models of PyTorch, which only this module and ``_blocks`` see."""
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lognorm_jax._tools import checks
-from lognorm_jax.auditing import _audit, _blocks, _parameters, _stability, declarations
+from lognorm_jax.auditing import (
+    _audit,
+    _blocks,
+    _parameters,
+    _stability,
+    declarations,
+    ready,
+)
 from lognorm_jax.probing.reports import Report
-
-MISSING = 'Models of PyTorch need torch: pip install "lognorm_jax[torch]"'
-
-
-def torch() -> Any:
-    """Return PyTorch.
-
-    Raises:
-        ValueError: without it, saying how to install it.
-    """
-    try:
-        return importlib.import_module("torch")
-    except ImportError as error:
-        raise ValueError(f"{MISSING} ({error})") from error
 
 
 def audit(
@@ -30,7 +22,7 @@ def audit(
     inputs: Any = None,
     *,
     blocks: Sequence[str] | None = None,
-    declaration: Mapping[str, Any] | None = None,
+    declaration: str | Mapping[str, Any] | None = None,
     fixed: Sequence[str] = (),
     num_seeds: int = 16,
     kinds: Sequence[str] = tuple(_audit.KINDS),
@@ -40,11 +32,11 @@ def audit(
 ) -> _audit.Audit:
     """Return what is found of a model of PyTorch: ``audits.audit_torch``."""
     checks.function("make", make, "a function () -> module of PyTorch")
-    declaration = declarations.checked({} if declaration is None else declaration)
+    declared = ready.resolved(declaration)
     count = checks.integer("num_seeds", num_seeds, 2)
     for i, kind in enumerate(kinds):
         checks.one_of(f"kinds[{i}]", kind, _audit.KINDS)
-    library = torch()
+    library = _blocks.torch()
     increments: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     followed: list[tuple[list[str], list[int]]] = []
     modules: list[Any] = []
@@ -82,7 +74,7 @@ def audit(
             grown = -growth if kind == "vjp" else growth
             made[kind] = _stability.report(np.stack(values), names, grown, factor)
     title = getattr(make, "__name__", "model") if name is None else name
-    return _audit.audited(str(title), count, parameters, declaration, made)
+    return _audit.audited(str(title), count, parameters, declared, made)
 
 
 def _made(library: Any, make: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks
-from lognorm_jax.auditing import _audit, _parameters, declarations
+from lognorm_jax.auditing import _audit, _parameters, declarations, ready
 from lognorm_jax.auditing._audit import Audit
 from lognorm_jax.auditing._findings import Finding
 from lognorm_jax.probing import models, probes, reports
@@ -32,7 +32,7 @@ def audit(
     key: jax.Array | None = None,
     *,
     blocks: Sequence[Any] | None = None,
-    declaration: Mapping[str, Any] | None = None,
+    declaration: str | Mapping[str, Any] | None = None,
     fixed: Sequence[str] = (),
     num_seeds: int = 8,
     num_samples: int = 128,
@@ -50,8 +50,9 @@ def audit(
         key: of all randomness; default ``jax.random.key(0)``.
         blocks: as for ``models.blocks``; default the list of callables, or the model
             as one.
-        declaration: patterns of names and their laws; default none, and only what is
-            surely wrong is a finding.
+        declaration: patterns of names and their laws, as in ``declarations``; or one of
+            ``ready``: "flax", "equinox". Default none, and only what is surely wrong is
+            a finding.
         fixed: patterns of names that may be the same for all seeds.
         num_seeds: initialisations that parameters are measured over, ≥ 2.
         num_samples: initialisations that reports are of, ≥ 100.
@@ -63,7 +64,7 @@ def audit(
         ValueError: for anything else, and where a block cannot take what reaches it.
     """
     checks.function("model", model, "a function key -> model")
-    declaration = declarations.checked({} if declaration is None else declaration)
+    declared = ready.resolved(declaration)
     count = checks.integer("num_seeds", num_seeds, 2)
     for i, kind in enumerate(kinds):
         checks.one_of(f"kinds[{i}]", kind, probes.KINDS)
@@ -88,7 +89,7 @@ def audit(
                 factor=factor,
             )
     title = getattr(model, "__name__", type(model).__name__) if name is None else name
-    return _audit.audited(str(title), count, parameters, declaration, found)
+    return _audit.audited(str(title), count, parameters, declared, found)
 
 
 def audit_torch(make: Callable[[], Any], inputs: Any = None, **options: Any) -> Audit:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lognorm_jax._tools import checks
-from lognorm_jax.auditing import _torch, declarations
+from lognorm_jax.auditing import _blocks, declarations
 from lognorm_jax.auditing.declarations import Declaration
 
 TOKENS = 32  # of an input
@@ -112,9 +112,18 @@ def ready(name: str) -> Declaration:
     return READY[checks.one_of("declaration", name, READY)]
 
 
+def resolved(declaration: object) -> Declaration:
+    """Return a declaration: one that is ready, by its name, or a mapping, checked."""
+    if declaration is None:
+        return {}
+    if isinstance(declaration, str):
+        return ready(declaration)
+    return declarations.checked(declaration)
+
+
 def require_torch() -> None:
     """Raise ``ValueError`` without PyTorch, saying how to install it."""
-    _torch.torch()
+    _blocks.torch()
 
 
 def of_hub(
@@ -130,7 +139,7 @@ def of_hub(
     Raises:
         ValueError: without the library, and for types and settings it does not know.
     """
-    library = _torch.torch()
+    library = _blocks.torch()
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         transformers = importlib.import_module("transformers")

@@ -49,7 +49,7 @@ def assert_stable(
 
 def assert_initialised(
     model: Callable[..., Any],
-    declaration: Mapping[str, Any] | None = None,
+    declaration: str | Mapping[str, Any] | None = None,
     *,
     torch: bool = False,
     **options: Any,
@@ -60,7 +60,8 @@ def assert_initialised(
 
     Args:
         model: as for ``assert_stable``.
-        declaration: patterns of names and their laws, as for ``audits.audit``.
+        declaration: patterns of names and their laws, or the name of one that is ready,
+            as for ``audits.audit``.
         torch: whether it is a model of PyTorch.
         options: of ``audits.audit`` or ``audits.audit_torch``.
 
