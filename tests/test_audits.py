@@ -317,6 +317,39 @@ def test_exact_an_audit_reads_as_text_json_and_html():
     assert probes.audit is audits.audit
 
 
+def test_statistical_matrices_that_are_not_orthogonal():
+    """Of the right sd; and orthogonal ones of any shape are no finding."""
+    law = {"*": "orthogonal"}
+    crooked = lambda key: {"kernel": 0.1 * jax.random.normal(key, (100, 40))}  # noqa: E731
+    assert "not orthogonal" in problems(crooked, law)
+    draw = nnx.initializers.orthogonal()
+    for shape in ((100, 40), (40, 100), (3, 3, 16, 8), (7, 7), (5, 1)):
+
+        def straight(key, shape=shape):
+            return {"kernel": draw(key, shape)}
+
+        assert problems(straight, law) == ""
+
+
+def test_statistical_layers_of_plain_arrays():
+    """Haiku's w is (in, out); of other names fans are not known, and that is told."""
+    model = lambda name: (  # noqa: E731
+        lambda key: {name: jax.random.normal(key, (300, 20))}
+    )
+    assert "17.4 × as large" in problems(model("w"), {"w": "fan_in:1"})
+    with pytest.raises(ValueError, match=r"declared by fans = \['matrix'\]"):
+        problems(model("matrix"), {"matrix": "fan_in:1"})
+    assert problems(model("matrix"), {"matrix": "normal:1"}) == ""
+    assert problems(model("matrix"), {"matrix": "any"}) == ""
+
+
+def test_exact_what_was_not_declared_is_told():
+    found = audits.audit(stack(), declaration={"*bias": "constant:0"})
+    assert "Not declared: 4 of 8, such as layers.*.kernel (4)." in found.verdict_lines()
+    with pytest.raises(ValueError, match=r"declaration = \['\*kernal'\]"):
+        audits.audit(stack(), declaration={"*bias": "constant:0", "*kernal": "any"})
+
+
 def test_statistical_opposite_problems_are_two_findings():
     def model(key):
         keys = jax.random.split(key, 3)

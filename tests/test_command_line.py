@@ -173,6 +173,16 @@ def test_exact_audit_of_a_module_of_ones_own(run, tmp_path):
     assert code == 1 and "declared normal, sd 1" in out
 
 
+def test_exact_audit_with_activations_between_blocks(run):
+    blocks = " ".join(f"layers[{i}]+relu" for i in range(3))
+    code, out, _ = run(f"audit a_model:make --input 32 --blocks {blocks} --json")
+    (first, *_) = json.loads(out)["reports"]["jvp"]["layers"]
+    assert code == 0 and first["name"].startswith("0: layers[0]")
+    # half of the units are off, and Flax's weights know nothing of it
+    assert abs(first["mean"] + np.log(2)) < 0.2
+    assert run("--version")[1].startswith("lognorm_jax ")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch
 def test_exact_audit_of_model_types(run):
     pytest.importorskip("torch")
@@ -206,6 +216,11 @@ def test_exact_audit_of_model_types(run):
         ("audit a_model:make --input 3y", r"input = '3y'"),
         ("audit a_model:make --tokens 3", r"tokens = 3"),
         ("audit a_model:make --set a=3", r"set = "),
+        ("audit a_model:make --blocks layers[0]", r"blocks = .*--input"),
+        (
+            "audit a_model:make --input 32 --blocks layers[0]+relo",
+            r"Did you mean 'relu'",
+        ),
         ("audit a_model:make --require-stable", r"require_stable = .*--input"),
         ("audit a_model:make --plot a.png", r"plot = .*--input"),
         ("audit a_model:make --input 99999999999999999999x8", r"input = "),

@@ -151,7 +151,9 @@ def one_of_many(name: str, value: object, choices: Iterable[str]) -> str:
         return value
     nearest = difflib.get_close_matches(str(value), choices, 3, 0.5)
     instead = f"Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    refuse(name, value, f"one of the {len(choices)} that are known", instead)
+    few = len(choices) <= 20
+    allowed = ", ".join(choices) if few else f"the {len(choices)} that are known"
+    refuse(name, value, f"one of {allowed}", instead)
 
 
 def listed(name: str, value: object, allowed: str) -> None:

@@ -71,12 +71,11 @@ class Audit:
         if not found:
             undeclared = "" if self.declaration else "; nothing was declared"
             found = [f"No finding about the initialisation{undeclared}."]
-        unused = declarations.unused(
-            self.declaration, [(one.name, one.layer) for one in self.parameters]
-        )
-        # of ready declarations most are of other layers
-        if 0 < len(unused) <= len(self.declaration) / 2:
-            found.append(f"Declared, and not there: {', '.join(unused)}.")
+        silent = [one for one in self.parameters if self._silent(one)]
+        if self.declaration and silent:
+            names = _findings.pattern([one.name for one in silent])
+            total = len(self.parameters)
+            found.append(f"Not declared: {len(silent)} of {total}, such as {names}.")
         for kind, report in self.reports.items():
             found.append(f"{KINDS[kind]}: {_judged(report)}")
         return found
@@ -84,6 +83,12 @@ class Audit:
     def listing(self) -> str:
         """Return the modules as a tree, with sd and ln R beside each."""
         return "\n".join(_listing.lines(self.parameters, self.reports))
+
+    def _silent(self, one: Measured) -> bool:
+        """Return whether nothing is declared of a parameter that is trained."""
+        declared = declarations.of_name(self.declaration, one.name, one.layer)
+        said = declared is not None and declared.std(one.fans) is not None
+        return one.trained and not said
 
     def _seeds(self) -> str:
         return f"{self.num_seeds} fresh initialisations"
@@ -134,18 +139,27 @@ def audited(
     """Return the audit of measured parameters and reports.
 
     Raises:
-        ValueError: for a model without parameters, and for a declaration of which no
-            pattern fits any.
+        ValueError: for a model without parameters; and for a declaration, if it is not
+            a ready one, of which a pattern fits none, or that is by fans that are not
+            known.
     """
     some = bool(parameters)
     checks.require(some, name, "no parameters", "a model with arrays of floats")
     unused = declarations.unused(
         declaration, [(one.name, one.layer) for one in parameters]
     )
+    unchecked = declarations.unchecked(
+        declaration, [(one.name, one.layer, one.fans) for one in parameters]
+    )
+    # of ready declarations most are of other layers
+    own = not isinstance(declaration, declarations.Ready)
+    bad = unused if own else unused[: len(unused) == len(declaration) > 0]
     names = ", ".join(one.name for one in parameters[:8])
-    allowed = f"patterns of which one fits a parameter, such as {names}"
-    none = bool(declaration) and len(unused) == len(declaration)
-    checks.require(not none, "declaration", list(declaration), allowed)
+    allowed = f"patterns that fit parameters, such as {names}"
+    checks.require(not bad, "declaration", bad, allowed)
+    allowed = "in layers of a kernel, weight or w: otherwise declare its sd, normal:0.1"
+    known = not (own and unchecked)
+    checks.require(known, "declared by fans", unchecked, allowed)
     return Audit(
         name,
         num_seeds,
@@ -162,11 +176,12 @@ def _parameter_lines(audit: Audit) -> list[str]:
     for one in audit.parameters:
         declared = declarations.of_name(audit.declaration, one.name, one.layer)
         told = "" if declared is None else declared.told(one.fans)
-        kind = _findings.pattern_of(one.name), one.shape, one.constant, told
+        alike_in = one.shape, one.constant, one.finite
+        kind = _findings.pattern_of(one.name), *alike_in, told
         groups.setdefault(kind, []).append(one)
 
     rows = [("parameter", "shape", "mean", "sd", "declared")]
-    for (_, sides, constant, told), alike in groups.items():
+    for (_, sides, constant, _, told), alike in groups.items():
         name = _findings.pattern([one.name for one in alike])
         name = " = ".join([name, *alike[0].tied])
         shape = "×".join(map(str, sides)) or "one"

@@ -16,7 +16,10 @@ from lognorm_jax._tools import checks
 from lognorm_jax.auditing import _audit
 
 Follow = Callable[[Any], tuple]  # what goes into the first block -> outputs of all
-MISSING = 'Models of PyTorch need torch: pip install "lognorm_jax[torch]"'
+MISSING = (
+    'Models of PyTorch need torch: pip install "lognorm_jax[torch]"; in a clone, pip '
+    'install -e ".[torch]"'
+)
 # where the common families have their blocks
 _PLACES = (
     "transformer.h",

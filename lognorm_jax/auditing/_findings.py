@@ -2,7 +2,8 @@
 
 Tests are at a level of 1e-6 for a whole audit (Bonferroni); and what is significant but
 small is none: the sd has to be off by 2%, the mean by 5% of the sd, and the
-distribution function by 0.03.
+distribution function by 0.03; a normal law that is cut off at two sd is at 0.02 of one
+that is not, and not told from it.
 """
 
 import math
@@ -62,7 +63,12 @@ def _sure(one: Measured, declared: Declared | None) -> list[tuple[str, str]]:
     if not one.trained:
         return []
     if not one.finite:
-        return [("has entries that are not finite", "memory that was not initialised")]
+        return [
+            (
+                "has entries that are not finite",
+                "not initialised, or of no finite scale",
+            )
+        ]
     if one.constant:
         wanted = declared is not None and declared.kind == "constant"
         if _is_matrix(one) and np.any(one.low != 0) and not wanted:
@@ -140,6 +146,10 @@ def _against(one: Measured, declared: Declared, level: float) -> list[tuple[str,
         error = 3 / math.sqrt(2 * freedom)
         cause = _cause_of_std(one, declared, measured, std, max(_SD, error))
         return [(problem, cause)]
+    if declared.kind == "orthogonal" and not problems:
+        # rounding of any type is well below
+        crooked = float(one.angle.max()) > 0.1
+        return [("rows, or columns, are not orthogonal", "")] if crooked else []
     return problems or _against_shape(one, declared, level)
 
 

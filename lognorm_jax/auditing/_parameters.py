@@ -14,6 +14,7 @@ from lognorm_jax.auditing import declarations
 _MOST = 2_000_000  # entries of one parameter that moments are of, spread evenly
 _FEW = 2_000  # that are kept
 _FIRST = 64  # of the beginning that are kept
+_ANGLES = 8  # rows and columns whose angles are looked at
 SMALLEST = 8  # entries that are not equal by chance
 
 
@@ -44,6 +45,7 @@ class Measured(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     repeated: np.ndarray  # whether all slices are equal, and not constant
+    angle: np.ndarray  # the largest cosine of a few rows, or columns, times √length
     entries: np.ndarray  # (draws, few), spread evenly
     first: np.ndarray  # (draws, first)
 
@@ -89,6 +91,7 @@ class _Drawn(NamedTuple):
     low: float
     high: float
     repeated: bool
+    angle: float
     entries: np.ndarray
     first: np.ndarray
 
@@ -145,7 +148,7 @@ def _numbers(values: np.ndarray) -> _Drawn:
     flat = values.ravel()
     if flat.size == 0:
         nothing = np.zeros(0)
-        return _Drawn(0, 0.0, 0.0, 0.0, 0.0, False, nothing, nothing)
+        return _Drawn(0, 0.0, 0.0, 0.0, 0.0, False, 0.0, nothing, nothing)
     low, high = float(flat.min()), float(flat.max())
     some = _spread(flat, _MOST, values.shape[-1] if values.ndim else 1)
     some = some.astype(np.float64)
@@ -159,6 +162,7 @@ def _numbers(values: np.ndarray) -> _Drawn:
         low,
         high,
         _repeated(values),
+        _angle(values),
         few.astype(np.float64),
         flat[:_FIRST].astype(np.float64),
     )
@@ -172,6 +176,28 @@ def _repeated(values: np.ndarray) -> bool:
     if constant or not np.array_equal(values[0], values[1]):
         return False
     return bool(np.all(values == values[:1]))
+
+
+def _angle(values: np.ndarray) -> float:
+    """Return the largest cosine of a few rows, or of columns, times √their length.
+
+    Of the matrix (…, last), or (first, …), whichever is nearest to orthogonal; about 2
+    for independent entries.
+    """
+    if values.ndim < 2 or min(values.shape) < 1:
+        return 0.0
+    angles = []
+    for M in (
+        values.reshape(-1, values.shape[-1]),
+        values.reshape(values.shape[0], -1),
+    ):
+        for rows in (M[:_ANGLES], M[:, :_ANGLES].T):
+            vectors = rows.astype(np.float64)
+            norms = np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+            units = vectors / np.where(norms > 0, norms, 1)
+            cosines = np.abs(units @ units.T - np.diag(np.sum(units**2, axis=1)))
+            angles.append(float(np.max(cosines)) * rows.shape[1] ** 0.5)
+    return min(angles)
 
 
 def _spread(flat: np.ndarray, most: int, row: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from lognorm_jax.probing import models, probes, reports
 __all__ = ["Audit", "Finding", "audit", "audit_torch"]
 
 # leaves of these names hold weights with the outputs last, or first
-_OUTPUTS_LAST = ("kernel",)
+_OUTPUTS_LAST = ("kernel", "w")
 _OUTPUTS_FIRST = ("weight",)
 
 
@@ -118,7 +118,10 @@ def _made(model: Callable[[jax.Array], Any], key: jax.Array) -> Any:
         return model(key)
     except Exception as error:
         # of any kind: it is the function that raised it
-        raise ValueError(f"model(key): {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"model(key): {type(error).__name__}: {error}\nmodel must be a function of "
+            "a key, such as lambda key: Model(nnx.Rngs(key))."
+        ) from error
 
 
 def _fresh(parameters: Sequence[_parameters.Measured]) -> bool:

@@ -4,6 +4,9 @@ A declaration is a mapping such as ``{"*.bias": constant(0), "*.weight": fan_in(
 of several patterns that fit a parameter the first counts. Names are those that an audit
 prints, with patterns of ``fnmatch``; a pattern with a slash, such as "Conv*/weight", is
 of the class of the layer and the last part of the name.
+
+The sd, the mean and the shape of a law are checked, and whether a matrix is orthogonal;
+a uniform law is told from a normal one, a truncated normal law is not.
 """
 
 import dataclasses
@@ -127,7 +130,12 @@ def constant(value: float) -> Declared:
 
 
 def fan_in(gain: float = 1.0, kind: str = "normal") -> Declared:
-    """Return a law of sd gain/√fan-in: gain 1 is LeCun's, √2 He's."""
+    """Return a law of sd gain/√fan-in: gain 1 is LeCun's, √2 He's.
+
+    Args:
+        gain: > 0.
+        kind: "normal", "uniform", "truncated normal" or "any".
+    """
     return Declared(kind, gain, "in")
 
 
@@ -195,12 +203,29 @@ def _first(declaration: Declaration, name: str, layer: str) -> str | None:
     return None
 
 
+class Ready(dict):
+    """A declaration for many models, of which a model may have a part."""
+
+
 def unused(
     declaration: Declaration, parameters: Sequence[tuple[str, str]]
 ) -> list[str]:
     """Return the patterns that are the first to fit none of the names and layers."""
     used = {_first(declaration, name, layer) for name, layer in parameters}
     return [pattern for pattern in declaration if pattern not in used]
+
+
+def unchecked(
+    declaration: Declaration, parameters: Sequence[tuple[str, str, Fans | None]]
+) -> list[str]:
+    """Return the names of parameters that are declared by fans that are not known."""
+    names = []
+    for name, layer, fans in parameters:
+        declared = of_name(declaration, name, layer)
+        by_fans = declared is not None and declared.kind != "unknown"
+        if by_fans and declared is not None and declared.std(fans) is None:
+            names.append(name)
+    return names
 
 
 def checked(declaration: object) -> Declaration:
@@ -213,6 +238,8 @@ def checked(declaration: object) -> Declaration:
     mapping = isinstance(declaration, Mapping)
     checks.require(mapping, "declaration", declaration, allowed)
     assert isinstance(declaration, Mapping)
+    if isinstance(declaration, Ready):
+        return declaration
     found = {}
     for pattern, law in declaration.items():
         checks.text("a pattern of the declaration", pattern)
@@ -239,6 +266,8 @@ _WORDS = {
 def spoken(text: str) -> Declared:
     """Return the law of words such as "normal:0.02" or "fan_in:1.414:uniform".
 
+    "any" alone says nothing of a parameter.
+
     Raises:
         ValueError: for other words, with those that are known.
 
@@ -246,6 +275,8 @@ def spoken(text: str) -> Declared:
     'uniform, sd 0.5 (1.5/√fan-in)'
     """
     word, *rest = text.split(":")
+    if text in ("any", "unknown"):
+        return unknown()
     allowed = f"one of {', '.join(_WORDS)}, with its number, such as normal:0.02"
     checks.require(word in _WORDS, "declared law", text, allowed)
     fans = word.startswith("fan_")

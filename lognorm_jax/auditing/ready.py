@@ -20,42 +20,56 @@ _ZERO, _ONE = declarations.constant(0.0), declarations.constant(1.0)
 _LINEAR = declarations.fan_in(_ROOT, "uniform")
 
 # by the class of the layer; what is not here is not declared
-_PYTORCH: Declaration = {
-    **{f"{kind}/{part}": _LINEAR for kind in ("Linear", "Conv?d") for part in _PARTS},
-    # by what PyTorch takes for the fan-in of a transposed convolution
-    **{
-        f"ConvTranspose?d/{part}": declarations.fan_out(_ROOT, "uniform")
-        for part in _PARTS
-    },
-    "Embedding/weight": declarations.normal(1.0),
-    "EmbeddingBag/weight": declarations.normal(1.0),
-    "*Norm*/weight": _ONE,
-    "*Norm*/bias": _ZERO,
-    "MultiheadAttention/*_bias": _ZERO,
-    "MultiheadAttention/*_weight": declarations.fan_average(1.0, "uniform"),
-    "NonDynamicallyQuantizableLinear/weight": _LINEAR,
-    "NonDynamicallyQuantizableLinear/bias": _ZERO,
-}
-_FLAX: Declaration = {
-    # of recurrent cells, which are orthogonal
-    **{f"*{name}.kernel": declarations.unknown() for name in ("dense_h", "hh")},
-    "*Norm/scale": _ONE,
-    "*Norm/bias": _ZERO,
-    **{
-        f"{kind}/kernel": declarations.fan_in(1.0, "truncated normal")
-        for kind in ("Linear", "Dense", "Conv")
-    },
-    **{f"{kind}/bias": _ZERO for kind in ("Linear", "Dense", "Conv")},
-    # the one layer of a Linen module
-    "params.kernel": declarations.fan_in(1.0, "truncated normal"),
-    "params.bias": _ZERO,
-}
-_EQUINOX: Declaration = {
-    **{f"{kind}/{part}": _LINEAR for kind in ("Linear", "Conv?d") for part in _PARTS},
-    "Embedding/weight": declarations.normal(1.0),
-    "*Norm/weight": _ONE,
-    "*Norm/bias": _ZERO,
-}
+_PYTORCH: Declaration = declarations.Ready(
+    {
+        **{
+            f"{kind}/{part}": _LINEAR
+            for kind in ("Linear", "Conv?d")
+            for part in _PARTS
+        },
+        # by what PyTorch takes for the fan-in of a transposed convolution
+        **{
+            f"ConvTranspose?d/{part}": declarations.fan_out(_ROOT, "uniform")
+            for part in _PARTS
+        },
+        "Embedding/weight": declarations.normal(1.0),
+        "EmbeddingBag/weight": declarations.normal(1.0),
+        "*Norm*/weight": _ONE,
+        "*Norm*/bias": _ZERO,
+        "MultiheadAttention/*_bias": _ZERO,
+        "MultiheadAttention/*_weight": declarations.fan_average(1.0, "uniform"),
+        "NonDynamicallyQuantizableLinear/weight": _LINEAR,
+        "NonDynamicallyQuantizableLinear/bias": _ZERO,
+    }
+)
+_FLAX: Declaration = declarations.Ready(
+    {
+        # of recurrent cells, which are orthogonal
+        **{f"*{name}.kernel": declarations.unknown() for name in ("dense_h", "hh")},
+        "*Norm/scale": _ONE,
+        "*Norm/bias": _ZERO,
+        **{
+            f"{kind}/kernel": declarations.fan_in(1.0, "truncated normal")
+            for kind in ("Linear", "Dense", "Conv")
+        },
+        **{f"{kind}/bias": _ZERO for kind in ("Linear", "Dense", "Conv")},
+        # the one layer of a Linen module
+        "params.kernel": declarations.fan_in(1.0, "truncated normal"),
+        "params.bias": _ZERO,
+    }
+)
+_EQUINOX: Declaration = declarations.Ready(
+    {
+        **{
+            f"{kind}/{part}": _LINEAR
+            for kind in ("Linear", "Conv?d")
+            for part in _PARTS
+        },
+        "Embedding/weight": declarations.normal(1.0),
+        "*Norm/weight": _ONE,
+        "*Norm/bias": _ZERO,
+    }
+)
 
 
 def _gpt2(config: Any) -> Declaration:
@@ -173,7 +187,7 @@ def of_hub(
 
     make.__name__ = kind
     declared = _OF_CONFIG.get(kind)
-    declaration = {} if declared is None else declared(config)
+    declaration = declarations.Ready({} if declared is None else declared(config))
     return make, inputs, declaration
 
 

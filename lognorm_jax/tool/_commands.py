@@ -155,7 +155,7 @@ def gains(
         return 0
     rows = [["activation", "keeps activations", "keeps gradients"]]
     if width is not None:
-        rows[0] += [f"typical, width {width}", f"typical, width {width}"]
+        rows[0] += [f"activations, width {width}", f"gradients, width {width}"]
     for one in found:
         row = [one.activation, f"{one.forward:.4f}", f"{one.backward:.4f}"]
         if width is not None:
@@ -222,7 +222,8 @@ def audit(
         declare: pytorch, flax or equinox, their defaults; or a JSON file such as
             {"*.bias": "constant:0", "*.weight": "fan_in:1.414"}. Without one, only what
             is surely wrong is a finding.
-        blocks: paths of the blocks to follow, in the order of use.
+        blocks: paths of the blocks to follow, in the order of use; of JAX with the
+            activations after them, such as layers[0]+relu.
         fixed: patterns of parameters that may be the same for all seeds.
         input: shape of one example (JAX) or of a batch (PyTorch), such as 3x32x32.
         tokens: size of the vocabulary, of inputs that are tokens.

@@ -13,6 +13,7 @@ import numpy as np
 
 from lognorm_jax._tools import checks
 from lognorm_jax.auditing import audits, ready
+from lognorm_jax.tool import spoken
 
 _LARGEST = 10**8  # numbers of an input
 _FORMS = "MODULE:FUNCTION, torch:MODULE:FUNCTION or hf:TYPE"
@@ -40,8 +41,6 @@ def audit(
     options: dict[str, Any] = {"factor": factor, "fixed": fixed}
     if kinds:
         options["kinds"] = list(kinds)
-    if blocks:
-        options["blocks"] = list(blocks)
     if seeds is not None:
         options["num_seeds"] = seeds
     declared = None if declare is None else _declaration(declare)
@@ -52,6 +51,7 @@ def audit(
         if shape is not None or tokens is not None:
             inputs = _tensor(shape, tokens)
         declared = of_family if declared is None else declared
+        options |= _torch_blocks(blocks)
         return audits.audit_torch(make, inputs, declaration=declared, **options)
     none = "none, which are for hf:TYPE"
     checks.require(not settings, "set", settings, none)
@@ -61,15 +61,35 @@ def audit(
         make, inputs = _torch_parts(_function(rest))
         if shape is not None or tokens is not None:
             inputs = _tensor(shape, tokens)
+        given = inputs is not None or not blocks
+        checks.require(given, "blocks", blocks, "none without --input")
+        options |= _torch_blocks(blocks)
         return audits.audit_torch(make, inputs, declaration=declared, **options)
 
     allowed = "none: JAX has no derivatives by them; give blocks and --input SHAPE"
     checks.require(tokens is None, "tokens", tokens, allowed)
     inputs = None
+    given = shape is not None or not blocks
+    checks.require(given, "blocks", blocks, "none without --input")
+    if blocks:
+        options["blocks"] = [_block(text) for text in blocks]
     if shape is not None:
         sides = _sides(shape)
         inputs = np.random.default_rng(0).normal(size=(4, *sides)).astype(np.float32)
     return audits.audit(_function(subject), inputs, declaration=declared, **options)
+
+
+def _torch_blocks(blocks: Sequence[str]) -> dict[str, list[str]]:
+    """Return the option of blocks, where some are named."""
+    return {"blocks": list(blocks)} if blocks else {}
+
+
+def _block(text: str) -> str | tuple:
+    """Return a path, or one and the activations that follow it: layers[0]+relu."""
+    path, *after = text.split("+")
+    if not after:
+        return path
+    return path, *(spoken.activation(word).apply for word in after)
 
 
 def _function(path: str) -> Callable[..., Any]:
