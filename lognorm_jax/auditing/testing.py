@@ -26,7 +26,8 @@ def assert_stable(
 ) -> _audit.Audit:
     """Raise ``AssertionError`` where norms vanish or explode, else return the audit.
 
-    A verdict that is only borderline passes: more samples decide it.
+    Of tangents and gradients, unless ``kinds`` are given. A verdict that is only
+    borderline passes: more samples decide it.
 
     Args:
         model: key -> model, as for ``audits.audit``; or () -> module of PyTorch.
@@ -41,7 +42,7 @@ def assert_stable(
     if inputs is None:
         raise ValueError("inputs = None: must be given; without, nothing is followed.")
     make = audits.audit_torch if torch else audits.audit
-    found = make(model, inputs, **options)
+    found = make(model, inputs, **{"kinds": ("jvp", "vjp"), **options})
     if not found.reports or not found.stable:
         raise AssertionError(f"not stable\n{found}")
     return found
