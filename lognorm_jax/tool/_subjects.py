@@ -13,6 +13,7 @@ import numpy as np
 
 from lognorm_jax._tools import checks
 from lognorm_jax.auditing import audits, ready
+from lognorm_jax.probing import models
 from lognorm_jax.tool import spoken
 
 _LARGEST = 10**8  # numbers of an input
@@ -89,7 +90,8 @@ def _block(text: str) -> str | tuple:
     path, *after = text.split("+")
     if not after:
         return path
-    return path, *(spoken.activation(word).apply for word in after)
+    functions = [models.named(spoken.activation(word).apply, word) for word in after]
+    return path, *functions
 
 
 def _function(path: str) -> Callable[..., Any]:

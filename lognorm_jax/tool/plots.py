@@ -93,16 +93,16 @@ def _quantiles(
 _KINDS = {
     "activations": ("forward, activations", _COLOURS[2]),
     "jvp": ("forward, tangents", _COLOURS[0]),
-    "vjp": ("backward, gradients", _COLOURS[1]),
+    "vjp": ("backward, gradients from the output", _COLOURS[1]),
 }
 
 
 def reports(found: Mapping[str, Report]) -> Any:
     """Return a figure of what blocks do to norms: signal propagation.
 
-    On the left ln R of each block, on the right the log-norm up to each block, in the
-    direction that it runs; lines are means over initialisations, bands ± their standard
-    deviation.
+    ln R of each block; the log-norm up to each block, in the direction that it runs;
+    and the log-norms of all initialisations against the normal law of their mean and
+    variance. Lines are means over initialisations, bands ± their standard deviation.
 
     Args:
         found: reports by kind, "activations", "jvp" or "vjp", of the same blocks.
@@ -110,7 +110,7 @@ def reports(found: Mapping[str, Report]) -> Any:
     checks.require(len(found) > 0, "found", found, "at least one report")
     names = next(iter(found.values())).names
     height = 4.0
-    figure, (left, right) = _figure(2, height)
+    figure, (left, right, whole) = _figure(3, height)
     places = np.arange(len(names))
     for kind, report in found.items():
         label, colour = _KINDS[kind]
@@ -123,17 +123,37 @@ def reports(found: Mapping[str, Report]) -> Any:
         # independent blocks: variances add
         wide = np.sqrt(np.cumsum(spread[order] ** 2))[order]
         _band(right, places, total, wide, colour, label)
+        _against_normal(whole, report, colour)
 
     left.axhline(0, color="0.4", lw=0.8)
     right.axhline(0, color="0.4", lw=0.8)
     left.set(xlabel="block", ylabel="ln R, of squared norms")
-    right.set(xlabel="block", ylabel="log-norm so far (gradients: from the output)")
+    right.set(xlabel="block", ylabel="log-norm so far")
+    whole.set(xlabel="log-norm (lines: normal laws)", ylabel="density", ylim=(0, None))
     few = places[:: max(1, len(places) // 12)]
     for axis in (left, right):
         axis.set_xticks(few, [names[place] for place in few], rotation=60, fontsize=7)
         axis.set_xticks(few)
     left.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _against_normal(axis: Any, report: Report, colour: str) -> None:
+    """Draw log-norms, as a histogram or, where they are few, as marks; and a normal
+    law.
+    """
+    alive = report.log_norms[np.isfinite(report.log_norms)]
+    # of norms that are fixed there is nothing to see
+    if len(alive) < 3 or np.std(alive) < 1e-3:
+        return
+    mean, sd = float(alive.mean()), float(alive.std(ddof=1))
+    if len(alive) >= 100:
+        axis.hist(alive, "fd", density=True, color=colour, alpha=0.3)
+    else:
+        axis.plot(alive, np.zeros(len(alive)), "|", color=colour, ms=14, clip_on=False)
+    x = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
+    density = np.exp(-(((x - mean) / sd) ** 2) / 2) / (sd * (2 * np.pi) ** 0.5)
+    axis.plot(x, density, color=colour, lw=1.4)
 
 
 def _band(axis: Any, x: Any, mean: Any, spread: Any, colour: str, label: str) -> None:
