@@ -16,12 +16,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except ImportError:
         print(_MISSING, file=sys.stderr)
         return 2
-    import lognorm_jax
     from lognorm_jax.tool import _commands
 
     given = sys.argv[1:] if args is None else list(args)
     if given == ["--version"]:
-        print(f"lognorm_jax {lognorm_jax.__version__}")
+        version = sys.modules["lognorm_jax"].__version__
+        print(f"lognorm_jax {version}")
         return 0
     try:
         code = tyro.extras.subcommand_cli_from_dict(

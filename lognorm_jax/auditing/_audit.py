@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import checks, tables
 from lognorm_jax.auditing import _findings, _listing, _stability, declarations
 from lognorm_jax.auditing._parameters import Measured
 from lognorm_jax.probing.reports import Report
@@ -192,13 +192,7 @@ def _parameter_lines(audit: Audit) -> list[str]:
             means = _range([one.pooled_mean for one in alike], "{:.1e}")
             cells = means, _range([one.pooled_std for one in alike], "{:.4g}")
         rows.append((name, shape, *cells, told))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return tables.columns(rows)
 
 
 def _range(values: Sequence[float], form: str) -> str:

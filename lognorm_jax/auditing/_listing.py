@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lognorm_jax._tools import tables
 from lognorm_jax.auditing._parameters import Measured
 from lognorm_jax.probing.reports import Report
 
@@ -20,13 +21,7 @@ def lines(parameters: Sequence[Measured], reports: Mapping[str, Report]) -> list
     ratios = _ratios(reports)
     rows = list(_rows(tree, "", 0, ratios))
     head = ("module", "numbers", "sd", *(f"ln R, {kind}" for kind in reports))
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in (head, *rows)
-    ]
+    return tables.columns([head, *rows])
 
 
 def _ratios(reports: Mapping[str, Report]) -> dict[str, tuple[str, ...]]:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import tyro
 
-from lognorm_jax._tools import checks
-from lognorm_jax.tool import _predictions, _rows, _subjects, advice, plots, spoken
+from lognorm_jax._tools import checks, tables
+from lognorm_jax.tool import _predictions, _subjects, advice, plots, spoken
 
 COMMON = (
     *("relu", "leaky:0.01", "linear", "tanh", "gelu", "silu"),
@@ -162,7 +162,7 @@ def gains(
             row.append(f"{one.forward * one.forward_correction:.4f}")
             row.append(f"{one.backward * one.backward_correction:.4f}")
         rows.append(row)
-    print("\n".join(_rows.columns(rows)))
+    print("\n".join(tables.columns(rows)))
     return 0
 
 
@@ -187,7 +187,7 @@ def defaults(
         if one.depth >= advice.DEEPEST:
             deep = f"over {deep}"
         rows.append([one.framework, one.layer, one.law, f"{one.log_ratio:.3f}", deep])
-    print("\n".join(_rows.columns(rows)))
+    print("\n".join(tables.columns(rows)))
     print(f"\nGradients of {found[0].activation} networks, wide layers.")
     return 0
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lognorm_jax import activations, ensembles, laws, networks, sampling, weights
-from lognorm_jax._tools import checks
+from lognorm_jax._tools import checks, tables
 from lognorm_jax.sampling import summaries
 from lognorm_jax.theory import exact
 from lognorm_jax.tool import _rows, _sampled, spoken
@@ -247,7 +247,7 @@ def table(found: Sequence[Prediction]) -> list[str]:
         cells.append(_with_error(one.outside, one.outside_error))
         cells.append(f"{one.law.atom:.3g}")
         rows.append(cells)
-    return _rows.columns(rows)
+    return tables.columns(rows)
 
 
 def _with_error(value: float, error: float | None) -> str:

@@ -1,7 +1,9 @@
 """Rows of a printed table: what, how much, and where the number comes from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from lognorm_jax._tools import tables
 
 
 class Row(NamedTuple):
@@ -17,18 +19,7 @@ class Row(NamedTuple):
 def table(rows: Iterable[Row]) -> list[str]:
     """Return the lines of rows, in columns."""
     cells = [(row.quantity, _value(row), _source(row)) for row in rows]
-    return columns(cells)
-
-
-def columns(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines of cells, each column as wide as it needs to be."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    return tables.columns(cells)
 
 
 def number(value: Any) -> str:
