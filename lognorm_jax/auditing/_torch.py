@@ -66,15 +66,26 @@ def audit(
     # the caller's own random numbers are not touched
     with library.random.fork_rng(devices=[]):
         parameters = _parameters.measured(draws())
-    made: dict[str, Report] = {}
-    for kind, values in increments.items():
-        if values:
-            names, sizes = followed[0]
-            growth = float(np.log(sizes[1] / sizes[0]))
-            grown = -growth if kind == "vjp" else growth
-            made[kind] = _stability.report(np.stack(values), names, grown, factor)
+    made = {
+        kind: _report(kind, values, *followed[0], factor)
+        for kind, values in increments.items()
+        if values
+    }
     title = getattr(make, "__name__", "model") if name is None else name
     return _audit.audited(str(title), count, parameters, declared, made)
+
+
+def _report(
+    kind: str,
+    increments: Sequence[np.ndarray],
+    names: Sequence[str],
+    sizes: Sequence[int],
+    factor: float,
+) -> Report:
+    """Return the report of one kind, of blocks between outputs of these sizes."""
+    growth = float(np.log(sizes[1] / sizes[0]))
+    grown = -growth if kind == "vjp" else growth
+    return _stability.report(np.stack(increments), names, grown, factor)
 
 
 def _made(library: Any, make: Callable[[], Any]) -> Any:

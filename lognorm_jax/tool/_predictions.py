@@ -131,33 +131,39 @@ def predictions(
         network = _residual(widths, phi, used, residual, branch_scale, bias_scale)
         usual, shift = network, 0.0
 
-    # what theory has: the limit, and the exact law
+    growth = math.log(widths[-1] / widths[0])
     beta = math.fsum(1 / n for n in widths[1:])
     if usual.ensemble is not None:
         beta = ensembles.beta(usual.ensemble)
-    growth = math.log(widths[-1] / widths[0])
     told = functools.partial(Prediction, shape, beta=beta, growth=growth, factor=factor)
+
+    # what theory has: the limit, and the exact law
     found = []
     limit = _or_none(networks.limit_law, network)
     if limit is not None:
         found.append(told("limit law", law=limit))
-    law = None
     if usual.ensemble is not None:
         law = _or_none(exact.law, usual.ensemble)
-    if law is not None:
-        return [*found, told("exact law", law=_shifted(law, shift))]
+        if law is not None:
+            return [*found, told("exact law", law=_shifted(law, shift))]
+    # of vanilla residual networks the law is that along the input
+    sampled = _sample(network, residual == "vanilla", count, seed)
+    return [*found, told(f"{count:,} samples", **sampled)]
 
-    # samples; of vanilla residual networks the law is that along the input
-    path = _sampled.path(network, along=residual == "vanilla")
+
+def _sample(
+    network: networks.Network, along: bool, count: int, seed: int
+) -> dict[str, Any]:
+    """Return the law of samples, and the standard errors of its moments."""
+    path = _sampled.path(network, along=along)
     trace = sampling.sample(path, jax.random.key(seed), count)
     log_norms = np.asarray(trace.increment, np.float64).sum(1)
     summary = summaries.estimate(log_norms)
-    errors = float(summary.mean.error), float(summary.variance.error)
-    law = laws.empirical(log_norms)
-    sampled = told(
-        f"{count:,} samples", law=law, mean_error=errors[0], variance_error=errors[1]
-    )
-    return [*found, sampled]
+    return {
+        "law": laws.empirical(log_norms),
+        "mean_error": float(summary.mean.error),
+        "variance_error": float(summary.variance.error),
+    }
 
 
 def _or_none(make: Callable[[Any], laws.Law], source: Any) -> laws.Law | None:
