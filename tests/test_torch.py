@@ -245,6 +245,23 @@ def test_exact_dead_networks_are_a_value():
     assert 0 < dead.mean() < 1
 
 
+def test_exact_coordinates_are_judged_in_both_directions():
+    """Of 400 numbers to 4: norms per coordinate, forward and back."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(400, 40), nn.Linear(40, 4)])
+
+        def forward(self, x):
+            return self.layers[1](self.layers[0](x))
+
+    found = audits.audit_torch(Net, torch.randn(1, 400), num_seeds=3).reports
+    for kind, grown in (("jvp", 4 / 400), ("activations", 4 / 400), ("vjp", 400 / 4)):
+        report = found[kind]
+        assert np.allclose(report.judged, report.log_norms - np.log(grown))
+
+
 def test_exact_blocks_are_in_the_order_of_use():
     class Net(nn.Module):
         def __init__(self):
