@@ -62,22 +62,29 @@ def audit(
         make, inputs = _torch_parts(_function(rest))
         if shape is not None or tokens is not None:
             inputs = _tensor(shape, tokens)
-        given = inputs is not None or not blocks
-        checks.require(given, "blocks", blocks, "none without --input")
+        _require_inputs(inputs, blocks)
         options |= _torch_blocks(blocks)
         return audits.audit_torch(make, inputs, declaration=declared, **options)
 
     allowed = "none: JAX has no derivatives by them; give blocks and --input SHAPE"
     checks.require(tokens is None, "tokens", tokens, allowed)
-    inputs = None
-    given = shape is not None or not blocks
-    checks.require(given, "blocks", blocks, "none without --input")
+    inputs = None if shape is None else _examples(shape)
+    _require_inputs(inputs, blocks)
     if blocks:
         options["blocks"] = [_block(text) for text in blocks]
-    if shape is not None:
-        sides = _sides(shape)
-        inputs = np.random.default_rng(0).normal(size=(4, *sides)).astype(np.float32)
     return audits.audit(_function(subject), inputs, declaration=declared, **options)
+
+
+def _require_inputs(inputs: Any, blocks: Sequence[str]) -> None:
+    """Require inputs where blocks are to be followed."""
+    given = inputs is not None or not blocks
+    checks.require(given, "blocks", blocks, "none without --input")
+
+
+def _examples(shape: str) -> np.ndarray:
+    """Return four inputs of standard normal numbers."""
+    drawn = np.random.default_rng(0).normal(size=(4, *_sides(shape)))
+    return drawn.astype(np.float32)
 
 
 def _torch_blocks(blocks: Sequence[str]) -> dict[str, list[str]]:
