@@ -137,8 +137,10 @@ _FORMER |= {
     "advice": advice,
     "audits": audits,
     "declarations": declarations,
+    "kernels": kernels,
     "plots": plots,
     "ready": ready,
+    "spectra": spectra,
     "spoken": spoken,
     "testing": testing,
 }

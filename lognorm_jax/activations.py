@@ -17,6 +17,19 @@ from jax.typing import ArrayLike
 from lognorm_jax import masks
 from lognorm_jax._tools import arccosine, bound, checks, records
 
+__all__ = [
+    "Activation",
+    "cosine_drift",
+    "gelu",
+    "leaky_relu",
+    "linear",
+    "named",
+    "relu",
+    "shaped_relu",
+    "sine",
+    "tanh",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
@@ -25,20 +38,28 @@ class Activation:
     Those of this module are pickled as the call that makes them, and come back as the
     same object; one's own, if the function is that of a module.
 
+    Attributes:
+        name: shown in tables and legends.
+        apply: φ, of an array, coordinate by coordinate; differentiable.
+        gain: a number in [1e-30, 1e30], may be traced: the variance of a weight is
+            gain/n unless a network is told otherwise; 1/E D² where there is a mask, so
+            that norms are kept in mean.
+        mask: φ' at initialisation, up to a factor that gain takes up; None where φ' is
+            equal to no mask in law.
+        homogeneous: whether φ(c·z) = c·φ(z) for c > 0.
+        rectifier: whether φ(z) = max(z, 0): some theory is of that alone.
+        made: the call that pickle repeats, of a constructor of this module.
+
     Raises:
         ValueError: if a field is not of its kind.
     """
 
-    name: str  # shown in tables and legends
-    apply: Callable[[jax.Array], jax.Array]  # coordinate by coordinate, differentiable
-    # the variance of a weight is gain/n unless a network is told otherwise; 1/E D²
-    # where there is a mask, so that norms are kept in mean
+    name: str
+    apply: Callable[[jax.Array], jax.Array]
     gain: float | jax.Array = 1.0
-    # φ' at initialisation, up to a factor that gain takes up
     mask: masks.Mask | None = None
-    homogeneous: bool = False  # whether φ(c·z) = c·φ(z) for c > 0
-    rectifier: bool = False  # whether φ(z) = max(z, 0): some theory is of that alone
-    # the call that pickle repeats, of a constructor of this module
+    homogeneous: bool = False
+    rectifier: bool = False
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
     )
@@ -57,27 +78,47 @@ class Activation:
 
 
 def gain(value: object) -> float | jax.Array:
-    """Return a gain, a number in [1e-30, 1e30]; or one that is traced."""
+    """Return a gain, a number in [1e-30, 1e30]; or one that is traced.
+
+    Raises:
+        ValueError: for other numbers, and for what is no number.
+    """
     return checks.scale("gain", value, 1e-30, 1e30)
 
 
 def relu() -> Activation:
-    """Return max(z, 0), gain 2."""
+    """Return max(z, 0), gain 2.
+
+    Returns:
+        The activation; its mask is ``masks.relu()``.
+    """
     return RELU
 
 
 def linear() -> Activation:
-    """Return z itself, gain 1."""
+    """Return z itself, gain 1.
+
+    Returns:
+        The activation; its mask is ``masks.identity()``.
+    """
     return LINEAR
 
 
 def tanh() -> Activation:
-    """Return tanh z, gain 1: there a small signal is neither lost nor blown up."""
+    """Return tanh z, gain 1: there a small signal is neither lost nor blown up.
+
+    Returns:
+        The activation, without a mask.
+    """
     return TANH
 
 
 def gelu() -> Activation:
-    """Return z·Φ(z), exactly, gain 2: that of its asymptote, the ReLU."""
+    """Return z·Φ(z), exactly, gain 2: that of its asymptote, the ReLU.
+
+    Returns:
+        The activation, without a mask.
+    """
     return GELU
 
 
@@ -87,11 +128,15 @@ def sine(frequency: float = 1.0) -> Activation:
     Args:
         frequency: ω in [1e-6, 1e6].
 
-    Raises:
-        ValueError: for anything else.
+    Returns:
+        The activation, without a mask.
 
-    Source: Sitzmann et al., "Implicit neural representations with periodic activation
-    functions" (2020), where ω = 30 and the gain is 2/ω².
+    Raises:
+        ValueError: for other frequencies.
+
+    Source:
+        Sitzmann et al., "Implicit neural representations with periodic activation
+        functions" (2020), where ω = 30 and the gain is 2/ω².
     """
     return _sine(checks.number("frequency", frequency, "[1e-6, 1e6]"))
 
@@ -113,8 +158,11 @@ def leaky_relu(slope: float) -> Activation:
     Args:
         slope: 0, or of size in [1e-30, 1e15], of any sign.
 
+    Returns:
+        The activation; its mask is ``masks.leaky_relu(slope)``.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other slopes.
     """
     mask = masks.leaky_relu(slope)
     checks.require(abs(slope) <= 1e15, "slope", slope, "of size at most 1e15")
@@ -136,12 +184,17 @@ def shaped_relu(c_plus: float, c_minus: float, width: int) -> Activation:
     Args:
         c_plus: finite; the slope above 0 must not vanish.
         c_minus: finite.
-        width: of the layers, ≥ 1.
+        width: of the layers, an integer ≥ 1.
+
+    Returns:
+        The activation; its mask is that of a leaky ReLU with the ratio of the slopes.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for c that are not finite numbers, a slope above 0 of size below
+            1e-6, and widths that are no integer ≥ 1.
 
-    Source: Li, Nica & Roy, "The neural covariance SDE" (2022).
+    Source:
+        Li, Nica & Roy, "The neural covariance SDE" (2022), as in theory section 10.
 
     >>> round(shaped_relu(0, -1, 100).gain, 4)  # 2/(1 + 0.9²)
     1.105
@@ -193,9 +246,12 @@ def cosine_drift(cosine: ArrayLike, c_plus: float, c_minus: float) -> jax.Array:
         An array of the shape of ``cosine``.
 
     Raises:
-        ValueError: for anything else, as far as it is known under a transformation.
+        ValueError: for other cosines, as far as they are known under a transformation,
+            and for c that are not finite numbers.
 
-    Source: Li, Nica & Roy, "The neural covariance SDE" (2022); checked in tests.
+    Source:
+        Li, Nica & Roy, "The neural covariance SDE" (2022), as in theory section 10;
+        held against one wide layer and simulation in tests/test_activations.py.
     """
     given = checks.vector("cosine", cosine, None, zero=True)
     values = checks.known(given)
@@ -216,6 +272,9 @@ def named(activation: object) -> Activation:
 
     Args:
         activation: an Activation, or "relu", "linear", "tanh" or "gelu".
+
+    Returns:
+        The Activation.
 
     Raises:
         ValueError: for anything else.

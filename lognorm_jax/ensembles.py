@@ -22,6 +22,21 @@ from jax.typing import ArrayLike
 from lognorm_jax import laws, masks, weights
 from lognorm_jax._tools import checks, norms
 
+__all__ = [
+    "Ensemble",
+    "beta",
+    "dead_mass",
+    "describe",
+    "equal_beta",
+    "fan_shift",
+    "limit_law",
+    "log_alive",
+    "log_variance",
+    "predictable_variance",
+    "ratio_third_cumulant",
+    "total_fan_shift",
+]
+
 Mask = masks.Mask
 Weights = weights.Weights
 # (output width, mask): what theory needs of a layer
@@ -29,11 +44,17 @@ Kind = tuple[int, Mask]
 
 
 class Layers(NamedTuple):
-    """The distinct layers of an ensemble, by output width and mask."""
+    """The distinct layers of an ensemble, by output width and mask.
+
+    Attributes:
+        distinct: (output width, mask) of each.
+        places: which of them each layer is, (depth,) integers.
+        counts: how often each appears.
+    """
 
     distinct: tuple[Kind, ...]
-    places: np.ndarray  # (depth,): which of them each layer is
-    counts: dict[Kind, int]  # how often each appears
+    places: np.ndarray  # (depth,)
+    counts: dict[Kind, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +63,17 @@ class Ensemble:
 
     Hashable: it may be a static argument of jit.
 
-    Args:
+    Attributes:
         widths: (n_0, …, n_d), integers ≥ 1, at least two; they may be uneven.
         weights: the law of one standardised weight.
-        masks: one Mask for all layers, or a sequence of d masks, one per layer.
+        masks: d masks, one per layer; given as such, or as one Mask for all layers.
         fan: the variance of a weight: "out", 1/(E D² n_i), so that E‖x_i‖² =
             ‖x_{i−1}‖²; or "in", 1/(E D² n_{i−1}), the He convention, which only adds
             ln(n_i/n_{i−1}) to each increment.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for fields that are not of their kind, another number of masks than
+            of layers, and widths that weights of structured rows do not fit.
 
     >>> Ensemble((64, 32, 32), weights.normal(), masks.relu()).depth
     2
@@ -122,8 +144,10 @@ def _require_rows(weight_law: Weights, widths: tuple[int, ...]) -> None:
 
 
 def require_independent(ensemble: Ensemble) -> None:
-    """Raise ``ValueError`` for weights of which the zeros of a row depend on one
-    another.
+    """Require weights of which the zeros of a row do not depend on one another.
+
+    Raises:
+        ValueError: for others, and for what is no Ensemble.
     """
     checks.instance("ensemble", ensemble, Ensemble)
     law = ensemble.weights
@@ -185,6 +209,16 @@ def _dimensions(ensemble: Ensemble) -> np.ndarray:
 def describe(ensemble: Ensemble) -> dict[str, Any]:
     """Return what the ensemble is, for ``json`` and ``runs.open_run``.
 
+    Args:
+        ensemble: any.
+
+    Returns:
+        A dictionary of "widths" and "masks", each as [value, how often in a row] pairs,
+        and the names of "weights" and "fan".
+
+    Raises:
+        ValueError: for what is no Ensemble.
+
     >>> describe(Ensemble((4, 8, 8), weights.normal(), masks.relu()))["widths"]
     [[4, 1], [8, 2]]
     """
@@ -203,9 +237,18 @@ def _runs(values) -> list[list]:
 
 
 def fan_shift(ensemble: Ensemble) -> np.ndarray:
-    """Return what the fan convention adds to each increment, (depth,).
+    """Return what the fan convention adds to each increment.
 
     That is ln(n_i/n_{i−1}) for fan "in", else 0.
+
+    Args:
+        ensemble: any.
+
+    Returns:
+        (depth,), float64.
+
+    Raises:
+        ValueError: for what is no Ensemble.
     """
     checks.instance("ensemble", ensemble, Ensemble)
     if ensemble.fan == "out":
@@ -217,6 +260,15 @@ def total_fan_shift(ensemble: Ensemble) -> float:
     """Return what the fan convention adds to log_norm.
 
     That is ln(n_d/n_0) for fan "in", else 0.
+
+    Args:
+        ensemble: any.
+
+    Returns:
+        One number, the sum of ``fan_shift``.
+
+    Raises:
+        ValueError: for what is no Ensemble.
     """
     checks.instance("ensemble", ensemble, Ensemble)
     if ensemble.fan == "out":
@@ -230,6 +282,9 @@ def unit_direction(ensemble: Ensemble, direction: ArrayLike | None = None) -> An
     Args:
         ensemble: of input width n_0.
         direction: (n_0,), default the flat one; it may be traced.
+
+    Returns:
+        (n_0,), of norm 1.
 
     Raises:
         ValueError: for a wrong length, for zero, and for entries that are not finite.
@@ -247,6 +302,18 @@ def beta(ensemble: Ensemble) -> float:
     Layers with ``masks.identity()``, such as a linear head, do not count; all other
     masks do. (A pure product of matrices that counts, p = 1 in the theorem, has
     ``masks.bernoulli(1)``: v = 2β.)
+
+    Args:
+        ensemble: any.
+
+    Returns:
+        β ≥ 0.
+
+    Raises:
+        ValueError: for what is no Ensemble.
+
+    Source:
+        Hanin & Nica (2020), as in theory section 0.
 
     >>> beta(Ensemble((784, 64, 32, 16), weights.normal(), masks.relu()))
     0.109375
@@ -268,10 +335,20 @@ def log_variance(ensemble: Ensemble, direction: ArrayLike | None = None) -> floa
 
     Args:
         ensemble: of the product.
-        direction: (n_0,), default the flat one, for which κ = 1/n_0.
+        direction: (n_0,), default the flat one, for which κ(u) = 1/n_0.
 
-    Source: Hanin & Nica (2020), theorem for arbitrary vectors; the mask factor derived,
-    see tests.
+    Returns:
+        v ≥ 0, of the log of the squared norm.
+
+    Raises:
+        ValueError: for a direction of another shape, zero, not finite or traced, and
+            for weights without a fourth moment.
+
+    Source:
+        Hanin & Nica (2020), theorem for arbitrary vectors; the mask factor derived in
+        theory section 1, orthogonal and structured weights in theory section 13; held
+        against exact laws and simulation in tests/test_ensembles.py,
+        tests/test_volumes.py and tests/test_weights.py.
 
     >>> log_variance(Ensemble((64,) * 65, weights.normal(), masks.relu()))
     5.0
@@ -314,7 +391,7 @@ def _log_variance_of_rows(ensemble: Ensemble, unit: np.ndarray) -> float:
 
 
 def predictable_variance(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
-    """Return Var(R_i | past) of each layer, (..., depth), for R_i of mean one.
+    """Return Var(R_i | past) of each layer, for R_i of mean one.
 
     Var(R|x) = (1/n)[(m4/m2²)(3 + (μ4 − 3)κ(x)) − 1], with κ(x) = ‖x‖₄⁴/‖x‖₂⁴ of the
     vector the layer is applied to. Exact at every width. In the fan "in" convention it
@@ -323,10 +400,19 @@ def predictable_variance(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
 
     Args:
         ensemble: of the product.
-        quartic: (..., depth), κ before each layer, as in ``Trace.quartic``; 0 gives the
-            generic value.
+        quartic: (..., depth), κ before each layer, in [0, 1], as in ``Trace.quartic``;
+            0 gives the generic value.
 
-    Source: derived, see tests/test_ensembles.py.
+    Returns:
+        (..., depth), float64.
+
+    Raises:
+        ValueError: for a quartic of another shape or range, for weights without a
+            fourth moment, and for those of ``weights.n_of_m``, for which the quartic
+            does not say enough.
+
+    Source:
+        Derived in theory section 2; held against simulation in tests/test_ensembles.py.
     """
     kappa = _quartic(ensemble, quartic)
     if ensemble.weights.orthogonal:
@@ -352,12 +438,14 @@ def ratio_third_cumulant(ensemble: Ensemble, quartic: ArrayLike) -> np.ndarray:
         quartic: (..., depth), as in ``predictable_variance``.
 
     Returns:
-        An array of the shape of ``quartic``.
+        (..., depth), float64.
 
     Raises:
-        ValueError: where the sixth moment of the weights is infinite.
+        ValueError: for a quartic of another shape or range, where the sixth moment of
+            the weights is infinite, and for weights whose entries are not independent.
 
-    Source: derived, see tests/test_ensembles.py.
+    Source:
+        Derived in theory section 3; held against simulation in tests/test_ensembles.py.
     """
     require_independent(ensemble)
     kappa = _quartic(ensemble, quartic)
@@ -416,7 +504,15 @@ def limit_law(ensemble: Ensemble, direction: ArrayLike | None = None) -> laws.La
         ensemble: of the product.
         direction: (n_0,), default the flat one.
 
-    Source: Hanin & Nica (2020).
+    Returns:
+        A normal law, with v of ``log_variance``.
+
+    Raises:
+        ValueError: as ``log_variance``, and where v is 0, as of orthogonal linear
+            layers of equal widths.
+
+    Source:
+        Hanin & Nica (2020), as in theory section 1.
     """
     v = log_variance(ensemble, direction)
     return laws.normal(total_fan_shift(ensemble) - v / 2, v)
@@ -425,8 +521,17 @@ def limit_law(ensemble: Ensemble, direction: ArrayLike | None = None) -> laws.La
 def log_alive(ensemble: Ensemble) -> float:
     """Return ln P(log_norm > −inf) = Σ ln(1 − P(D = 0)^{n_i}).
 
+    Args:
+        ensemble: of weights without atoms.
+
+    Returns:
+        A number ≤ 0, to rounding, however small the probability.
+
     Raises:
         ValueError: for weights with atoms: there x can also vanish by cancellation.
+
+    Source:
+        As in theory section 0.
     """
     checks.instance("ensemble", ensemble, Ensemble)
     law = ensemble.weights
@@ -440,8 +545,17 @@ def log_alive(ensemble: Ensemble) -> float:
 def dead_mass(ensemble: Ensemble) -> float:
     """Return P(log_norm = −inf) = 1 − Π(1 − P(D = 0)^{n_i}).
 
+    Args:
+        ensemble: of weights without atoms.
+
+    Returns:
+        A probability, the atom of the law of log_norm.
+
     Raises:
         ValueError: for weights with atoms: there x can also vanish by cancellation.
+
+    Source:
+        As in theory section 0.
 
     >>> round(dead_mass(Ensemble((2,) * 11, weights.normal(), masks.relu())), 4)
     0.9437
@@ -466,10 +580,14 @@ def equal_beta(
         weight_law: default normal.
         mask: default that of a ReLU.
         fan: as in ``Ensemble``.
-        input_width: n_0, default n.
+        input_width: n_0, an integer ≥ 1, default n.
+
+    Returns:
+        One ensemble for each width, in their order.
 
     Raises:
-        ValueError: for anything else: where β·n is no integer, no depth gives that β.
+        ValueError: where β·n is no integer, so that no depth gives that β; for a mask
+            that does not count in β; and for arguments that are not of their kind.
 
     >>> [e.depth for e in equal_beta(0.25, [16, 32, 64])]
     [4, 8, 16]

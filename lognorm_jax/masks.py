@@ -18,6 +18,8 @@ from jax.typing import DTypeLike
 
 from lognorm_jax._tools import bound, checks, draws, random, records
 
+__all__ = ["Mask", "bernoulli", "dropout", "identity", "leaky_relu", "relu"]
+
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 # (value, probability) pairs
@@ -32,26 +34,30 @@ class Mask:
     """The law of one diagonal entry D, with even moments E D^{2k}.
 
     ``moment(0)`` counts the non-zero entries only: it is P(D ≠ 0), the keep
-    probability, not 1. The support, if the law is discrete, is what the exact
-    finite-width law needs beyond the moments. Masks are equal if they are made by the
+    probability, not 1. Masks are equal if they are made by the
     same call, so a mask may be a static argument of jit. Those of this module are
     pickled as that call, and come back as the same object; one's own, if its functions
     are those of a module.
+
+    Attributes:
+        name: shown in tables and legends.
+        sample: (key, shape, dtype) -> iid draws.
+        moment: k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0).
+        support: (value, probability) pairs of the non-zero values, if the law is
+            discrete: what the exact finite-width law needs beyond the moments.
+        counts: whether a layer with this mask counts in β.
+        made: the call that pickle repeats, of a constructor of this module.
 
     Raises:
         ValueError: if ``moment(0)`` is not in (0, 1], ``moment(1)`` is not positive, a
             support does not have these two, or a field is not of its kind.
     """
 
-    name: str  # shown in tables and legends
+    name: str
     sample: Sampler
-    # k -> E D^{2k}, zeros left out: moment(0) = P(D ≠ 0)
     moment: Callable[[int], Fraction | float]
-    # of the non-zero values
     support: Support | None = None
-    # whether a layer with this mask counts in β
     counts: bool = True
-    # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
     )
@@ -109,10 +115,13 @@ def log_alive(mask: Mask, width: int) -> float:
 
     Args:
         mask: the law of an entry.
-        width: how many entries, ≥ 1.
+        width: how many entries, an integer ≥ 1.
+
+    Returns:
+        A number ≤ 0.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for other widths, and for what is no Mask.
     """
     checks.instance("mask", mask, Mask)
     width = checks.integer("width", width, 1)
@@ -162,7 +171,11 @@ def _from_support(call, *, support, **fields) -> Mask:
 
 @functools.cache
 def identity() -> Mask:
-    """Return no mask at all: D = 1, a linear layer. It does not count in β."""
+    """Return no mask at all: D = 1, a linear layer. It does not count in β.
+
+    Returns:
+        The mask, all of whose moments are 1.
+    """
     return _from_support(
         (identity,),
         name="identity",
@@ -178,9 +191,18 @@ def _ones(key, shape, dtype):
 
 
 def bernoulli(keep_prob: float) -> Mask:
-    """Return D ∈ {0, 1} with P(D = 1) = ``keep_prob`` in (0, 1].
+    """Return D ∈ {0, 1} with P(D = 1) = ``keep_prob``.
 
     ``bernoulli(1)`` is a layer of the p = 1 family: it changes nothing but counts in β.
+
+    Args:
+        keep_prob: p in (0, 1], ≥ 1e-30.
+
+    Returns:
+        The mask, all of whose moments are p, a Fraction if given as a rational number.
+
+    Raises:
+        ValueError: for other probabilities.
 
     >>> bernoulli(0.25).kurtosis
     4.0
@@ -207,7 +229,11 @@ def _kept(grain, keep_prob, key, shape, dtype):
 def relu() -> Mask:
     """Return the mask of a ReLU at initialisation: D ∈ {0, 1} with equal odds.
 
-    Source: Hanin & Nica (2020).
+    Returns:
+        The mask, all of whose moments are 1/2.
+
+    Source:
+        Hanin & Nica (2020).
     """
     return _coins((relu,), "relu", _HALF)
 
@@ -218,8 +244,11 @@ def leaky_relu(slope: float) -> Mask:
     Args:
         slope: 0, or of size in [1e-30, 1e30], of any sign.
 
+    Returns:
+        The mask; its moments are Fractions if the slope is rational.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other slopes.
 
     >>> leaky_relu(0).kurtosis == relu().kurtosis
     True
@@ -256,11 +285,14 @@ def dropout(keep_prob: float, base: Mask | None = None) -> Mask:
     anyhow.
 
     Args:
-        keep_prob: the probability, in (0, 1].
+        keep_prob: the probability, in (0, 1], ≥ 1e-30.
         base: the mask; default relu.
 
+    Returns:
+        The mask, with keep probability ``keep_prob`` times that of the base.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other probabilities, and for a base that is no Mask.
 
     >>> str(dropout(0.5).keep_prob)
     '0.25'

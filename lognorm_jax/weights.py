@@ -18,16 +18,35 @@ from jax.typing import DTypeLike
 
 from lognorm_jax._tools import checks, draws, random, records, undrawn
 
+__all__ = [
+    "Weights",
+    "fixed_fan_in",
+    "laplace",
+    "n_of_m",
+    "normal",
+    "orthogonal",
+    "rademacher",
+    "sparse",
+    "student_t",
+    "uniform",
+]
+
 # (key, shape, dtype) -> iid draws
 Sampler = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
 
 class Rows(NamedTuple):
-    """Rows of a matrix of which so many weights in each group are not zero."""
+    """Rows of a matrix of which so many weights in each group are not zero.
+
+    Attributes:
+        kept: how many weights of a group are not zero.
+        group: how many neighbouring weights a group has; None: the whole row.
+        kurtosis: of the weights that are not zero.
+    """
 
     kept: int
-    group: int | None  # neighbouring weights; None: the whole row
-    kurtosis: Fraction | float  # of the weights that are not zero
+    group: int | None
+    kurtosis: Fraction | float
 
     def fourth(self, n_in: int, quartic: Any, square: float = 1.0) -> Any:
         """Return E (w·x)⁴ of a row, weights of variance 1, for x of norm 1.
@@ -36,6 +55,9 @@ class Rows(NamedTuple):
             n_in: how many weights a row has.
             quartic: Σ x_j⁴, a number or an array of them.
             square: Σ over groups of (Σ x_j²)²; of one group 1.
+
+        Returns:
+            A number, or an array of the shape of ``quartic``.
         """
         size = n_in if self.group is None else self.group
         share = size / self.kept
@@ -53,25 +75,32 @@ class Weights:
     argument of jit. Those of this module are pickled as that call, and come back as the
     same object; one's own, if its functions are those of a module.
 
+    Attributes:
+        name: shown in tables and legends.
+        sample: (key, shape, dtype) -> iid draws.
+        moment: k -> E w^{2k}, k an integer ≥ 0; ``ValueError`` where it is infinite.
+        atoms: whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some
+            x ≠ 0.
+        symmetric: whether −w has the law of w, as for every law of this module.
+        gaussian: whether w is normal: its vectors have no preferred direction, which
+            theory needs.
+        orthogonal: whether a matrix is orthogonal, so that its entries are not
+            independent.
+        rows: how the zeros of a row depend on one another; None: not at all.
+        made: the call that pickle repeats, of a constructor of this module.
+
     Raises:
         ValueError: if ``moment(1)`` is not 1, or a field is not of its kind.
     """
 
-    name: str  # shown in tables and legends
+    name: str
     sample: Sampler
-    # k -> E w^{2k}; ValueError where it is infinite
     moment: Callable[[int], Fraction | float]
-    # whether sums of weights can cancel exactly: P(w·x = 0) > 0 for some x ≠ 0
     atoms: bool = False
-    # whether −w has the law of w, as for every law of this module
     symmetric: bool = True
-    # whether w is normal: its vectors have no preferred direction, which theory needs
     gaussian: bool = False
-    # whether a matrix is orthogonal, so that its entries are not independent
     orthogonal: bool = False
-    # how the zeros of a row depend on one another; None: not at all
     rows: Rows | None = None
-    # the call that pickle repeats, of a constructor of this module
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
     )
@@ -120,6 +149,9 @@ def _weights(call, *, moment, **fields) -> Weights:
 def normal() -> Weights:
     """Return the standard normal law: E w^{2k} = (2k − 1)!!.
 
+    Returns:
+        The law, whose moments are Fractions of any order.
+
     >>> [int(normal().moment(k)) for k in (1, 2, 3)]
     [1, 3, 15]
     """
@@ -138,8 +170,12 @@ def orthogonal() -> Weights:
 
     A matrix (n_out, n_in) is the first rows and columns of √n U, U uniform on the
     orthogonal matrices of n = max(n_out, n_in) dimensions. Its entries are not
-    independent, so what theory says of independent ones is refused. ``sample`` takes
-    shapes (n_out, n_in), and O(n³) operations; ``paths.gram`` draws no matrix.
+    independent, so what theory says of independent ones is refused.
+
+    Returns:
+        The law. Its ``sample`` takes shapes (n_out, n_in), and O(n³) operations, where
+        ``paths.gram`` draws no matrix; its ``moment`` is known for k ≤ 1, and refuses
+        larger ones, which depend on the size of the matrix.
     """
 
     def sample(key, shape, dtype):
@@ -168,6 +204,9 @@ def rademacher() -> Weights:
     """Return the random sign: w = ±1 with equal odds, E w^{2k} = 1.
 
     A sign takes one random bit.
+
+    Returns:
+        The law, which has atoms; its moments are Fractions of any order.
     """
 
     def sample(key, shape, dtype):
@@ -197,6 +236,9 @@ def uniform() -> Weights:
     which halves their cost: of 65,536 equally spaced values, symmetric, of variance 1
     exactly and E w^{2k} right to k²·1e-9 relative. Smaller ones, where sums could
     cancel, have all bits of the type.
+
+    Returns:
+        The law, whose moments are Fractions of any order.
     """
 
     def sample(key, shape, dtype):
@@ -215,7 +257,11 @@ def uniform() -> Weights:
 
 @functools.cache
 def laplace() -> Weights:
-    """Return the Laplace law of scale 1/√2: E w^{2k} = (2k)! / 2^k."""
+    """Return the Laplace law of scale 1/√2: E w^{2k} = (2k)! / 2^k.
+
+    Returns:
+        The law, whose moments are Fractions of any order.
+    """
 
     def sample(key, shape, dtype):
         scale = jnp.asarray(math.sqrt(0.5), dtype)
@@ -232,18 +278,22 @@ def laplace() -> Weights:
 def student_t(dof: float) -> Weights:
     """Return Student's t law, scaled to variance 1.
 
-    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν = dof; asking for a
-    higher moment, which is infinite, raises ``ValueError``.
+    E w^{2k} = (ν − 2)^k Π_{i=1..k} (2i − 1)/(ν − 2i) for 2k < ν = dof.
 
     Args:
-        dof: degrees of freedom, 4 < dof ≤ 1e6.
+        dof: degrees of freedom ν, 4 < ν ≤ 1e6.
+
+    Returns:
+        The law; its moments are Fractions if dof is rational, and asking for one that
+        is infinite raises ``ValueError``.
 
     Raises:
         ValueError: for other dof. Without a fourth moment no product of such matrices
             has a predictable variance.
 
-    Source: of the sampler, Bailey, "Polar generation of random variates with the
-    t-distribution", Math. Comp. 62 (1994).
+    Source:
+        of the sampler, Bailey, "Polar generation of random variates with the
+        t-distribution", Math. Comp. 62 (1994).
 
     >>> float(student_t(6).kurtosis)
     6.0
@@ -295,11 +345,16 @@ def sparse(density: float, base: Weights | None = None) -> Weights:
     w_base^{2k}.
 
     Args:
-        density: the probability, in (0, 1].
-        base: the law; default normal.
+        density: the probability, in (0, 1], ≥ 1e-30.
+        base: the law, of independent entries; default normal.
+
+    Returns:
+        The law; its moments are Fractions if density and those of the base are
+        rational. It has atoms below density 1.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for other densities, and for a base that is no law of independent
+            entries.
 
     >>> int(sparse(0.5).kurtosis)
     6
@@ -349,17 +404,22 @@ def fixed_fan_in(kept: int, base: Weights | None = None) -> Weights:
 
     At uniform places of the row, and scaled to variance 1. Rows are independent, but
     not the zeros of one: so what theory says of independent entries is refused, all but
-    ``ensembles.log_variance`` and, exactly, ``predictable_variance``. ``sample`` takes
-    shapes (n_out, n_in).
+    ``ensembles.log_variance`` and, exactly, ``predictable_variance``.
 
     Args:
-        kept: how many, ≥ 1, at most the input width of any layer.
-        base: the law of those; default normal.
+        kept: how many, an integer ≥ 1, at most the input width of any layer.
+        base: the law of those, of independent entries; default normal.
+
+    Returns:
+        The law, which has atoms. Its ``sample`` takes shapes (n_out, n_in); its
+        ``moment`` is known for k ≤ 1, and refuses larger ones.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for other numbers, and for a base that is no law of independent
+            entries; ``ensembles.Ensemble``, for widths below kept.
 
-    Source: derived, see tests/test_weights.py.
+    Source:
+        Derived in theory section 13; held against simulation in tests/test_weights.py.
     """
     kept = checks.integer("kept", kept, 1)
     return _structured(fixed_fan_in, (kept,), kept, None, _independent(base))
@@ -369,15 +429,21 @@ def n_of_m(kept: int, group: int, base: Weights | None = None) -> Weights:
     """Return matrices of which in each group of neighbours of a row so many weights are
     not zero: N:M sparsity, such as 2 of 4.
 
-    As ``fixed_fan_in``, of which this is the case of one group.
+    As ``fixed_fan_in``, which is the case of one group.
 
     Args:
-        kept: N, in 1…M.
-        group: M, a divisor of the input width of any layer.
-        base: the law of the weights that are not zero; default normal.
+        kept: N, an integer in 1…M.
+        group: M, an integer ≥ 1, a divisor of the input width of any layer.
+        base: the law of the weights that are not zero, of independent entries; default
+            normal.
+
+    Returns:
+        The law, as that of ``fixed_fan_in``.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for other numbers, and for a base that is no law of independent
+            entries; ``ensembles.Ensemble``, for input widths that are no multiple of
+            group.
     """
     group = checks.integer("group", group, 1)
     kept = checks.integer("kept", kept, 1)

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.float32
     ],
 )
 def test_oracle_gains(name, forward, backward):
-    """THEORY's numbers, and closed forms."""
+    """Quadrature of another program, and closed forms."""
     found = advice.gains(spoken.activation(name))
     assert np.isclose(found.forward, forward, rtol=3e-5)
     assert np.isclose(found.backward, backward, rtol=3e-5)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lognorm_jax import (
     activations,
     datasets,
+    declarations,
     ensembles,
     exact,
     laws,
@@ -26,6 +27,7 @@ from lognorm_jax import (
     networks,
     optimizers,
     paths,
+    plots,
     probes,
     sampling,
     summaries,
@@ -638,6 +640,14 @@ def test_exact_bad_input_is_refused(name, data):
             r"cosine = .*: must be numbers in \[−1, 1\]",
         ),
         (lambda: moments.partitions(1000), r"k = 1000: must be an integer in 0…50"),
+        (
+            lambda: declarations.fan_in(1, "orthogonal"),
+            r"kind of a law with a fan = 'orthogonal': must be 'normal'",
+        ),
+        (
+            lambda: plots.reports({"tangents": None}),
+            r"kind of a report = 'tangents': must be 'activations'",
+        ),
     ],
 )
 def test_exact_errors_teach(call, message):

@@ -340,7 +340,7 @@ def test_statistical_exact_vs_limit(monkeypatch, tmp_path):
 
 
 def test_exact_constant_of_the_distance():
-    """THEORY: n·KS → 0.92, 0.68 and 1.38 for ReLU, 0.183 for linear layers, by exact
+    """n·KS → 0.92, 0.68 and 1.38 for ReLU, 0.183 for linear layers, by exact
     laws.
     """
     found = [exact_vs_limit.constant("ReLU", ratio) for ratio in (1, 0.2, 3)]

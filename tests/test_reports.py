@@ -100,6 +100,7 @@ def test_exact_reports_of_bad_input():
         (r"increments\.shape", (np.zeros((0, 1)), ["a"])),
         (r"increments\.shape", (None, ["a"])),
         (r"judged\.shape", (good, ["a", "b"], 0.0, 10, np.zeros(4))),
+        ("judged", (good, ["a", "b"], 0.0, 10, np.full(5, math.nan))),
     ):
         with pytest.raises(ValueError, match=rf"^{name} = "):
             reports.report(*arguments)

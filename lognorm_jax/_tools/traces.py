@@ -16,11 +16,15 @@ Observer = Callable[[jax.Array, jax.Array | None], Any]
 
 
 class Trace(NamedTuple):
-    """One product, or a stack of them, layer by layer."""
+    """One product, or a stack of them, layer by layer.
 
-    # (..., depth): ln R_i, −inf from the layer that died on
+    Attributes:
+        increment: (..., depth), ln R_i, −inf from the layer that died on.
+        quartic: (..., depth), κ before each layer, 0 once dead; None where it was not
+            followed.
+    """
+
     increment: jax.Array | np.ndarray
-    # (..., depth): κ before each layer, 0 once dead
     quartic: jax.Array | np.ndarray | None
 
     @property
@@ -46,24 +50,46 @@ class Path:
     compiled, once for all paths that share it, and new arrays are passed to it. So a
     path can be mapped over its arrays, differentiated by them, and stored.
 
+    Attributes:
+        function: (*choices, *arrays, key) -> Trace, or any pytree: a function of a
+            module.
+        choices: static, hashable arguments, which make it a program.
+        arrays: what the program is given.
+        depth: of a program with room for more layers, how many it has; the others are
+            0. None where it has as many as it has room for.
+
     Raises:
         ValueError: the path, for a key that is not one typed key.
     """
 
-    # (*choices, *arrays, key) -> Trace, or any pytree: a function of a module
     function: Callable[..., Any]
     choices: tuple[Hashable, ...] = dataclasses.field(default=(), repr=False)
     arrays: tuple[Any, ...] = dataclasses.field(default=(), repr=False)
-    # of a program with room for more layers: how many it has; the others are 0
     depth: Any = None
 
     def __call__(self, key: jax.Array) -> Any:
-        """Return the trace of a key; compiled once, however often it is called."""
+        """Return the trace of a key; compiled once, however often it is called.
+
+        Args:
+            key: one typed key, ``jax.random.key(seed)``.
+
+        Returns:
+            What ``function`` returns, a ``Trace`` of one path or another pytree.
+
+        Raises:
+            ValueError: for anything else than one typed key.
+        """
         return self.trimmed(_compiled(self, checks.typed_key(key)))
 
     def trimmed(self, trace: Any) -> Any:
         """Return a trace without the layers that are not there: all, if depth is
         traced.
+
+        Args:
+            trace: what ``run`` returned.
+
+        Returns:
+            Leaves (..., depth).
         """
         depth = None if self.depth is None else checks.known(self.depth)
         if depth is None or depth.ndim:
@@ -71,7 +97,14 @@ class Path:
         return jax.tree.map(lambda leaf: leaf[..., : int(depth)], trace)
 
     def run(self, key: jax.Array) -> Any:
-        """Return the trace of a key, as operations of whatever traces or compiles."""
+        """Return the trace of a key, as operations of whatever traces or compiles.
+
+        Args:
+            key: one typed key, which is not looked at.
+
+        Returns:
+            What ``function`` returns, with all layers that there is room for.
+        """
         return self.function(*self.choices, *self.arrays, key)
 
 

@@ -24,14 +24,23 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Parameters, findings and reports; ``str`` of it is all of them as text."""
+    """Parameters, findings and reports; ``str`` of it is all of them as text.
+
+    Attributes:
+        name: of the model, in print.
+        num_seeds: how many initialisations parameters were measured over.
+        parameters: what was measured of each.
+        declaration: what they were declared to be; empty if nothing was.
+        findings: what is wrong, each with its likely cause; empty if nothing is.
+        reports: what blocks do to norms, by kind: "activations", "jvp", "vjp"; empty
+            where blocks or inputs were not given.
+    """
 
     name: str
     num_seeds: int
     parameters: tuple[Measured, ...] = dataclasses.field(repr=False)
     declaration: declarations.Declaration = dataclasses.field(repr=False)
     findings: tuple[_findings.Finding, ...]
-    # by kind: "activations", "jvp", "vjp"; none where blocks or inputs were not given
     reports: Mapping[str, Report] = dataclasses.field(repr=False)
 
     @property
@@ -52,6 +61,12 @@ class Audit:
         """Return 0, or 1 for a finding; and for what is not stable, if required.
 
         What was not followed is not known to be stable.
+
+        Args:
+            require_stable: whether what is not stable counts, too.
+
+        Returns:
+            0 or 1.
         """
         known = bool(self.reports) and self.stable
         return int(bool(self.findings) or (require_stable and not known))
@@ -66,7 +81,11 @@ class Audit:
         return "\n".join(lines)
 
     def verdict_lines(self) -> list[str]:
-        """Return the findings, and whether it is stable, as lines."""
+        """Return the findings, and whether it is stable, as lines.
+
+        Returns:
+            Sentences, at least one.
+        """
         found = [f"FINDING {finding}" for finding in self.findings]
         if not found:
             undeclared = "" if self.declaration else "; nothing was declared"
@@ -81,7 +100,11 @@ class Audit:
         return found
 
     def listing(self) -> str:
-        """Return the modules as a tree, with sd and ln R beside each."""
+        """Return the modules as a tree, with sd and ln R beside each.
+
+        Returns:
+            The text, of several lines.
+        """
         return "\n".join(_listing.lines(self.parameters, self.reports))
 
     def _silent(self, one: Measured) -> bool:
@@ -94,7 +117,12 @@ class Audit:
         return f"{self.num_seeds} fresh initialisations"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns:
+            Name, num_seeds, findings, whether it is stable, parameters and reports;
+            numbers that are not finite are None.
+        """
         return {
             "name": self.name,
             "num_seeds": self.num_seeds,

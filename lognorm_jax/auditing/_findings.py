@@ -26,11 +26,17 @@ _DRAWN = ("normal", "uniform", "truncated normal")
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong with one parameter, or with several alike."""
+    """One thing that is wrong with one parameter, or with several alike.
+
+    Attributes:
+        parameters: their names.
+        problem: what is wrong, in words.
+        cause: the likely one, in words; "" where none is likely.
+    """
 
     parameters: tuple[str, ...]
     problem: str
-    cause: str  # "" where none is likely
+    cause: str
 
     def __str__(self) -> str:
         """Return it in a sentence or two."""
@@ -38,7 +44,11 @@ class Finding(NamedTuple):
         return f"{text} Likely: {self.cause}." if self.cause else text
 
     def as_dict(self) -> dict:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns:
+            The fields by name.
+        """
         return self._asdict()
 
 

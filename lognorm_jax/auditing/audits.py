@@ -47,7 +47,7 @@ def audit(
             Linen's ``init`` returns, or a list of callables x -> x.
         inputs: (count, *shape of an input), for reports of what blocks do to norms, as
             for ``probes.probe``; None for parameters alone.
-        key: of all randomness; default ``jax.random.key(0)``.
+        key: one typed key, of all randomness; default ``jax.random.key(0)``.
         blocks: as for ``models.blocks``; default the list of callables, or the model
             as one.
         declaration: patterns of names and their laws, as in ``declarations``; or one of
@@ -57,11 +57,21 @@ def audit(
         num_seeds: initialisations that parameters are measured over, ≥ 2.
         num_samples: initialisations that reports are of, ≥ 100.
         kinds: of reports: "activations", "jvp", "vjp".
-        factor: > 1, by which norms may change.
+        factor: > 1, by which the root mean square of a coordinate may change.
         name: in print; default that of the model.
 
+    Returns:
+        The ``Audit``; printed, it is tables, findings and a verdict.
+
     Raises:
-        ValueError: for anything else, and where a block cannot take what reaches it.
+        ValueError: for arguments of another kind or range, a model that cannot be made
+            or has no parameters, a declaration of which a pattern fits none or whose
+            fans are not known, and where a block cannot take what reaches it.
+
+    Source:
+        Levels, and what a finding means: theory section 17. The share of false findings
+        is held against the level, and reports against a plain loop, in
+        tests/test_audits.py.
     """
     checks.function("model", model, "a function key -> model")
     declared = ready.resolved(declaration)
@@ -99,13 +109,22 @@ def audit_torch(make: Callable[[], Any], inputs: Any = None, **options: Any) -> 
         make: () -> a module, initialised from torch's global seed, which is set before.
         inputs: a tensor of one batch, or a tuple of arguments, or a dictionary of them;
             None for parameters alone.
-        options: ``blocks``: paths of the modules to follow, in order, or of a list of
+        **options: ``blocks``: paths of the modules to follow, in order, or of a list of
             them; default those of the common families, or the longest list of alike
-            modules. ``declaration``, ``fixed``, ``num_seeds``, ``factor`` and ``name``
-            as for ``audit``; the default of ``num_seeds`` is 16.
+            modules. ``seed``: an integer, of torch's first seed, default 0.
+            ``declaration``, ``fixed``, ``num_seeds``, ``kinds``, ``factor`` and
+            ``name`` as for ``audit``; the default of ``num_seeds`` is 16, and reports
+            are of as many initialisations.
+
+    Returns:
+        The ``Audit``; printed, it is tables, findings and a verdict.
 
     Raises:
-        ValueError: without PyTorch, saying how to install it; and for anything else.
+        ValueError: without PyTorch, saying how to install it; and as for ``audit``.
+
+    Source:
+        As of ``audit``; reports are held against a plain loop, and against matrices, in
+        tests/test_torch.py.
     """
     from lognorm_jax.auditing import _torch
 

@@ -20,16 +20,43 @@ from scipy import special
 
 from lognorm_jax._tools import checks
 
+__all__ = [
+    "KINDS",
+    "Declaration",
+    "Declared",
+    "Fans",
+    "Ready",
+    "anything",
+    "constant",
+    "fan_average",
+    "fan_in",
+    "fan_out",
+    "normal",
+    "of_name",
+    "orthogonal",
+    "residual",
+    "spoken",
+    "truncated_normal",
+    "uniform",
+    "unknown",
+]
+
 # sd of a standard normal number that is cut off at ±2
 CUT_OFF = 0.8796256610342398
 
 
 class Fans(NamedTuple):
-    """How many units a layer of weights takes in and gives out, times the kernel."""
+    """How many units a layer of weights takes in and gives out, times the kernel.
+
+    Attributes:
+        fan_in: units, or channels, that go in, times the kernel.
+        fan_out: those that come out, times the kernel.
+        kernel: positions of a convolution's window, ≥ 1.
+    """
 
     fan_in: int
     fan_out: int
-    kernel: int = 1  # positions of a convolution's window
+    kernel: int = 1
 
 
 def fans_of(shape: Sequence[int]) -> Fans:
@@ -42,17 +69,23 @@ def fans_of(shape: Sequence[int]) -> Fans:
 class Declared:
     """The law of one parameter, in units in which its entries are alike.
 
+    Attributes:
+        kind: "normal", "uniform", "truncated normal" (at two sd of the normal law,
+            rescaled), "constant", "orthogonal", "any" law of mean 0 and this sd, or
+            "unknown".
+        scale: sd of an entry, > 0; of a constant, the value; times fan^(−1/2) where
+            there is a fan.
+        fan: "in", "out" or "average"; None where the sd does not depend on it.
+        blocks: residual blocks, by which the scale was divided as √(2·blocks): for
+            likely causes.
+
     Raises:
         ValueError: for fields that are not of their kind.
     """
 
-    # "normal", "uniform", "truncated normal" (at two sd of the normal law, rescaled),
-    # "constant", "orthogonal", "any" law of mean 0 and this sd, or "unknown"
     kind: str
-    # sd of an entry; of a constant, the value; times fan^(−1/2) where there is a fan
     scale: float
-    fan: str | None = None  # "in", "out" or "average"
-    # residual blocks, by which the scale was divided as √(2·blocks): for likely causes
+    fan: str | None = None
     blocks: int | None = None
 
     def __post_init__(self):
@@ -61,9 +94,19 @@ class Declared:
         checks.number("scale", self.scale, lowest)
         if self.fan is not None:
             checks.one_of("fan", self.fan, ("in", "out", "average"))
+            # a constant has no sd, and that of an orthogonal matrix is its own
+            checks.one_of("kind of a law with a fan", self.kind, FANNED)
 
     def std(self, fans: Fans | None) -> float | None:
-        """Return the sd of an entry; None where fans matter and are not known."""
+        """Return the sd of an entry.
+
+        Args:
+            fans: of the layer; None where they are not known.
+
+        Returns:
+            The sd, 0 for a constant; None where fans matter and are not known, and for
+            "unknown".
+        """
         if self.kind == "constant":
             return 0.0
         if self.kind == "unknown":
@@ -85,7 +128,14 @@ class Declared:
         return self.scale / math.sqrt(size)
 
     def told(self, fans: Fans | None) -> str:
-        """Return it in words, for tables."""
+        """Return it in words, for tables.
+
+        Args:
+            fans: of the layer; None where they are not known.
+
+        Returns:
+            Such as "uniform, sd 0.5 (1.5/√fan-in)"; "" for "unknown".
+        """
         if self.kind == "constant":
             return f"constant {self.scale:g}"
         if self.kind == "unknown":
@@ -103,6 +153,8 @@ KINDS = (
     *("normal", "uniform", "truncated normal", "constant", "orthogonal"),
     *("any", "unknown"),
 )
+# of these the sd may depend on a fan
+FANNED = ("normal", "uniform", "truncated normal", "any")
 # fourth standardised moment; of a uniform number 9/5
 KURTOSIS = {"normal": 3.0, "uniform": 1.8, "truncated normal": 2.3657, "any": 9.0}
 
@@ -110,22 +162,62 @@ Declaration = Mapping[str, Declared]
 
 
 def normal(std: float) -> Declared:
-    """Return the normal law of mean 0."""
+    """Return the normal law of mean 0.
+
+    Args:
+        std: sd of an entry, > 0.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another sd.
+    """
     return Declared("normal", std)
 
 
 def truncated_normal(std: float) -> Declared:
-    """Return a normal law that is cut off at two of its sd; ``std`` is what is left."""
+    """Return a normal law that is cut off at two of its sd.
+
+    Args:
+        std: sd > 0 of an entry, of what is left.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another sd.
+    """
     return Declared("truncated normal", std)
 
 
 def uniform(bound: float) -> Declared:
-    """Return the uniform law on [−bound, bound], of sd bound/√3."""
+    """Return the uniform law on [−bound, bound], of sd bound/√3.
+
+    Args:
+        bound: > 0.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another bound.
+    """
     return Declared("uniform", checks.number("bound", bound, "(0, inf)") / 3**0.5)
 
 
 def constant(value: float) -> Declared:
-    """Return one value for all entries."""
+    """Return one value for all entries.
+
+    Args:
+        value: finite.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another value.
+    """
     return Declared("constant", value)
 
 
@@ -135,22 +227,73 @@ def fan_in(gain: float = 1.0, kind: str = "normal") -> Declared:
     Args:
         gain: > 0.
         kind: "normal", "uniform", "truncated normal" or "any".
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another gain or kind.
+
+    Source:
+        LeCun et al., "Efficient backprop" (1998); He et al., "Delving deep into
+        rectifiers" (2015), arXiv 1502.01852.
     """
     return Declared(kind, gain, "in")
 
 
 def fan_out(gain: float = 1.0, kind: str = "normal") -> Declared:
-    """Return a law of sd gain/√fan-out."""
+    """Return a law of sd gain/√fan-out: gain √2 is He's for gradients.
+
+    Args:
+        gain: > 0.
+        kind: "normal", "uniform", "truncated normal" or "any".
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another gain or kind.
+
+    Source:
+        He et al., "Delving deep into rectifiers" (2015), arXiv 1502.01852.
+    """
     return Declared(kind, gain, "out")
 
 
 def fan_average(gain: float = 1.0, kind: str = "normal") -> Declared:
-    """Return a law of sd gain/√((fan-in + fan-out)/2): gain 1 is Glorot's."""
+    """Return a law of sd gain/√((fan-in + fan-out)/2): gain 1 is Glorot's.
+
+    Args:
+        gain: > 0.
+        kind: "normal", "uniform", "truncated normal" or "any".
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another gain or kind.
+
+    Source:
+        Glorot & Bengio, "Understanding the difficulty of training deep feedforward
+        neural networks" (2010).
+    """
     return Declared(kind, gain, "average")
 
 
 def orthogonal(gain: float = 1.0) -> Declared:
-    """Return gain times rows, or columns, that are orthonormal."""
+    """Return gain times rows, or columns, that are orthonormal.
+
+    Of the matrix (out, in × kernel); the sd of an entry is gain/√(its longer side).
+
+    Args:
+        gain: > 0.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: for another gain.
+    """
     return Declared("orthogonal", gain)
 
 
@@ -158,6 +301,19 @@ def residual(base: Declared, blocks: int) -> Declared:
     """Return a law over √(2·blocks), for the last layers of residual branches.
 
     As of GPT-2, which has two branches in each of its blocks.
+
+    Args:
+        base: the law without that.
+        blocks: of the network, ≥ 1.
+
+    Returns:
+        The law, of a smaller scale.
+
+    Raises:
+        ValueError: for what is no ``Declared``, and another number.
+
+    Source:
+        Radford et al., "Language models are unsupervised multitask learners" (2019).
     """
     checks.instance("base", base, Declared)
     count = checks.integer("blocks", blocks, 1)
@@ -166,12 +322,26 @@ def residual(base: Declared, blocks: int) -> Declared:
 
 
 def anything(std: float) -> Declared:
-    """Return any law of mean 0 and this sd."""
+    """Return any law of mean 0 and this sd.
+
+    Args:
+        std: sd of an entry, > 0.
+
+    Returns:
+        The law, of which the shape is not checked.
+
+    Raises:
+        ValueError: for another sd.
+    """
     return Declared("any", std)
 
 
 def unknown() -> Declared:
-    """Return what says nothing, for parameters that later patterns would fit."""
+    """Return what says nothing, for parameters that later patterns would fit.
+
+    Returns:
+        The law, of which nothing is checked.
+    """
     return Declared("unknown", 1.0)
 
 
@@ -189,7 +359,16 @@ def cdf(kind: str, z: np.ndarray) -> np.ndarray | None:
 
 
 def of_name(declaration: Declaration, name: str, layer: str = "") -> Declared | None:
-    """Return what is declared of a parameter, by its name and its layer's class."""
+    """Return what is declared of a parameter, by its name and its layer's class.
+
+    Args:
+        declaration: patterns and their laws, in the order in which they are tried.
+        name: of the parameter, as an audit prints it.
+        layer: class of its layer; "" where it is not known.
+
+    Returns:
+        The law of the first pattern that fits, or None.
+    """
     pattern = _first(declaration, name, layer)
     return None if pattern is None else declaration[pattern]
 
@@ -268,8 +447,14 @@ def spoken(text: str) -> Declared:
 
     "any" alone says nothing of a parameter.
 
+    Args:
+        text: the name of a law, its number, and for fans its kind, joined by ":".
+
+    Returns:
+        The law.
+
     Raises:
-        ValueError: for other words, with those that are known.
+        ValueError: for other words, with those that are known, and other numbers.
 
     >>> spoken("fan_in:1.5:uniform").told(Fans(9, 4))
     'uniform, sd 0.5 (1.5/√fan-in)'

@@ -11,6 +11,8 @@ from lognorm_jax._tools import checks
 from lognorm_jax.auditing import _blocks, declarations
 from lognorm_jax.auditing.declarations import Declaration
 
+__all__ = ["READY", "of_hub", "ready"]
+
 TOKENS = 32  # of an input
 IMAGES = 4  # of an input, which batch normalisation needs several of
 _ROOT = 3**-0.5  # sd of a uniform number on [−1, 1]
@@ -120,8 +122,19 @@ READY: Mapping[str, Declaration] = {
 def ready(name: str) -> Declaration:
     """Return the declaration of a framework's defaults, by name.
 
+    Args:
+        name: "equinox", "flax" or "pytorch".
+
+    Returns:
+        The declaration, by the classes of layers; what it does not name is not
+        declared.
+
     Raises:
         ValueError: for other names.
+
+    Source:
+        The frameworks' own code; held against their layers in tests/test_audits.py and
+        tests/test_torch.py.
     """
     return READY[checks.one_of("declaration", name, READY)]
 
@@ -148,10 +161,16 @@ def of_hub(
 
     Args:
         kind: a model type, such as "gpt2".
-        settings: of its configuration, where they are not the default.
+        settings: of its configuration by name, where they are not the default.
+
+    Returns:
+        A function () -> model, its input by name as tensors, and the declaration, which
+        is empty for a type whose initialisation is not known here.
 
     Raises:
-        ValueError: without the library, and for types and settings it does not know.
+        ValueError: without PyTorch or transformers, saying how to install it; for types
+            and settings that it does not know; and for types of which it is not known
+            what they take.
     """
     library = _blocks.torch()
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -31,13 +31,17 @@ def assert_stable(
 
     Args:
         model: key -> model, as for ``audits.audit``; or () -> module of PyTorch.
-        inputs: likewise.
+        inputs: likewise, but not None.
         torch: whether it is a model of PyTorch.
-        options: of ``audits.audit`` or ``audits.audit_torch``.
+        **options: of ``audits.audit`` or ``audits.audit_torch``.
+
+    Returns:
+        The ``audits.Audit``, where it is stable.
 
     Raises:
-        AssertionError: with the report.
-        ValueError: for what cannot be run.
+        AssertionError: with the report, where it is not, or nothing was followed.
+        ValueError: without inputs, and as for ``audits.audit`` or
+            ``audits.audit_torch``.
     """
     if inputs is None:
         raise ValueError("inputs = None: must be given; without, nothing is followed.")
@@ -64,11 +68,18 @@ def assert_initialised(
         declaration: patterns of names and their laws, or the name of one that is ready,
             as for ``audits.audit``.
         torch: whether it is a model of PyTorch.
-        options: of ``audits.audit`` or ``audits.audit_torch``.
+        **options: of ``audits.audit`` or ``audits.audit_torch``.
+
+    Returns:
+        The ``audits.Audit``, which has no finding.
 
     Raises:
         AssertionError: with the findings.
-        ValueError: for what cannot be run, and where no pattern fits any parameter.
+        ValueError: as for ``audits.audit`` or ``audits.audit_torch``.
+
+    Source:
+        The level, and what a finding means: theory section 17; held against fresh
+        initialisations in tests/test_audits.py.
     """
     make = audits.audit_torch if torch else audits.audit
     found = make(model, None, declaration=declaration, **options)

@@ -7,8 +7,10 @@ survival. All is float64.
 
 from lognorm_jax.laws._compare import Comparison, compare, ks_distance
 from lognorm_jax.laws._edgeworth import edgeworth
-from lognorm_jax.laws._law import Law, empirical, no_density, normal, tabulated
-from lognorm_jax.laws._table import Curve, interpolate
+from lognorm_jax.laws._law import Law, empirical, normal, tabulated
+from lognorm_jax.laws._law import no_density as no_density
+from lognorm_jax.laws._table import Curve
+from lognorm_jax.laws._table import interpolate as interpolate
 
 __all__ = [
     "Comparison",
@@ -17,9 +19,7 @@ __all__ = [
     "compare",
     "edgeworth",
     "empirical",
-    "interpolate",
     "ks_distance",
-    "no_density",
     "normal",
     "tabulated",
 ]

@@ -31,11 +31,17 @@ def edgeworth(cumulants: ArrayLike, atom: float = 0.0) -> _law.Law:
             left out are 0.
         atom: P(X = −inf), in [0, 1).
 
-    Raises:
-        ValueError: for anything else, and where the series is not even valid for
-            |z| ≤ 1: beyond about |λ₃| = 1 or λ₄ = 1.5, a little more if both are large.
+    Returns:
+        The law, tabulated, with the given mean and variance.
 
-    Source: Edgeworth (1905); Cramér, Mathematical Methods of Statistics, 17.7.
+    Raises:
+        ValueError: for other cumulants and atoms, and where the series is not even
+            valid for |z| ≤ 1: beyond about |λ₃| = 1 or λ₄ = 1.5, a little more if both
+            are large.
+
+    Source:
+        Edgeworth (1905); Cramér, Mathematical Methods of Statistics, 17.7; as in
+        theory section 18.
 
     >>> law = edgeworth([0.0, 1.0, -0.3, 0.1])
     >>> [round(float(law.cdf(x)), 6) for x in (-2, 0, 2)]

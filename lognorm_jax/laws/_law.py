@@ -19,7 +19,11 @@ Function = Callable[[Any], np.ndarray]
 
 
 def no_density(x: object) -> NoReturn:
-    """Stand for the pdf of a law whose density is not known: raise ``ValueError``."""
+    """Stand for the pdf of a law whose density is not known.
+
+    Raises:
+        ValueError: always.
+    """
     del x
     allowed = (
         "the density of a smooth law, where this law is one of samples, or was given "
@@ -44,28 +48,36 @@ class Law:
     come back with the same functions, bit for bit; one's own, if its functions are
     those of a module.
 
+    Attributes:
+        name: shown in tables and legends.
+        cdf: x -> P(X ≤ x), any shape; cdf(−inf) = atom.
+        quantile: q in [0, 1] -> smallest x with cdf(x) ≥ q, any shape.
+        mean: conditional on survival; −inf if nothing survives.
+        variance: conditional on survival, ≥ 0.
+        atom: P(X = −inf), in [0, 1].
+        pdf: x -> density of the part on the line, mass 1 − atom; where left out, it
+            refuses every x.
+        samples: (num_samples,), sorted; only for an empirical law, whose cdf steps
+            there.
+        sf: x -> P(X > x), to full relative accuracy; where left out, 1 − cdf.
+        made: the call that pickle repeats, of a constructor of this library.
+
     Raises:
         ValueError: for a mean that is NaN or +inf, a variance that is negative or NaN,
             an atom that is not in [0, 1], and for fields that are not of their kind.
     """
 
-    name: str  # shown in tables and legends
-    # x -> P(X ≤ x), any shape; cdf(−inf) = atom
+    name: str
     cdf: Function = dataclasses.field(repr=False)
-    # q in [0, 1] -> smallest x with cdf(x) ≥ q
     quantile: Function = dataclasses.field(repr=False)
-    mean: float  # conditional on survival; −inf if nothing survives
-    variance: float  # conditional on survival
-    atom: float = 0.0  # P(X = −inf)
-    # density of the part on the line, mass 1 − atom; where left out, no_density
+    mean: float
+    variance: float
+    atom: float = 0.0
     pdf: Function = dataclasses.field(default=no_density, repr=False, compare=False)
-    # sorted; only for an empirical law, whose cdf steps there
     samples: np.ndarray | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
-    # P(X > x), to full relative accuracy; where left out, 1 − cdf
     sf: Function | None = dataclasses.field(default=None, repr=False, compare=False)
-    # the call that pickle repeats, of a constructor of this library
     made: tuple | None = dataclasses.field(
         default=None, init=False, compare=False, repr=False
     )
@@ -107,8 +119,11 @@ def normal(mean: float, variance: float) -> Law:
         mean: finite.
         variance: finite and > 0.
 
+    Returns:
+        The law, without an atom.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other numbers.
 
     >>> float(normal(-2.5, 5.0).cdf(-2.5))
     0.5
@@ -163,9 +178,12 @@ def tabulated(
         lower: ln P(X ≤ x | alive), up to a split point within ``upper``.
         upper: ln P(X > x | alive).
         mean: given survival.
-        variance: given survival.
-        atom: P(X = −inf).
-        alive: P(X > −inf), default 1 − atom.
+        variance: given survival, ≥ 0.
+        atom: P(X = −inf), in [0, 1].
+        alive: P(X > −inf), which may be too small for 1 − atom; default that.
+
+    Returns:
+        The law. Beyond the tables the logarithms of its tails are straight lines.
 
     Raises:
         ValueError: where an argument is not of its kind.
@@ -187,7 +205,10 @@ def empirical(log_norms: ArrayLike) -> Law:
     value the mean is −inf, and with fewer than two the variance is 0.
 
     Args:
-        log_norms: (num_samples,).
+        log_norms: (num_samples,), in any order.
+
+    Returns:
+        The law, whose cdf has steps and which has no density.
 
     Raises:
         ValueError: for NaN, +inf, another shape, and no sample at all.

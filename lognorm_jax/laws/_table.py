@@ -15,7 +15,14 @@ from lognorm_jax._tools import checks
 
 
 class Curve(NamedTuple):
-    """A monotone function at increasing nodes, with two derivatives: each (nodes,)."""
+    """A monotone function at increasing nodes, with two derivatives.
+
+    Attributes:
+        x: the nodes, (nodes,), increasing.
+        value: of the function there, (nodes,), monotone.
+        slope: its derivative, (nodes,).
+        bend: its second derivative, (nodes,).
+    """
 
     x: np.ndarray
     value: np.ndarray

@@ -30,14 +30,21 @@ def batch_normalised(
 
     Args:
         widths: (n_0, …, n_d), integers ≥ 1.
-        batch: ≥ 2.
+        batch: how many inputs, an integer ≥ 2.
         activation: an ``activations.Activation`` or its name.
         epsilon: in (0, 1], added to the variance of a unit, of weights of variance
             1/n_{i−1}.
         weight_law: default normal.
 
+    Returns:
+        A network on batches (batch, n_0), without a law; trained parameters of one
+        layer are {"weights": {"weight": (n_i, n_{i−1}), "bias": (n_i,)}}, biases 0.
+
     Raises:
         ValueError: for arguments outside of these.
+
+    Source:
+        Yang et al., "A mean field theory of batch normalization" (2019).
     """
     sizes = _layers.checked_widths(widths)
     batch = checks.integer("batch", batch, 2)

@@ -39,11 +39,14 @@ def conv(
         weight_law: default normal.
 
     Returns:
-        A network; trained parameters of one layer are {"weight": (c_i, c_{i−1}, k),
-        "bias": (c_i,)}, and none are fixed.
+        A network, without a law; trained parameters of one layer are {"weight": (c_i,
+        c_{i−1}, k), "bias": (c_i,)}, and none are fixed.
 
     Raises:
         ValueError: for arguments outside of these.
+
+    Source:
+        The setting of theory section 7.
     """
     channels, positions, taps = convolutions.geometry(channels, positions, taps)
     phi = activations.named(activation)

@@ -36,15 +36,22 @@ def maxout(
 
     Args:
         widths: (n_0, …, n_d), integers ≥ 1.
-        pieces: K ≥ 1; 1 is a linear network.
+        pieces: K, an integer ≥ 1; 1 is a linear network.
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
-        gain: a weight has variance gain/n_i; may be traced.
+        gain: a weight has variance gain/n_i, gain in [1e-30, 1e30]; may be traced.
         weight_law: default normal.
+
+    Returns:
+        A network; trained parameters of one layer are {"weights": {"weight": (K n_i,
+        n_{i−1}), "bias": (K n_i,)}}. It has a law for normal weights without biases and
+        a gain that is known.
 
     Raises:
         ValueError: for arguments outside of these.
 
-    Source: Goodfellow et al. (2013); the law is derived, see tests/test_networks.py.
+    Source:
+        Goodfellow et al. (2013); the law is derived in theory section 13, and held
+        against simulation in tests/test_architectures.py.
     """
     pieces = checks.integer("pieces", pieces, 1)
     gain = activations.gain(gain)
@@ -112,14 +119,21 @@ def gated(
         widths: (n_0, …, n_d), integers ≥ 1.
         gate: φ, an ``activations.Activation`` or its name; None for the sigmoid.
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
-        gain: a weight has variance gain/n_i; may be traced. At 4 a small signal is
-            neither lost nor blown up by the sigmoid, which is 1/2 there.
+        gain: a weight has variance gain/n_i, gain in [1e-30, 1e30]; may be traced. At 4
+            a small signal is neither lost nor blown up by the sigmoid, which is 1/2
+            there.
         weight_law: default normal.
+
+    Returns:
+        A network, without a law; trained parameters of one layer are {"weights":
+        {"weight": (2 n_i, n_{i−1}), "bias": (2 n_i,)}}, the rows of W before those
+        of V.
 
     Raises:
         ValueError: for arguments outside of these.
 
-    Source: Dauphin et al. (2017).
+    Source:
+        Dauphin et al. (2017).
     """
     phi = _SIGMOID if gate is None else activations.named(gate)
     gain = activations.gain(gain)

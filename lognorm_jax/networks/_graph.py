@@ -36,10 +36,15 @@ def graph(
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
         weight_law: default normal.
 
+    Returns:
+        A network on (nodes, n_0), without a law; trained parameters of one layer are
+        {"weights": {"weight": (n_i, n_{i−1}), "bias": (n_i,)}}.
+
     Raises:
         ValueError: for arguments outside of these.
 
-    Source: layers of Kipf & Welling (2017).
+    Source:
+        layers of Kipf & Welling (2017).
     """
     A = checks.vector("aggregation", aggregation, None, zero=True)
     square = np.ndim(A) == 2 and A.shape[0] == A.shape[1] > 0

@@ -57,16 +57,22 @@ class Map:
     """A linear map x ↦ W x + b of the last axis of x, W iid and b normal.
 
     A pytree of its numbers.
+
+    Attributes:
+        shape: of W, (n_out, n_in).
+        std: standard deviation of a weight; may be traced.
+        weights: their law, standardised.
+        bias_scale: standard deviation of a bias; may be traced; None: all are 0.
+        stored: the shape in which parameters hold W; None: its own.
+        tied: the name of a matrix that other layers use as well; "": a matrix of its
+            own.
     """
 
-    shape: tuple[int, int]  # of W: (n_out, n_in)
-    std: float | jax.Array  # standard deviation of a weight; may be traced
-    weights: weights.Weights  # their law, standardised
-    # standard deviation of a bias; may be traced; None: all of them are 0
+    shape: tuple[int, int]
+    std: float | jax.Array
+    weights: weights.Weights
     bias_scale: float | jax.Array | None = None
-    # the shape in which parameters hold W; None: its own
     stored: tuple[int, ...] | None = None
-    # the name of a matrix that other layers use as well; "": a matrix of its own
     tied: str = ""
 
     @property
@@ -81,7 +87,15 @@ class Map:
         return self.shape, self.weights, *numbers
 
     def drawn(self, key_weight: jax.Array, key_bias: jax.Array) -> dict[str, jax.Array]:
-        """Return parameters: {"weight", "bias"}."""
+        """Draw parameters.
+
+        Args:
+            key_weight: one typed key, of W.
+            key_bias: another, of b.
+
+        Returns:
+            {"weight": (n_out, n_in) or as stored, "bias": (n_out,)}.
+        """
         W = self.weights.sample(key_weight, self.shape, jnp.result_type(float))
         return {
             "weight": (self.std * W).reshape(self.stored or self.shape),
@@ -89,7 +103,15 @@ class Map:
         }
 
     def applied(self, params: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Return W x + b, of parameters, for x (…, n_in)."""
+        """Return W x + b.
+
+        Args:
+            params: {"weight", "bias"}, as ``drawn`` returns them.
+            x: (…, n_in).
+
+        Returns:
+            (…, n_out).
+        """
         W = params["weight"].reshape(self.shape)
         if x.ndim == 1:
             return jnp.dot(W, x, precision="highest") + params["bias"]
@@ -108,18 +130,23 @@ class Matrix:
 
     A pytree of its numbers. Its functions are those of a module, or ``bound``, if
     layers made anew are to be one program.
+
+    Attributes:
+        shape: of W, (n_out, n_in).
+        std: standard deviation of a weight; may be traced.
+        weights: their law, standardised.
+        bias_scale: standard deviation of a bias; may be traced; None for no biases.
+        before: (fixed, x) -> what W multiplies, (n_in,); default x itself.
+        after: (fixed, x, W before + b) -> x; default W before + b.
+        fixed: key -> what else is drawn: signs, dropout; None: nothing.
     """
 
-    shape: tuple[int, int]  # of W: (n_out, n_in)
-    std: float | jax.Array  # standard deviation of a weight; may be traced
-    weights: weights.Weights  # their law, standardised
-    # standard deviation of a bias; may be traced; None for no biases
+    shape: tuple[int, int]
+    std: float | jax.Array
+    weights: weights.Weights
     bias_scale: float | jax.Array | None = None
-    # (fixed, x) -> what W multiplies, (n_in,)
     before: Callable[[Any, jax.Array], jax.Array] = same
-    # (fixed, x, W before + b) -> x
     after: Callable[[Any, jax.Array, jax.Array], jax.Array] = image
-    # key -> what else is drawn: signs, dropout
     fixed: Callable[[jax.Array], Any] | None = None
 
     def __post_init__(self):
@@ -154,15 +181,19 @@ class Layer:
     """A kind of layer: a function of its linear maps and of x. Equal only to itself.
 
     A pytree of its numbers. Its trained parameters are {name: {"weight": (n_out, n_in),
-    "bias": (n_out,)}}, or of one map without a name {"weight": …, "bias": …}; fixed is
-    what else is drawn, or None.
+    "bias": (n_out,)}}, or of one map without a name {"weight": …, "bias": …}.
+
+    Attributes:
+        function: (maps, fixed, x) -> x, with a callable (…, n_in) -> (…, n_out) for
+            each name.
+        maps: the linear maps.
+        names: of the maps; ("",) for the only one.
+        fixed: key -> what else is drawn: signs, dropout; None: nothing.
     """
 
-    # (maps, fixed, x) -> x, with a callable (…, n_in) -> (…, n_out) for each name
     function: Callable[[Maps, Any, jax.Array], jax.Array]
     maps: tuple[Map, ...]
     names: tuple[str, ...] = ("",)
-    # key -> what else is drawn: signs, dropout
     fixed: Callable[[jax.Array], Any] | None = None
 
     def __post_init__(self):
@@ -191,6 +222,13 @@ class Layer:
     ) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array]:
         """Return the keys of the weights and biases of each map, and of what else is
         drawn.
+
+        Args:
+            key: of the network, one typed key.
+            layer: its index, ≥ 0.
+
+        Returns:
+            (key of weights, key of biases) of each map; and the key of the rest.
         """
         count = max(3, 1 + 2 * len(self.maps))
         first, bias, fixed, *more = draws.keys(key, layer, count)
@@ -199,17 +237,40 @@ class Layer:
         return [_tied_keys(key, one.tied) or pair for one, pair in own], fixed
 
     def drawn_fixed(self, key: jax.Array) -> Any:
-        """Return what is drawn besides weights and biases, or None."""
+        """Return what is drawn besides weights and biases.
+
+        Args:
+            key: one typed key, the second that ``keys`` returns.
+
+        Returns:
+            A pytree of arrays, or None where nothing is.
+        """
         return None if self.fixed is None else self.fixed(key)
 
     def init(self, key: jax.Array, layer: int | jax.Array) -> _params.Params:
-        """Return parameters, from the key of the network and the index of the layer."""
+        """Draw parameters, from the key of the network and the index of the layer.
+
+        Args:
+            key: of the network, one typed key.
+            layer: its index, ≥ 0.
+
+        Returns:
+            Parameters of one layer, without an axis of layers.
+        """
         pairs, key_fixed = self.keys(key, layer)
         drawn = [one.drawn(*pair) for one, pair in zip(self.maps, pairs, strict=True)]
         return _params.Params(self._named(drawn), self.drawn_fixed(key_fixed))
 
     def apply(self, params: _params.Params, x: jax.Array) -> jax.Array:
-        """Return what the layer makes of x with these parameters."""
+        """Return what the layer makes of x with these parameters.
+
+        Args:
+            params: of one layer, as ``init`` returns them.
+            x: what reaches the layer.
+
+        Returns:
+            What it returns, of a shape that is its own.
+        """
         trained = params.trained
         parts = [trained] if self.names == ("",) else [trained[n] for n in self.names]
         applied = {
@@ -250,8 +311,12 @@ def layer(
         fixed: key -> what else is drawn, such as signs, or dropout at initialisation;
             then inside is (maps, x, fixed) -> x.
 
+    Returns:
+        The layer, equal only to itself.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for what is neither a Matrix nor a function, for maps that are no
+            dictionary of linear maps by their names, and for fixed that is no function.
 
     >>> def block(maps, x):
     ...     return x + maps["down"](jnp.tanh(maps["up"](x)))
@@ -288,14 +353,17 @@ def linear(
     """Return a linear map from vectors (…, n_in) to (…, n_out), for ``layer``.
 
     Args:
-        n_in: ≥ 1.
-        n_out: ≥ 1.
+        n_in: an integer ≥ 1.
+        n_out: an integer ≥ 1.
         std: standard deviation of a weight, in [1e-30, 1e30]; default 1/√n_in; may be
             traced.
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
         weight_law: default normal.
         tied: a name; all linear maps of a network with this name are one, drawn once,
             as the matrix that a recurrent network uses at every step.
+
+    Returns:
+        The map, of which nothing is drawn yet.
 
     Raises:
         ValueError: for arguments outside of these.

@@ -36,8 +36,14 @@ def relu_mlp(
         head: "relu", or "linear" for a last layer without activation, of variance 1/n.
         weight_law: as of ``mlp``.
 
+    Returns:
+        A network, as that of ``mlp``.
+
     Raises:
-        ValueError: as ``mlp``.
+        ValueError: for arguments outside of these.
+
+    Source:
+        Hanin & Nica (2020), as in theory section 1.
 
     >>> import jax
     >>> network = relu_mlp((64, 32, 32, 10), bias_scale=0.1, head="linear")
@@ -76,7 +82,7 @@ def mlp(
             laws without atoms.
         keep_prob: in (0, 1]: dropout at initialisation, one mask drawn with the
             parameters of each layer; the gain is divided by it.
-        gain: that of the activation unless given.
+        gain: in [1e-30, 1e30]; that of the activation over keep_prob unless given.
 
     Returns:
         A network; trained parameters of one layer are {"weight": (n_i, n_{i−1}),
@@ -85,6 +91,9 @@ def mlp(
 
     Raises:
         ValueError: for arguments outside of these.
+
+    Source:
+        Hanin & Nica (2020), as in theory section 1; gains in theory section 15.
     """
     phi = activations.named(activation)
     checks.one_of("head", head, dict.fromkeys(("same", phi.name, "linear")))

@@ -16,17 +16,24 @@ from lognorm_jax.networks import _layers, _params
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network: how to draw and apply its parameters, and what theory says of it."""
+    """A network: how to draw and apply its parameters, and what theory says of it.
 
-    name: str  # shown in tables and legends
-    shape: tuple[int, ...]  # of an input
-    # one per layer; layers alike share one object
+    Attributes:
+        name: shown in tables and legends.
+        shape: of an input.
+        kinds: one per layer; layers alike share one object.
+        homogeneous: whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is
+            free.
+        ensemble: the product of random matrices its Jacobian is equal to in law, if
+            there is one.
+        law: (x, tangent) -> limit law, if known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
     kinds: tuple[_layers.Layer, ...] = dataclasses.field(repr=False)
-    # whether layer(c·x) = c·layer(x) for c > 0: then the norm of x is free
     homogeneous: bool
-    # the product of random matrices its Jacobian is equal to in law, if there is one
     ensemble: ensembles.Ensemble | None = dataclasses.field(default=None, repr=False)
-    # (x, tangent) -> limit law, if known
     law: Callable[[Any, Any], laws.Law] | None = dataclasses.field(
         default=None, repr=False
     )
@@ -34,6 +41,9 @@ class Network:
     def plain(self) -> "Network":
         """Return the network without its name and theory: networks that are drawn and
         applied alike are then one program.
+
+        Returns:
+            A network of the same layers.
         """
         return dataclasses.replace(self, name="network", ensemble=None, law=None)
 
@@ -44,7 +54,11 @@ class Network:
         return all(law.gaussian or law.orthogonal for law in laws)
 
     def places(self) -> list[list[int]]:
-        """Return the indices of the layers of each kind, in order of appearance."""
+        """Return the indices of the layers of each kind, in order of appearance.
+
+        Returns:
+            One list of indices a kind.
+        """
         places: dict[_layers.Layer, list[int]] = {}
         for i, kind in enumerate(self.kinds):
             places.setdefault(kind, []).append(i)
@@ -65,11 +79,24 @@ class Network:
         return *own, *sorted(tied)
 
     def in_order(self, by_kind: list[jax.Array]) -> jax.Array:
-        """Return what is stacked over the layers of each kind in the layers' order."""
+        """Return what is stacked over the layers of each kind in the layers' order.
+
+        Args:
+            by_kind: one array (layers of the kind, …) for each kind.
+
+        Returns:
+            (depth, …).
+        """
         return jnp.concatenate(by_kind)[np.argsort(np.concatenate(self.places()))]
 
     def outputs(self, dtype: jax.typing.DTypeLike) -> list[jax.ShapeDtypeStruct]:
         """Return shape and type of what each layer returns, for an input of a type.
+
+        Args:
+            dtype: of the input.
+
+        Returns:
+            One for each layer, in their order.
 
         Raises:
             ValueError: naming the first layer that cannot take what reaches it.
@@ -96,6 +123,12 @@ class Network:
 
         Layer l draws from ``draws.keys(key, l, …)``, whatever the depth.
 
+        Args:
+            key: one typed key.
+
+        Returns:
+            Lists with one entry for each kind of layer, in order of appearance.
+
         Raises:
             ValueError: for what is not one typed key.
         """
@@ -113,6 +146,9 @@ class Network:
 
     def require_own(self, params: _params.Params) -> None:
         """Require parameters of the shapes that ``init`` returns.
+
+        Args:
+            params: of the network.
 
         Raises:
             ValueError: for others, naming the kind of layer.
@@ -136,6 +172,12 @@ class Network:
     def layers(self, params: _params.Params) -> list[Callable[[jax.Array], jax.Array]]:
         """Return the layers as callables x -> x; their composition is the network.
 
+        Args:
+            params: of the network, as ``init`` returns them.
+
+        Returns:
+            One callable for each layer, in their order.
+
         Raises:
             ValueError: for the parameters of another network.
         """
@@ -154,6 +196,12 @@ class Network:
         """Return indices of layers of one kind -> their parameters, stacked.
 
         They are the rows of ``scan_layers``.
+
+        Args:
+            params: of the network, as ``init`` returns them.
+
+        Returns:
+            A function of indices, evenly apart, of layers of one kind.
         """
         by_kind = params.by_kind()
         where: dict[int, tuple[int, int]] = {}
@@ -174,6 +222,13 @@ class Network:
         """Return the output for one input; stretches of equal layers are scanned.
 
         For a batch: ``jax.vmap(functools.partial(network.apply, params))(inputs)``.
+
+        Args:
+            params: of the network, as ``init`` returns them.
+            x: one input, of ``shape``.
+
+        Returns:
+            The output, of the shape of the last of ``outputs``.
 
         Raises:
             ValueError: for the parameters of another network, and for an input of
@@ -218,8 +273,13 @@ def network(
         homogeneous: whether every layer has layer(c·x) = c·layer(x) for c > 0; then
             activations are renormalised, and neither over- nor underflow.
 
+    Returns:
+        The network, without an ensemble and without a law.
+
     Raises:
-        ValueError: for layers that cannot take what reaches them, naming the layer.
+        ValueError: for layers that cannot take what reaches them, or return something
+            else than one array of floats, naming the layer; for maps tied by one name
+            that are not alike; and for arguments that are not of their kind.
     """
     checks.require(isinstance(shape, Sequence), "shape", shape, "(n, …), integers ≥ 1")
     sizes = tuple(checks.integer("shape", size, 1) for size in shape)

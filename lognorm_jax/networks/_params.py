@@ -10,15 +10,23 @@ class Params(NamedTuple):
     Layers of one kind are stacked. Those of a network are lists with one entry for
     each kind of layer, in order of appearance; those of one layer are a single entry
     without the axis of layers.
+
+    Attributes:
+        trained: {"weight": (layers, n_out, n_in), "bias": (layers, n_out)} for each
+            kind, or these by the names of its linear maps.
+        fixed: drawn and not trained, such as signs or a dropout mask, for each kind; or
+            None.
     """
 
-    # {"weight": (layers, n_out, n_in), "bias": (layers, n_out)} for each kind
     trained: Any
-    # drawn and not trained, such as signs or a dropout mask, for each kind; or None
     fixed: Any
 
     def by_kind(self) -> list["Params"]:
-        """Return the parameters of each kind of layer, stacked over its layers."""
+        """Return the parameters of each kind of layer, stacked over its layers.
+
+        Returns:
+            One for each kind, in order of appearance.
+        """
         return [
             Params(trained, fixed)
             for trained, fixed in zip(self.trained, self.fixed, strict=True)
@@ -26,5 +34,12 @@ class Params(NamedTuple):
 
     @classmethod
     def of_kinds(cls, kinds: Sequence["Params"]) -> "Params":
-        """Return the parameters of a network from those of each kind of layer."""
+        """Return the parameters of a network from those of each kind of layer.
+
+        Args:
+            kinds: what ``by_kind`` returns.
+
+        Returns:
+            The parameters of the network.
+        """
         return cls([kind.trained for kind in kinds], [kind.fixed for kind in kinds])

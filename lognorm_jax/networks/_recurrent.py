@@ -25,16 +25,17 @@ def recurrent(
     another, and their variances do not add up as for independent matrices.
 
     Args:
-        width: n ≥ 1.
-        steps: ≥ 1.
+        width: n, an integer ≥ 1.
+        steps: how often, an integer ≥ 1.
         activation: an ``activations.Activation`` or its name.
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
         weight_law: default normal.
-        gain: a weight has variance gain/width; that of the activation unless given.
+        gain: a weight has variance gain/width, gain in [1e-30, 1e30]; that of the
+            activation unless given; may be traced.
 
     Returns:
-        A network; each layer's trained parameters hold a copy of the same {"recurrent":
-        {"weight": (n, n), "bias": (n,)}}.
+        A network, without a law; each layer's trained parameters hold a copy of the
+        same {"recurrent": {"weight": (n, n), "bias": (n,)}}.
 
     Raises:
         ValueError: for arguments outside of these.

@@ -30,8 +30,8 @@ def residual(
     vanilla network for relu without biases.
 
     Args:
-        width: n ≥ 1.
-        depth: the number of blocks, ≥ 1.
+        width: n, an integer ≥ 1.
+        depth: the number of blocks, an integer ≥ 1.
         kind: the branch, with W of variance gain/width: "vanilla", W φ(z) + b;
             "balanced", W φ(s ⊙ z) + b with fixed random signs s; "post", φ(W z + b);
             "mask model", D ⊙ (W z + b) with iid entries D of the activation's mask.
@@ -43,8 +43,17 @@ def residual(
         input_width: n_0, for a linear layer n_0 → width of variance 1/width before the
             blocks; None for none.
 
+    Returns:
+        A network; trained parameters of one block are {"weight": (n, n), "bias":
+        (n,)}; fixed are the signs s or the entries D.
+
     Raises:
-        ValueError: for arguments outside of these.
+        ValueError: for arguments outside of these, and for "mask model" with an
+            activation without a mask.
+
+    Source:
+        Li, Nica & Roy (2021), as in theory section 6; held against simulation in
+        tests/test_residuals.py.
     """
     width = checks.integer("width", width, 1)
     depth = checks.integer("depth", depth, 1)

@@ -57,10 +57,10 @@ def transformer(
     (Cowsik et al. 2024); of the variance over initialisations nothing is published.
 
     Args:
-        width: of a token, ≥ 1.
-        depth: the number of blocks, ≥ 1.
-        heads: ≥ 1, a divisor of the width.
-        tokens: ≥ 1.
+        width: of a token, an integer ≥ 1.
+        depth: the number of blocks, an integer ≥ 1.
+        heads: how many, an integer ≥ 1, a divisor of the width.
+        tokens: how many, an integer ≥ 1.
         norm: "pre", x + branch(norm(x)); "post", norm(x + branch(x)); or "none".
         normalisation: "layer", to mean 0 and variance 1; or "rms", to mean square 1.
         attention: "causal", each token to itself and those before; or "full". Both are
@@ -76,16 +76,20 @@ def transformer(
             branch(x)), α = (2·depth)^¼, with weights of values and branches times
             (8·depth)^(−¼), for norm "post".
         bias_scale: standard deviation ≥ 0 of the normal biases; may be traced.
-        epsilon: ≥ 0, added to the mean square that a normalisation divides by.
+        epsilon: in [0, 1], added to the mean square that a normalisation divides by.
         weight_law: default normal.
 
     Returns:
-        A network; trained parameters of its two kinds of layers are {name: {"weight",
-        "bias"}} of the maps "qkv" and "out", and "up", "gate" for swiglu, and "down".
+        A network, without a law; trained parameters of its two kinds of layers are
+        {name: {"weight", "bias"}} of the maps "qkv" and "out", and "up", "gate" for
+        swiglu, and "down"; for deepnorm "qk" and "value" take the place of "qkv".
         Normalisations have no parameters, as at initialisation.
 
     Raises:
         ValueError: for arguments outside of these.
+
+    Source:
+        Vaswani et al. (2017); theory section 14.
 
     >>> gpt2_small = transformer(768, 12, heads=12, tokens=8)
     >>> gpt2_small.shape, len(gpt2_small.kinds)

@@ -34,7 +34,7 @@ def backward(
 
     Args:
         network: any, with normal or orthogonal weights.
-        x: (*network.shape) or (m, *network.shape), finite.
+        x: of ``network.shape``, or several, (m, *network.shape), finite.
         cotangent: of the shape of an output, or with several x (m, …), not all zero;
             of one that is zero increments are −inf.
 
@@ -46,9 +46,11 @@ def backward(
 
     Raises:
         ValueError: for other networks, naming the layer, and for vectors of another
-            shape.
+            shape or not finite.
 
-    Source: derived, see tests/test_architectures.py.
+    Source:
+        Derived in theory section 11; held against drawn networks in
+        tests/test_architectures.py.
     """
     _conditioned.require(network)
     X = _conditioned.inputs(network.shape, x)

@@ -67,8 +67,16 @@ def dense(
             for any product of more than four layers that differ in more than numbers.
         dtype: floating, default JAX's own: float32, or float64 with x64.
 
+    Returns:
+        A path: key -> Trace, with increments and quartics (depth,) of dtype.
+
     Raises:
-        ValueError: for a bad direction; the path, for a key that is not one typed key.
+        ValueError: for a direction of another shape, zero or not finite; for other
+            dtypes; for tiled=True with orthogonal or structured weights, or wider than
+            tiles are; the path, for a key that is not one typed key.
+
+    Source:
+        The model of theory section 0; what need not be drawn of it, theory section 4.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((4, 8, 8), weights.normal(), masks.relu())

@@ -31,7 +31,7 @@ def gradients(
 
     Args:
         network: any, with normal or orthogonal weights; drawn, with any.
-        x: (*network.shape) or (m, *network.shape), finite.
+        x: of ``network.shape``, or several, (m, *network.shape), finite.
         cotangent: ∂L/∂output, of the shape of an output, or with several x (m, …), not
             zero; or the loss L itself, a function of the output, or of the outputs
             (m, …), that ``jax.grad`` takes.
@@ -45,9 +45,11 @@ def gradients(
 
     Raises:
         ValueError: for other networks, naming the layer, and for vectors of another
-            shape.
+            shape or not finite.
 
-    Source: derived, see tests/test_architectures.py.
+    Source:
+        Derived in theory section 11; held against drawn networks in
+        tests/test_architectures.py.
     """
     checks.flag("drawn", drawn)
     if not drawn:

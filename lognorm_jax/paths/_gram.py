@@ -31,19 +31,25 @@ def gram(
 
     Args:
         network: any, with normal or orthogonal weights.
-        x: (*network.shape) or (m, *network.shape), finite.
+        x: of ``network.shape``, or several, (m, *network.shape), finite.
         tangent: None, for the increments of ‖x_i‖² itself (−inf from where it is 0 on);
             or of the shape of an input, for those of ‖J(x) tangent‖², as
             ``paths.jacobian``; with several x one tangent each, (m, …), and with one x
-            any number, (t, …). With several, leaves are (vectors, depth).
+            any number, (t, …).
         observe: (x, tangent) -> pytree, as in ``networks.jacobian_path``; with several,
             both stacked.
 
+    Returns:
+        A path: key -> Trace, with leaves (depth,), or with several vectors (vectors,
+        depth); with observe (Trace, observed, stacked over layers).
+
     Raises:
         ValueError: for other networks, naming the layer, and for vectors of another
-            shape.
+            shape, not finite, or a tangent that is zero.
 
-    Source: derived, see tests/test_gram.py.
+    Source:
+        Derived in theory section 11; held against drawn networks in tests/test_gram.py
+        and tests/test_architectures.py.
     """
     _conditioned.require(network)
     start, along, owner = _conditioned.vectors(network.shape, x, tangent)

@@ -36,10 +36,18 @@ def jacobian(
         x: of the network's shape, finite.
         tangent: of the network's shape, finite, not zero; its length does not matter.
         observe: (x, tangent) -> pytree of arrays of one shape for all layers, called
-            before each; then the path returns (Trace, observed, stacked over layers).
+            before each.
+
+    Returns:
+        A path: key -> Trace, with increments and quartics (depth,); with observe
+        (Trace, observed, stacked over layers).
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for what is no Network, for vectors of another shape or not finite,
+            and for a tangent that is zero.
+
+    Source:
+        Hanin & Nica (2020), as in theory section 1.
     """
     checks.instance("network", network, networks.Network)
     x = checks.vector("x", x, network.shape, zero=True)

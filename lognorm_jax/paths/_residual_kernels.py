@@ -5,6 +5,8 @@ A block is J = α I + λ D W or α I + λ W D, D iid entries of a mask. Of two v
 ‖u‖²‖v‖², C = ⟨u, v⟩² and F = Σ u_a²v_a² go through it by a matrix, and what follows
 needs no more. A gradient of norm² ‖δ‖² is Σ ⟨e_a, δ⟩² of unit vectors e_a that join at
 its block: so E K² is a sum over where two gradients join, of x and x themselves first.
+
+Source: derived in theory section 8; held against enumeration in tests/test_kernels.py.
 """
 
 import math

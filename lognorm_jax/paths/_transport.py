@@ -25,9 +25,8 @@ def transport(
     ln R given survival, tabulated once for each distinct (width, mask). A path dies in
     the first layer whose cumulated hazard −Σ ln P(alive) exceeds one exponential
     variable: the dead mass is exact, however small (and to 3e-8 where all but that
-    die). The first layers of a deeper product are the same draws. ``quartic`` is None:
-    for normal weights nothing needs it. The maps are arrays of the path; depth, dtype
-    and how finely they are tabulated are its program.
+    die). The first layers of a deeper product are the same draws. The maps are arrays
+    of the path; depth, dtype and how finely they are tabulated are its program.
 
     Args:
         ensemble: the product, of normal weights.
@@ -38,11 +37,18 @@ def transport(
             |z| < 5.5, so of each increment tails of 1e-8 are missing; float64 ones are
             cut at |z| = 6.
 
+    Returns:
+        A path: key -> Trace, with increments (depth,) of dtype, and None for its
+        quartic, which nothing needs for normal weights.
+
     Raises:
         ValueError: for weights that are not normal, for masks that ``exact.law`` does
-            not cover, and for a tolerance that a table does not reach.
+            not cover, for other dtypes, and for a tolerance out of range or that a
+            table does not reach.
 
-    Source: derived, see tests/test_transports.py.
+    Source:
+        Derived in theory section 4; held against exact laws in
+        tests/test_transports.py.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((100,) * 101, weights.normal(), masks.relu())

@@ -7,6 +7,9 @@ units of their standard deviations, of a ReLU network f without biases (Hanin & 
 ‖x_{i−1}‖² ‖δ_i‖². Given the product C of the masks and matrices between layers i < j,
 what is outside of it is independent of what is inside, and
     E K_i K_j = s_i⁴ s_j⁴ E‖x_{i−1}‖⁴ E‖δ_j‖⁴ E(tr C Cᵀ)².
+
+Source: derived in theory section 8; held against enumeration and simulation in
+tests/test_kernels.py.
 """
 
 import functools
@@ -22,6 +25,8 @@ from lognorm_jax import activations, networks, weights
 from lognorm_jax._tools import checks, scans, traces
 from lognorm_jax.paths import _backward, _conditioned, _residual_kernels
 from lognorm_jax.theory import residuals
+
+__all__ = ["first_step", "mean", "path", "residual_second_moment", "second_moment"]
 
 
 class _Shape(NamedTuple):
@@ -56,8 +61,14 @@ def mean(widths: Sequence[int], head: str = "linear", fan: str = "in") -> float:
         head: "linear", a last layer of variance 1/n; or "relu", of 2/n.
         fan: of the variance of a weight of layer i, 2/n_{i−1} ("in") or 2/n_i ("out").
 
+    Returns:
+        E K/‖x‖², of weights in units of their standard deviations.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other widths, heads and fans.
+
+    Source:
+        Hanin & Nica (2019), as in theory section 8.
 
     >>> round(mean((10, 20, 30, 1)), 12)
     0.3
@@ -79,10 +90,15 @@ def second_moment(
         head: likewise.
         fan: likewise.
 
-    Raises:
-        ValueError: likewise.
+    Returns:
+        A number ≥ 1; inf where it overflows.
 
-    Source: derived, see tests/test_kernels.py.
+    Raises:
+        ValueError: for other widths, heads and fans.
+
+    Source:
+        Derived in theory section 8; held against enumeration and simulation in
+        tests/test_kernels.py.
 
     >>> round(second_moment((40,) * 9 + (1,)), 3)
     2.025
@@ -104,11 +120,16 @@ def first_step(widths: Sequence[int], head: str = "linear", fan: str = "in") -> 
         head: likewise.
         fan: likewise.
 
-    Raises:
-        ValueError: likewise.
+    Returns:
+        By what share of its mean the kernel falls, over η ‖x‖²: a number ≥ 0.
 
-    Source: derived: E f ⟨∇f, ∇K⟩ is 4 Σ_{i<j} of what E K_i K_j is, with E tr (C Cᵀ)²
-        for E (tr C Cᵀ)².
+    Raises:
+        ValueError: for other widths, heads and fans.
+
+    Source:
+        Derived in theory section 8: E f ⟨∇f, ∇K⟩ is 4 Σ_{i < j} of what E K_i K_j is,
+        with E tr (C Cᵀ)² for E (tr C Cᵀ)²; held against enumeration and simulation in
+        tests/test_kernels.py.
     """
     shape = _shape(widths, head, fan)
     terms = [outside * Q for apart, outside, _, Q in _pairs_of(shape) if apart]
@@ -132,22 +153,28 @@ def residual_second_moment(
     stays of order 1 at any depth.
 
     Args:
-        width: n ≥ 1.
-        depth: d ≥ 1, number of blocks.
+        width: n, an integer ≥ 1.
+        depth: d, the number of blocks, an integer ≥ 1.
         kind: "balanced" or "mask model" of ``networks.residual``, without biases; masks
             of the others depend on what they meet.
-        skip_scale: α in [0, 1e6].
+        skip_scale: α in [0, 1e6], not traced.
         branch_scale: λ, likewise, not 0.
-        activation: of which the mask is, by name.
+        activation: of which the mask is: an ``activations.Activation`` or its name.
         weight_law: of independent, symmetric weights with a fourth moment; default
             normal.
         quartic: κ(x) = Σ x_a⁴/‖x‖⁴ of the input, in [1/n, 1]; default 3/(n + 2), of a
             uniform direction.
 
-    Raises:
-        ValueError: for anything else.
+    Returns:
+        A number ≥ 1; inf where it overflows.
 
-    Source: derived, see paths/_residual_kernels.py and tests/test_kernels.py.
+    Raises:
+        ValueError: for other kinds, activations without a mask, other laws of weights,
+            and numbers out of these ranges.
+
+    Source:
+        Derived in theory section 8; held against enumeration and simulation in
+        tests/test_kernels.py.
 
     >>> deep = residual_second_moment(40, 100, skip_scale=0.99**0.5, branch_scale=0.1)
     >>> round(deep, 3)
@@ -261,10 +288,13 @@ def path(
         where activations overflow.
 
     Raises:
-        ValueError: for other networks, naming the layer, and for vectors of another
-            shape.
+        ValueError: for other networks, naming the layer, or without matrices of
+            weights; for vectors of another shape or not finite; and for a cotangent
+            left out where outputs are more than one number.
 
-    Source: derived, see tests/test_kernels.py.
+    Source:
+        Derived in theory section 11; held against gradients of drawn networks in
+        tests/test_kernels.py.
     """
     _conditioned.require(network)
     checks.flag("scaled", scaled)

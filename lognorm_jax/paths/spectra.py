@@ -15,11 +15,20 @@ from lognorm_jax._tools import bound, checks, graded, scans, traces, undrawn
 from lognorm_jax.paths import _conditioned, _frames
 from lognorm_jax.theory import exact
 
+__all__ = [
+    "log_singular_values",
+    "lyapunov",
+    "participation",
+    "participation_limit",
+    "path",
+    "singular_path",
+]
+
 Source = ensembles.Ensemble | networks.Network
 
 
 def lyapunov(ensemble: ensembles.Ensemble, k: int) -> np.ndarray:
-    """Return the first k Lyapunov exponents, (k,), descending: exact at any depth.
+    """Return the first k Lyapunov exponents: exact at any depth.
 
     Half the mean of ln R_jj² a layer, R of the QR recursion, given that k coordinates
     survive: for equal widths the limits of (1/d) ln σ_j as the depth grows, and for
@@ -28,13 +37,18 @@ def lyapunov(ensemble: ensembles.Ensemble, k: int) -> np.ndarray:
     is biased by O(1/d): the largest up, the smallest down, their sum not at all.
 
     Args:
-        ensemble: as for ``exact.volume_law``.
-        k: likewise.
+        ensemble: of normal or orthogonal weights, and {0, 1} masks.
+        k: from 1 to the smallest of all widths.
+
+    Returns:
+        (k,), float64, descending; of σ, not of its square.
 
     Raises:
-        ValueError: likewise.
+        ValueError: for other k, weights and masks.
 
-    Source: Newman (1986); with masks derived, see tests/test_spectra.py.
+    Source:
+        Newman (1986), as in theory section 10; with masks derived in theory section 12;
+        held against simulation in tests/test_spectra.py.
 
     >>> from lognorm_jax import masks, weights
     >>> linear = ensembles.Ensemble((3, 3), weights.normal(), masks.identity())
@@ -48,14 +62,24 @@ def participation(ensemble: ensembles.Ensemble) -> Fraction | float:
     """Return n_0 E tr G²/(E (tr G)²), G = MᵀM, exactly: 1 where all directions are
     stretched alike, n_0 where all but one are lost.
 
-    Any widths, masks and independent weights with a fourth moment, or orthogonal ones;
-    a Fraction, if these are rational. T = E (tr G)², Q = E tr G² and F = E Σ G_aa² of M
-    Mᵀ go from layer to layer by a matrix.
+    T = E (tr G)², Q = E tr G² and F = E Σ G_aa² of M Mᵀ go from layer to layer by a
+    matrix.
+
+    Args:
+        ensemble: of any widths and masks, and of independent weights with a fourth
+            moment, or orthogonal ones.
+
+    Returns:
+        A Fraction if moments of weights and masks are rational, else a float; in
+        [1, n_0].
 
     Raises:
-        ValueError: for weights without a fourth moment.
+        ValueError: for weights without a fourth moment, and for those of which the
+            zeros of a row depend on one another.
 
-    Source: derived, see tests/test_spectra.py.
+    Source:
+        Derived in theory section 12; held against enumeration and simulation in
+        tests/test_spectra.py.
 
     >>> from lognorm_jax import masks, weights
     >>> relu = ensembles.Ensemble((10,) * 5, weights.normal(), masks.relu())
@@ -99,6 +123,19 @@ def participation_limit(ensemble: ensembles.Ensemble) -> float:
 
     1 + Σ n_0 (m4/m2²)/n_i, as free probability has it: 1 + d/p for {0, 1} masks and
     equal widths; orthogonal weights take off n_0/max(n_i, n_{i−1}).
+
+    Args:
+        ensemble: as for ``participation``.
+
+    Returns:
+        A number ≥ 1.
+
+    Raises:
+        ValueError: for what is no Ensemble.
+
+    Source:
+        As in theory section 12; held against ``participation`` in
+        tests/test_spectra.py.
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     n_0 = ensemble.widths[0]
@@ -132,9 +169,12 @@ def path(
         A path: key -> (depth, k), −inf where a direction is lost.
 
     Raises:
-        ValueError: for other networks, k and inputs.
+        ValueError: for other networks, k and inputs; for an input or drawn=True with an
+            ensemble.
 
-    Source: derived, see tests/test_spectra.py.
+    Source:
+        Derived in theory section 12; held against exact laws and drawn networks in
+        tests/test_spectra.py.
     """
     return _path(source, k, x, False, drawn)
 
@@ -152,15 +192,20 @@ def singular_path(
     Args:
         source: as for ``path``.
         k: likewise.
-        x: likewise.
-        drawn: likewise.
+        x: an input, of a network.
+        drawn: draw the weights of a network, of any law.
 
     Returns:
         A path: key -> (k,); −inf where a direction is lost by a mask. Where a matrix of
         signs, or of few weights a row, is singular by chance, rounding is left of it.
 
     Raises:
-        ValueError: as ``path``.
+        ValueError: for other networks, k and inputs; for an input or drawn=True with an
+            ensemble.
+
+    Source:
+        Derived in theory section 12; held against drawn products and many digits in
+        tests/test_spectra.py.
     """
     return _path(source, k, x, True, drawn)
 
@@ -178,7 +223,7 @@ def log_singular_values(factors: ArrayLike) -> jax.Array:
         is so by chance. It has derivatives forwards (``jax.jvp``).
 
     Raises:
-        ValueError: for other shapes.
+        ValueError: for other shapes, and for factors that are not finite.
 
     >>> scaled = np.array([[[2.0, 0.0], [0.0, 0.5]]] * 10)
     >>> (log_singular_values(scaled) / np.log(2)).round(4).tolist()

@@ -27,17 +27,24 @@ def jvp_increments(
 
     Args:
         layers: callables x -> x from any framework, applied in turn, each pure and
-            differentiable.
+            differentiable, at least one.
         x: an input, finite.
         tangent: of the shape of x, finite, not zero; its length does not matter.
 
     Returns:
-        (depth,): −inf from the first layer that kills the tangent on; NaN from the
-        first whose output is not finite. The activations are the network's own: where
-        they underflow to 0, a ReLU is off and the path dead.
+        The increments, (depth,), float32 or float64: −inf from the first layer that
+        kills the tangent on; NaN from the first whose output is not finite. The
+        activations are the network's own: where they underflow to 0, a ReLU is off and
+        the path dead.
 
     Raises:
-        ValueError: naming the layer, if one cannot take the output of the one before.
+        ValueError: for vectors that are not finite or of another shape; and, naming the
+            layer, if one is no callable of JAX arrays, cannot take the output of the
+            one before, or cannot be differentiated.
+
+    Source:
+        The definition of R_i in theory section 0; held against matrices in
+        tests/test_probes.py.
 
     >>> layers = [lambda x: 2 * x, jnp.sin]
     >>> increments = jvp_increments(layers, jnp.zeros(3), jnp.ones(3))
@@ -58,15 +65,20 @@ def vjp_increments(
     Args:
         layers: as for ``jvp_increments``.
         x: an input, finite.
-        cotangent: of the shape of the output, finite, not zero.
+        cotangent: of the shape of the output, finite, not zero; its length does not
+            matter.
 
     Returns:
-        (depth,), in the order of the layers, so that their sum is ln ‖Jᵀc‖²/‖c‖²; −inf
-        from the layer that kills the cotangent back to the first; NaN where the output
-        is not finite.
+        The increments, (depth,), float32 or float64, in the order of the layers, so
+        that their sum is ln ‖Jᵀc‖²/‖c‖²; −inf from the layer that kills the cotangent
+        back to the first; NaN where the output is not finite.
 
     Raises:
         ValueError: as ``jvp_increments``.
+
+    Source:
+        The definition of R_i in theory section 0, of the transposed matrices; held
+        against them in tests/test_probes.py.
     """
     runs, start, output = _start(layers, x)
     return vjp(runs, start, unit("cotangent", cotangent, output))
@@ -82,10 +94,15 @@ def activation_increments(
         x: an input, finite, not zero.
 
     Returns:
-        (depth,): −inf from the layer whose output is zero on.
+        The increments, (depth,), float32 or float64: −inf from the layer whose output
+        is zero on.
 
     Raises:
         ValueError: as ``jvp_increments``.
+
+    Source:
+        The definition of R_i in theory section 0; held against plain NumPy in
+        tests/test_probes.py.
     """
     runs, start, _ = _start(layers, x)
     return activations(runs, checks.vector("x", start, None))

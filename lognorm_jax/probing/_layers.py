@@ -21,7 +21,11 @@ Labelled = Sequence[tuple[str, Layer]]
 )
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Callables applied in turn, as one: a layer whose parts are known."""
+    """Callables applied in turn, as one: a layer whose parts are known.
+
+    Attributes:
+        parts: the callables x -> x, in order.
+    """
 
     parts: tuple[Layer, ...]
 
@@ -31,6 +35,14 @@ class Chain:
         return ", ".join(map(name_of, self.parts))
 
     def __call__(self, x: Any) -> Any:
+        """Apply the parts in turn.
+
+        Args:
+            x: what the first part takes.
+
+        Returns:
+            What the last part gives.
+        """
         for part in self.parts:
             x = part(x)
         return x
@@ -38,6 +50,12 @@ class Chain:
 
 def chain(layers: Sequence[Layer]) -> Layer:
     """Return callables applied in turn, as one, of their joint name.
+
+    Args:
+        layers: callables x -> x, in order.
+
+    Returns:
+        A ``Chain`` of all parts; of one callable, itself.
 
     >>> chain([abs, chain([min, max])]).__name__
     'abs, min, max'
@@ -48,12 +66,27 @@ def chain(layers: Sequence[Layer]) -> Layer:
 
 
 def parts(layer: Layer) -> tuple[Layer, ...]:
-    """Return what a chain applies in turn; any other layer is one part."""
+    """Return what a chain applies in turn; any other layer is one part.
+
+    Args:
+        layer: a callable x -> x.
+
+    Returns:
+        The parts, at least one.
+    """
     return layer.parts if isinstance(layer, Chain) else (layer,)
 
 
 def named(layer: Layer, name: str) -> Layer:
-    """Return the callable under another name."""
+    """Return the callable under another name, which reports and errors then show.
+
+    Args:
+        layer: a callable x -> x.
+        name: its ``__name__`` from now on.
+
+    Returns:
+        A function that does the same.
+    """
 
     def apply(x):
         return layer(x)
@@ -63,7 +96,14 @@ def named(layer: Layer, name: str) -> Layer:
 
 
 def name_of(layer: object) -> str:
-    """Return the name of a function, or that of the class of an object."""
+    """Return the name of a function, or that of the class of an object.
+
+    Args:
+        layer: any object.
+
+    Returns:
+        Its ``__name__``, or that of its class where it has none.
+    """
     return getattr(layer, "__name__", type(layer).__name__)
 
 

@@ -94,6 +94,9 @@ def is_fixed(layer: Layer, x: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> 
         layer: a callable x -> x.
         x: an input of it, of floating point, or the ``jax.ShapeDtypeStruct`` of one.
 
+    Returns:
+        True for a fixed change of shape.
+
     Raises:
         ValueError: for a layer that is no callable, and an x without such a type.
 

@@ -51,10 +51,13 @@ def blocks(
             (``nn.compact``).
 
     Returns:
-        One callable for each entry of names, with the name of its block.
+        One callable for each entry of names, with the name of its block; a ``Chain``
+        for a tuple.
 
     Raises:
-        ValueError: for a name that the model does not have.
+        ValueError: for a name that the model does not have, or that cannot be called;
+            for a class in place of a model, a model of PyTorch, and variables that are
+            not the whole dictionary.
 
     >>> class Model:
     ...     double = staticmethod(lambda x: 2 * x)
@@ -97,11 +100,12 @@ def same(
         layers: callables x -> x, as ``models.blocks`` returns them.
         model: x -> output; for a Flax Linen module
             ``lambda x: module.apply(variables, x)``.
-        x: an input of the model.
+        x: an input of the model, finite.
         rtol: ≥ 0, relative to the largest coordinate of the output.
 
     Raises:
-        ValueError: with the largest difference, or the two shapes.
+        ValueError: with the largest difference, or the two shapes, where they do not;
+            and for arguments of another kind or range.
 
     >>> same([abs, lambda x: 2 * x], lambda x: 2 * abs(x), -3.0)
     """
@@ -137,10 +141,11 @@ def functions(
         params: a sequence as long, or a dictionary of the same keys.
 
     Returns:
-        One callable for each function, in order.
+        One callable for each function, in order, of its name.
 
     Raises:
-        ValueError: for params that do not fit the functions.
+        ValueError: for layers that are no sequence or dictionary, and params that do
+            not fit them.
 
     >>> (triple,) = functions({"triple": lambda factor, x: factor * x}, {"triple": 3})
     >>> triple.__name__, triple(2.0)

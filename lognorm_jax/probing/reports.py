@@ -16,12 +16,18 @@ from lognorm_jax import laws
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import summaries
 
+__all__ = ["LIMIT", "RELU_VARIANCE", "IntervalEstimate", "Report", "report"]
+
 LIMIT = 0.05  # the share of samples that may change by more than the factor
 RELU_VARIANCE = 5  # variance of the log-norm of a ReLU network, over its β
 
 
 class IntervalEstimate(NamedTuple):
     """A Monte Carlo number with its 95% confidence interval.
+
+    Attributes:
+        value: the number.
+        interval: (low, high), the ends.
 
     >>> f"{IntervalEstimate(0.02, (0.01, 0.04)):.1%}"
     '2.0% [1.0%, 4.0%]'
@@ -31,7 +37,17 @@ class IntervalEstimate(NamedTuple):
     interval: tuple[float, float]
 
     def __format__(self, spec: str) -> str:
-        """Return the number and its interval, each in the format of a float."""
+        """Return the number and its interval, each in the format of a float.
+
+        Args:
+            spec: of a float, such as ".1%".
+
+        Returns:
+            Such as "2.0% [1.0%, 4.0%]".
+
+        Raises:
+            ValueError: for what is no format of a float.
+        """
         low, high = self.interval
         return f"{self.value:{spec}} [{low:{spec}}, {high:{spec}}]"
 
@@ -46,20 +62,31 @@ class Report:
 
     ``report.mean.value`` and ``report.mean.error`` are the mean of the log-norms and
     its standard error; ``report.layers.mean.value`` are those of the layers.
+
+    Attributes:
+        names: of the layers, (depth,).
+        total: mean and variance of the log-norms that are alive, and the share of the
+            others.
+        layers: the same of ln R of each layer: arrays (depth,).
+        beta: β of a plain ReLU network that is as unstable: the variance over 5.
+        factor: > 1, by how much the root mean square of a coordinate may change.
+        vanishing: share of samples whose coordinates shrink by more than the factor, or
+            die.
+        exploding: share of samples whose coordinates grow by more.
+        log_norms: of all samples, (num_samples,), −inf where dead.
+        judged: ln of by how much the mean square of a coordinate changes, as the
+            verdict takes it, (num_samples,).
     """
 
-    names: tuple[str, ...]  # of the layers
-    # mean and variance of the samples that are alive, and the share of the others
-    total: summaries.Summary  # of log_norms
-    layers: summaries.Summary  # of ln R of each layer: arrays (depth,)
-    beta: IntervalEstimate  # of a plain ReLU network that is as unstable
+    names: tuple[str, ...]
+    total: summaries.Summary
+    layers: summaries.Summary
+    beta: IntervalEstimate
     factor: float
-    # share of samples whose coordinates shrink by more than the factor, or die
     vanishing: IntervalEstimate
-    exploding: IntervalEstimate  # whose coordinates grow by more
+    exploding: IntervalEstimate
     log_norms: np.ndarray = dataclasses.field(repr=False)  # (num_samples,)
-    # (num_samples,): ln of the mean square of a coordinate, as the verdict takes it
-    judged: np.ndarray = dataclasses.field(repr=False)
+    judged: np.ndarray = dataclasses.field(repr=False)  # (num_samples,)
 
     @property
     def num_samples(self) -> int:
@@ -138,15 +165,25 @@ def report(
 
     Args:
         increments: (num_samples, depth), −inf where dead.
-        names: of the layers, one per layer.
-        growth: ln of how many times as many coordinates come out as go in, over the
-            layers that are judged.
+        names: of the layers, one a layer.
+        growth: finite, ln of how many times as many coordinates come out as go in, over
+            the layers that are judged.
         factor: > 1, by how much the root mean square of a coordinate may change.
         judged: (num_samples,), the log-norms that the verdict is about: those without
             fixed changes of shape; default all.
 
+    Returns:
+        The ``Report``; printed, it is a table.
+
     Raises:
-        ValueError: for other values, and increments that are NaN.
+        ValueError: for arguments of another shape or range, and increments that are NaN
+            or +inf.
+
+    Source:
+        β is the variance over 5, by theory section 1, with the interval of
+        ``summaries.variance_interval``; shares have the exact interval of Clopper and
+        Pearson, Biometrika 26 (1934) 404–413, see theory section 18. Held against the
+        binomial law in tests/test_reports.py.
 
     >>> print(report(np.zeros((100, 1)), ["identity"]).verdict)
     stable
@@ -158,6 +195,7 @@ def report(
     judged = log_norms if judged is None else np.asarray(judged, np.float64)
     alike = judged.shape == log_norms.shape
     checks.require(alike, "judged.shape", judged.shape, "(num_samples,)")
+    checks.require(not np.isnan(judged).any(), "judged", judged, "numbers without NaN")
 
     # what dies in a fixed change of shape is dead too
     judged = np.where(np.isneginf(log_norms), -np.inf, judged) - growth

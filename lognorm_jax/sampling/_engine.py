@@ -54,8 +54,9 @@ def sample(
     result.
 
     Args:
-        path: key -> Trace, or any pytree of arrays.
-        key: one typed key.
+        path: key -> Trace, or any pytree of arrays of numbers, not all empty; such as
+            ``paths.dense`` returns.
+        key: one typed key, ``jax.random.key(seed)``.
         num_samples: how many paths, ≥ 1.
         block_size: how many paths draw from one key ``fold_in(key, block)``, ≥ 1.
         blocks_per_call: how many blocks a device, or a core of a CPU, runs before the
@@ -68,12 +69,13 @@ def sample(
             processes must share the folder.
 
     Returns:
-        What the path returns, as NumPy arrays: leaves (num_samples, …).
+        What the path returns, as NumPy arrays of its own types: leaves (num_samples,
+        …), ln R_i in those of a ``Trace``.
 
     Raises:
-        ValueError: for anything else, under ``jit`` or where the key or the path is
-            traced, for a result that does not fit in the free memory, and for a ``run``
-            of another path, key or block size.
+        ValueError: for arguments of another kind or range, where the key or the path
+            is traced, as under ``jit``, or holds NaN; for a result that does not fit in
+            the free memory, and for a ``run`` of another path, key or block size.
         OSError: where the folder of the run cannot be written.
     """
     job = _jobs.checked(
@@ -115,7 +117,7 @@ def stream(
     their order, in float64, on the host.
 
     Args:
-        path: key -> Trace.
+        path: key -> Trace, of one product: increments (depth,).
         key: as of ``sample``.
         num_samples: as of ``sample``.
         block_size: as of ``sample``.
@@ -125,10 +127,12 @@ def stream(
         run: as of ``sample``.
 
     Returns:
-        The moments of each layer and of log_norm: leaves (depth + 1,).
+        The ``summaries.Moments`` of ln R of each layer and, last, of log_norm: leaves
+        (depth + 1,), float64, and int64 where they count.
 
     Raises:
-        ValueError: as of ``sample``, but for the memory.
+        ValueError: as of ``sample``, but for the memory; and for a path that returns no
+            ``Trace``.
         OSError: as of ``sample``.
     """
     job = _jobs.checked(

@@ -17,16 +17,25 @@ import numpy as np
 from lognorm_jax._tools import checks
 from lognorm_jax.sampling import _block_files, _files, _specs
 
+__all__ = ["Run", "open_run"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The folder of one run of ``sampling.sample`` or ``stream``; see ``open_run``."""
+    """The folder of one run of ``sampling.sample`` or ``stream``; see ``open_run``.
+
+    Attributes:
+        directory: the folder.
+        blocks_per_file: ≥ 1; so much is lost when a run is stopped.
+        seal: digest of what the run is, a part of every checksum.
+        block_size: samples of a block, ≥ 1.
+        num_samples: how many are asked for; None: as many as fill all files.
+    """
 
     directory: Path
     blocks_per_file: int
-    seal: str  # digest of what the run is; a part of every checksum
+    seal: str
     block_size: int = 1
-    # how many are asked for; None: as many as fill all files
     num_samples: int | None = None
 
     def bind(
@@ -40,12 +49,17 @@ class Run:
 
         Args:
             spec: the engine's own, written beside the caller's.
-            block_size: how many samples a block has.
-            num_samples: how many are asked for; no part of the seal.
+            block_size: how many samples a block has, ≥ 1.
+            num_samples: how many are asked for, ≥ 1; no part of the seal.
             writes: False where another process writes the spec.
 
+        Returns:
+            The run in the same folder, with that seal, block size and number.
+
         Raises:
-            ValueError: for a folder with another such spec.
+            ValueError: for a folder with another such spec, naming what differs, and
+                for a spec that JSON cannot hold.
+            OSError: where the folder cannot be written.
         """
         if writes:
             _specs.claim(self.directory / "sampling.json", spec)
@@ -61,6 +75,15 @@ class Run:
         ``UserWarning`` and passed over; it makes way when its blocks are written again.
         What a stopped process left unfinished is removed: let one process at a time
         write.
+
+        Args:
+            count: how many files the run has, ≥ 0.
+
+        Returns:
+            Their numbers, increasing.
+
+        Raises:
+            OSError: where what is unfinished cannot be removed.
         """
         for path in self.directory.glob(".unfinished-*"):
             if not path.is_dir():
@@ -87,7 +110,7 @@ class Run:
         longer run is left.
 
         Args:
-            number: of the file, from 0 on.
+            number: of the file, ≥ 0.
             arrays: its blocks, stacked: {name: (blocks, block_size, …)}.
 
         Raises:
@@ -106,6 +129,12 @@ class Run:
 
     def read(self, number: int) -> dict[str, np.ndarray]:
         """Return the arrays of one file: its blocks of this run, if it has more.
+
+        Args:
+            number: of the file, ≥ 0.
+
+        Returns:
+            {name: (blocks, block_size, …)}, as they were written.
 
         Raises:
             OSError: if it is not there, whole.
@@ -187,8 +216,9 @@ def open_run(
         The ``Run``, for ``sampling.sample`` and ``sampling.stream``.
 
     Raises:
-        ValueError: for a folder that holds the run of another spec, naming what
-            differs, and for a spec that JSON cannot hold.
+        ValueError: for arguments of another kind or range, for a folder that holds the
+            run of another spec, naming what differs, and for a spec that JSON cannot
+            hold.
         OSError: where the folder cannot be written.
 
     >>> import tempfile

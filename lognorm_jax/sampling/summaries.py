@@ -15,36 +15,66 @@ from scipy import special
 
 from lognorm_jax._tools import checks
 
+__all__ = [
+    "Estimate",
+    "Moments",
+    "Summary",
+    "estimate",
+    "merge",
+    "moments",
+    "summarise",
+    "variance_interval",
+]
+
 
 class Moments(NamedTuple):
     """Moments of the increments of each layer and, last, of log_norm.
 
     Over the paths alive after that layer; sums of powers of deviations from the mean,
     in float64. Every leaf is (depth + 1,).
+
+    Attributes:
+        count: how many paths are alive.
+        dead: how many are not, whose ln R is −inf.
+        mean: of ln R; −inf where count is 0.
+        m2: Σ (ln R − mean)².
+        m3: Σ (ln R − mean)³.
+        m4: Σ (ln R − mean)⁴.
     """
 
     # tuples have a method of that name
-    count: np.ndarray  # type: ignore[assignment]  # alive
-    dead: np.ndarray  # −inf
-    mean: np.ndarray  # −inf where count is 0
-    m2: np.ndarray  # Σ (x − mean)²
-    m3: np.ndarray  # Σ (x − mean)³
-    m4: np.ndarray  # Σ (x − mean)⁴
+    count: np.ndarray  # type: ignore[assignment]  # (depth + 1,), as all
+    dead: np.ndarray
+    mean: np.ndarray
+    m2: np.ndarray
+    m3: np.ndarray
+    m4: np.ndarray
 
 
 class Estimate(NamedTuple):
-    """A Monte Carlo number, or an array of them, with its standard error."""
+    """A Monte Carlo number, or an array of them, with its standard error.
+
+    Attributes:
+        value: the number, a float, or an array (…).
+        error: its standard error ≥ 0, of the same kind.
+    """
 
     value: Any
     error: Any
 
 
 class Summary(NamedTuple):
-    """Estimates from sampled numbers of which some may be −inf, which is dead."""
+    """Estimates from sampled numbers of which some may be −inf, which is dead.
 
-    mean: Estimate  # of those alive; −inf where none is
-    variance: Estimate  # of those alive
-    # its error is never 0: that none died does not show that none can
+    Attributes:
+        mean: of those alive; −inf where none is.
+        variance: of those alive; 0 with fewer than two.
+        dead_mass: the share of the others. Its error is never 0: that none died does
+            not show that none can.
+    """
+
+    mean: Estimate
+    variance: Estimate
     dead_mass: Estimate
 
 
@@ -100,7 +130,13 @@ def moments(trace: Any) -> Moments:
 
     Args:
         trace: a Trace, as ``sampling.sample`` returns it, or its increments
-            (num_samples, depth).
+            (num_samples, depth), −inf where dead.
+
+    Returns:
+        The ``Moments`` of each layer and, last, of log_norm: leaves (depth + 1,).
+
+    Raises:
+        ValueError: for what is no Trace or array, or of another shape.
     """
     x = np.asarray(_increment(trace), dtype=np.float64)
     allowed = "(num_samples, depth)"
@@ -131,10 +167,14 @@ def estimate(samples: ArrayLike) -> Summary:
         samples: (num_samples ≥ 1, …), numbers of any meaning, or −inf for dead.
 
     Returns:
-        A ``Summary`` of estimates (…), over the first axis.
+        A ``Summary`` of estimates (…), over the first axis, float64; floats where there
+        is no other axis.
 
     Raises:
         ValueError: for what is no array of real numbers, or has no samples.
+
+    Source:
+        As for ``summarise``.
 
     >>> summary = estimate([1.0, 2.0, 3.0, -np.inf])
     >>> summary.mean.value, round(summary.mean.error, 4), summary.dead_mass.value
@@ -150,9 +190,20 @@ def estimate(samples: ArrayLike) -> Summary:
 def merge(a: Moments, b: Moments) -> Moments:
     """Return the moments of two sets of paths together.
 
+    Args:
+        a: moments of the first, leaves (…).
+        b: moments of the second, of that shape.
+
+    Returns:
+        The ``Moments`` of all, of that shape.
+
+    Raises:
+        ValueError: for what is no ``Moments``.
+
     Source:
         Pébay, "Formulas for robust, one-pass parallel computation of covariances and
-        arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008).
+        arbitrary-order statistical moments", Sandia report SAND2008-6212 (2008); held
+        against all paths at once in tests/test_sampling.py.
     """
     checks.instance("a", a, Moments)
     checks.instance("b", b, Moments)
@@ -190,7 +241,16 @@ def summarise(moments: Moments) -> Summary:
         moments: from ``sampling.stream``, ``moments`` or ``merge``.
 
     Returns:
-        A ``Summary`` of estimates, each as the leaves of the moments.
+        A ``Summary`` of estimates, each as the leaves of the moments, float64.
+
+    Raises:
+        ValueError: for what is no ``Moments``.
+
+    Source:
+        Cramér, "Mathematical methods of statistics" (1946), chapter 27, for the
+        variance of the sample variance; held against repeated samples in
+        tests/test_sampling.py, and the error of the dead mass in
+        tests/test_summaries.py.
     """
     checks.instance("moments", moments, Moments)
     n = np.maximum(moments.count, 1)
@@ -226,14 +286,17 @@ def variance_interval(samples: ArrayLike) -> tuple[float, float]:
         samples: (n,), finite.
 
     Returns:
-        The ends (low, high); (0, inf) for fewer than five samples.
+        The ends (low, high); (0, inf) for fewer than five samples, (0, 0) for samples
+        that are all equal.
 
     Raises:
         ValueError: for what is no such vector.
 
     Source:
         Bonett, "Approximate confidence interval for standard deviation of nonnormal
-        distributions", Computational Statistics & Data Analysis 50 (2006) 775–782.
+        distributions", Computational Statistics & Data Analysis 50 (2006) 775–782; see
+        theory section 18. Held against the share of samples that it covers in
+        tests/test_summaries.py.
 
     >>> low, high = variance_interval(np.sin(np.arange(100.0) ** 2))  # 1/2
     >>> round(low, 3), round(high, 3)

@@ -14,7 +14,8 @@ rule converges exponentially, every term is of the size of the result, and so th
 RELATIVE error stays near 1e-13 over hundreds of orders of magnitude, at a cost that
 does not depend on n.
 
-Source: derived; tests/test_increments.py holds it against the mixture of χ² laws.
+Source: derived in theory section 4; held against the mixture of χ² laws in
+tests/test_increments.py.
 """
 
 import functools

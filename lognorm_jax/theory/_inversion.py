@@ -6,9 +6,9 @@ some five of its standard deviations to either side; a few lines, each a window,
 whole law with full relative accuracy. Lines with c > 0 give P(X > x), those with c < 0
 give P(X ≤ x).
 
-Source: derived; the tilt is that of saddle-point approximations (Daniels 1954), but the
-integrals are done in full, by the trapezoid rule, which converges exponentially. See
-tests/test_exact.py.
+Source: derived in theory section 4; held against closed forms and reference laws in
+tests/test_exact.py. The tilt is that of saddle-point approximations (Daniels 1954), but
+the integrals are done in full, by the trapezoid rule, which converges exponentially.
 """
 
 import itertools

@@ -4,7 +4,8 @@ The density of ln R is analytic, so the trapezoid rule on the line converges
 exponentially: some 70 nodes give the transform E R^s on a line Re s = tilt, and the
 cumulants, to rounding.
 
-Source: derived; tests/test_quadrature.py holds it against closed forms.
+Source: derived in theory section 4; held against closed forms in
+tests/test_quadrature.py.
 """
 
 import functools

@@ -14,8 +14,8 @@ fluctuations that gives the mean and the variance of ln ‖z^d‖². For a gener
 are those of ``residuals.log_moments``; where few coordinates are positive, ‖φ(z)‖²
 rests on a few numbers.
 
-Source: derived here; tests/test_vanilla.py holds it against that closed form and
-simulation.
+Source: derived here, as in theory section 6; held against that closed form and
+simulation in tests/test_vanilla.py.
 """
 
 import math

@@ -6,7 +6,8 @@ weights. All positions share the weights, so the squared norm does not average o
 unless they differ: with C = PᵀP and ρ_tt' the cosines of patches, Var(R | x) is a sum
 over pairs of positions.
 
-Source: derived, see tests/test_convolutions.py; no published formula is known to us.
+Source: derived in theory section 7; held against simulation in
+tests/test_convolutions.py; no published formula is known to us.
 """
 
 import itertools
@@ -20,11 +21,17 @@ import numpy as np
 
 from lognorm_jax._tools import checks, norms
 
+__all__ = ["patches", "predictable_variance"]
+
 
 def geometry(
     channels: Any, positions: Any, taps: int | Sequence[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return channels, positions and taps, one per axis; see ``networks.conv``."""
+    """Return channels, positions and taps, one per axis; see ``networks.conv``.
+
+    Raises:
+        ValueError: for what no circular convolution has.
+    """
     allowed = "a sequence of at least two integers ≥ 1"
     sized = isinstance(channels, Sequence | np.ndarray) and np.ndim(channels) == 1
     checks.require(sized and len(channels) >= 2, "channels", channels, allowed)
@@ -49,12 +56,15 @@ def _integers(name: str, values: Iterable[object]) -> tuple[int, ...]:
 
 
 def patches(x: jax.Array, taps: tuple[int, ...]) -> jax.Array:
-    """Return the patches of x (c, *positions) as columns, (c·k, number of positions).
+    """Return the patches of an image as columns.
 
     Args:
         x: (c, *positions).
-        taps: how many along each axis of positions; a patch is centred at its position,
-            or for even taps half a step after it.
+        taps: how many along each axis of positions, k in all; a patch is centred at its
+            position, or for even taps half a step after it.
+
+    Returns:
+        (c·k, number of positions), of the dtype of x.
     """
     shifts = itertools.product(*(range(-((k - 1) // 2), k // 2 + 1) for k in taps))
     axes = tuple(range(1, x.ndim))
@@ -82,9 +92,9 @@ def predictable_variance(
     (1/c_out)[2‖C‖_F² + 3((1 − p)/p) Σ_t C_tt²]/(tr C)².
 
     Args:
-        x: (c, *positions), of any size.
-        taps: a number, or one per axis.
-        channels: c_out ≥ 1.
+        x: (c, *positions), one or two axes of positions, of any size.
+        taps: a number, or one per axis, each no more than there are positions.
+        channels: c_out, an integer ≥ 1.
         tangent: of the shape of x, any direction; default x itself.
         keep_prob: p in (0, 1]; default ReLUs.
 
@@ -92,8 +102,13 @@ def predictable_variance(
         The variance, exact at every width, whatever the tangent; where a patch of x is
         0 its ReLUs are off, and E R < 1. 0 for an input or tangent that is 0.
 
+    Raises:
+        ValueError: for other taps, channels and probabilities, and for vectors of
+            another shape or not finite.
+
     Source:
-        Derived; held against simulation and quadrature in tests/test_convolutions.py.
+        Derived in theory section 7; held against simulation and quadrature in
+        tests/test_convolutions.py.
     """
     channels = checks.integer("channels", channels, 1)
     x = checks.vector("x", x, None, zero=True)

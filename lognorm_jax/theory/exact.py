@@ -19,6 +19,17 @@ from lognorm_jax import ensembles, laws, masks
 from lognorm_jax._tools import checks
 from lognorm_jax.theory import _density, _frames, _inversion, _quadrature, _tilted
 
+__all__ = [
+    "cumulants",
+    "increment_cumulants",
+    "increment_law",
+    "law",
+    "triangle_means",
+    "volume_cumulants",
+    "volume_law",
+    "volume_limit_law",
+]
+
 # an output width and a mask of one vector with normal weights; or a frame
 Layer = tuple[int, masks.Mask] | _frames.Frame
 Counts = dict[Layer, int]  # how often each appears
@@ -34,16 +45,20 @@ def increment_cumulants(
     where it is −2.5e-6.
 
     Args:
-        width: n ≥ 1.
+        width: n, an integer ≥ 1.
         mask: any with a support of values within a factor 1e8 of one another.
         order: how many, an integer in 1…8.
 
+    Returns:
+        κ₁, …, κ_order of the log of the squared-norm ratio: mean, variance, third
+        cumulant, ….
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other widths, masks and orders.
 
     Source:
-        Derived; tests/test_exact.py holds it against the χ² mixture, polygamma
-        functions and simulation.
+        Derived in theory section 4; held against the χ² mixture, polygamma functions
+        and simulation in tests/test_exact.py.
 
     >>> [round(c, 6) for c in increment_cumulants(100, masks.relu(), 2)]
     [-0.025421, 0.05194]
@@ -55,7 +70,11 @@ def increment_cumulants(
 
 
 def require_normal(ensemble: ensembles.Ensemble) -> None:
-    """Raise ``ValueError`` unless weights are normal, and so increments independent."""
+    """Require normal weights, of which increments are independent.
+
+    Raises:
+        ValueError: for others, and for what is no Ensemble.
+    """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     checks.require(
         ensemble.weights.gaussian,
@@ -155,8 +174,15 @@ def cumulants(ensemble: ensembles.Ensemble, order: int = 4) -> tuple[float, ...]
         ensemble: as for ``law``.
         order: how many, an integer in 1…8.
 
+    Returns:
+        κ₁, …, κ_order: mean, variance, third cumulant, ….
+
     Raises:
-        ValueError: for other orders and other weights.
+        ValueError: for other orders, weights and masks.
+
+    Source:
+        Derived in theory section 4; held against exact moments and simulation in
+        tests/test_exact.py.
     """
     return volume_cumulants(ensemble, 1, order)
 
@@ -171,8 +197,15 @@ def volume_cumulants(
         k: likewise.
         order: how many, an integer in 1…8.
 
+    Returns:
+        κ₁, …, κ_order: mean, variance, third cumulant, ….
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other orders, k, weights and masks.
+
+    Source:
+        Derived in theory section 12; held against the law itself and simulation in
+        tests/test_volumes.py.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((5, 8, 6, 7), weights.normal(), masks.relu())
@@ -186,17 +219,24 @@ def volume_cumulants(
 
 
 def triangle_means(ensemble: ensembles.Ensemble, k: int) -> np.ndarray:
-    """Return the means of Σ ln R_jj² over layers, R of the QR of a k-frame, (k,).
+    """Return the means of Σ ln R_jj² over layers, R of the QR of a k-frame.
 
     Given that all layers keep k coordinates. Their sum is the mean of the log of the
     squared k-volume.
 
     Args:
-        ensemble: as for ``volume_law``.
-        k: likewise.
+        ensemble: of normal or orthogonal weights, and {0, 1} masks.
+        k: from 1 to the smallest of all widths.
+
+    Returns:
+        (k,), float64, descending.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for other k, weights and masks.
+
+    Source:
+        Derived in theory section 12; held against Newman's exponents and volumes in
+        tests/test_spectra.py.
     """
     size = _size(ensemble, k)
     total = np.full(size, ensembles.total_fan_shift(ensemble))
@@ -220,8 +260,6 @@ def _size(ensemble: ensembles.Ensemble, k: object) -> int:
 def law(ensemble: ensembles.Ensemble) -> laws.Law:
     """Return the exact law of log_norm, for normal or orthogonal weights.
 
-    Widths, depth, fan and masks are free; with normal weights a mask needs a support of
-    values within a factor 1e8 of one another, with orthogonal ones it is {0, 1}.
     Distinct layers are computed once, and neither width nor depth enters the cost: 20
     to 40 ms for each of them, and up to 0.7 s for one or two layers of width below 100
     with many values lost (10⁶ layers: 0.4 s to count them).
@@ -236,13 +274,24 @@ def law(ensemble: ensembles.Ensemble) -> laws.Law:
     straight line, which says little. Note that the cdf begins at the atom: next to it,
     smaller probabilities cannot be told in float64.
 
+    Args:
+        ensemble: of any widths, depth and fan. With normal weights a mask needs a
+            support of values within a factor 1e8 of one another, with orthogonal ones
+            it is {0, 1}.
+
+    Returns:
+        The law, tabulated, with the dead mass for its atom.
+
     Raises:
-        ValueError: for other weights, whose increments depend on one another; and for
-            orthogonal ones of so few units that the law has steps.
+        ValueError: for other weights, whose increments depend on one another; for other
+            masks; and for orthogonal weights of so few units that the law has steps.
 
     Source:
-        Derived; for {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al.
-        (2021), and with orthogonal weights Beta(B/2, (N − B)/2) over p n_i/N.
+        Derived in theory section 4, and of orthogonal weights in theory section 13: for
+        {0, 1} masks R_i is χ²_B/(p n_i), B binomial, as in Noci et al. (2021), and with
+        orthogonal weights Beta(B/2, (N − B)/2) over p n_i/N. Held against reference
+        laws, closed forms and simulation in tests/test_exact.py and
+        tests/test_volumes.py.
 
     >>> from lognorm_jax import weights
     >>> relu_net = ensembles.Ensemble((64, *(16,) * 16), weights.normal(), masks.relu())
@@ -267,11 +316,18 @@ def volume_law(ensemble: ensembles.Ensemble, k: int) -> laws.Law:
         ensemble: of normal or orthogonal weights; for k > 1 of {0, 1} masks.
         k: from 1 to the smallest of all widths.
 
-    Raises:
-        ValueError: for anything else.
+    Returns:
+        The law, tabulated; its atom is the probability that a layer keeps fewer than k
+        coordinates.
 
-    Source: Bartlett's decomposition, layer by layer: a sum of independent Σ_j ln
-        χ²_{B − j} − k ln(p n_i), j < k, B ~ Bin(n_i, p).
+    Raises:
+        ValueError: for other k, weights and masks, and for orthogonal weights of so few
+            units that the law has steps.
+
+    Source:
+        Bartlett's decomposition, layer by layer: a sum of independent Σ_j ln χ²_{B − j}
+        − k ln(p n_i), j < k, B ~ Bin(n_i, p); derived in theory section 12; held
+        against other inversions and simulation in tests/test_volumes.py.
 
     >>> from lognorm_jax import weights
     >>> ensemble = ensembles.Ensemble((20,) * 11, weights.normal(), masks.relu())
@@ -336,10 +392,15 @@ def volume_limit_law(ensemble: ensembles.Ensemble, k: int) -> laws.Law:
         ensemble: as for ``volume_law``.
         k: likewise; 1 is ``ensembles.limit_law``.
 
-    Raises:
-        ValueError: for anything else, and a law without variance.
+    Returns:
+        A normal law.
 
-    Source: derived, the first order of ``volume_cumulants`` in 1/n.
+    Raises:
+        ValueError: for other k, weights and masks, and a law without variance.
+
+    Source:
+        The first order in 1/n of ``volume_cumulants``, derived in theory section 12;
+        held against them in tests/test_volumes.py.
     """
     size = _size(ensemble, k)
     if size == 1:
@@ -366,11 +427,18 @@ def increment_law(width: int, mask: masks.Mask) -> laws.Law:
     Masks and accuracy as for ``law``; it has no atom, whatever the mask.
 
     Args:
-        width: n ≥ 1.
+        width: n, an integer ≥ 1.
         mask: any with a support of values within a factor 1e8 of one another.
 
+    Returns:
+        The law, tabulated, of the log of the squared-norm ratio.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other widths and masks.
+
+    Source:
+        Derived in theory section 4; held against closed forms in tests/test_exact.py
+        and tests/test_increments.py.
 
     >>> law = increment_law(2, masks.identity())  # R is Exp(1), of median ln 2
     >>> round(float(law.quantile(0.5)), 6)

@@ -15,18 +15,26 @@ from lognorm_jax import ensembles, weights
 from lognorm_jax._tools import checks
 from lognorm_jax.theory import _quadrature
 
+__all__ = ["Decomposition", "decompose", "expansion"]
+
 
 class Decomposition(NamedTuple):
     """The Doob decomposition of log_norm, layer by layer.
 
     Every leaf is float64, (..., depth). After a path has died its drift and predictable
     variance are 0 and its martingale is −inf.
+
+    Attributes:
+        drift: E[ln R_i | past]; its running sum is the compensator.
+        martingale: running sum of ln R_i − drift.
+        predictable_variance: Var(R_i | past).
+        bracket: running sum of the predictable variance.
     """
 
-    drift: np.ndarray  # E[ln R_i | past]; its running sum is the compensator
-    martingale: np.ndarray  # running sum of ln R_i − drift
-    predictable_variance: np.ndarray  # Var(R_i | past)
-    bracket: np.ndarray  # running sum of the predictable variance
+    drift: np.ndarray
+    martingale: np.ndarray
+    predictable_variance: np.ndarray
+    bracket: np.ndarray
 
 
 def decompose(trace: object, ensemble: ensembles.Ensemble) -> Decomposition:
@@ -50,13 +58,17 @@ def decompose(trace: object, ensemble: ensembles.Ensemble) -> Decomposition:
             are normal.
         ensemble: that it is of.
 
+    Returns:
+        Drift, martingale, predictable variance and bracket, each (..., depth).
+
     Raises:
-        ValueError: for a trace of another depth, for a missing quartic, and for masks
-            without a support, or of values more than a factor 1e8 apart.
+        ValueError: for a trace of another depth, or with NaN or +inf, for a missing
+            quartic or one of another shape, and for masks without a support, or of
+            values more than a factor 1e8 apart.
 
     Source:
-        Hanin & Nica (2020), proof of the KS bound; second order derived, see
-        tests/test_martingales.py.
+        Hanin & Nica (2020), proof of the KS bound, as in theory section 3; the second
+        order derived there, and held against simulation in tests/test_martingales.py.
     """
     checks.instance("ensemble", ensemble, ensembles.Ensemble)
     increment, quartic = _increments(trace, ensemble)
@@ -130,22 +142,27 @@ def _has_moment(law: weights.Weights, k: int) -> bool:
 def expansion(
     ensemble: ensembles.Ensemble, quartic: ArrayLike, order: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return E ln R_i and Var ln R_i given the past, each (..., depth), for E R_i = 1.
+    """Return E ln R_i and Var ln R_i given the past, for E R_i = 1.
 
     Order 1 in 1/n: −V/2 and V. Order 2: E ln R = −V/2 + C/3 − 3V²/4 and Var ln R = V −
     C + 5V²/2, with V and C the second and third central moments of R; for ReLU masks
     and normal weights −5/(2n) − 49/(12n²) and 5/n + 37/(2n²).
 
     Args:
-        ensemble: any.
-        quartic: (..., depth), as in ``Trace.quartic``.
+        ensemble: any; for order 2 of independent weights.
+        quartic: (..., depth), κ before each layer, in [0, 1], as in ``Trace.quartic``.
         order: 1 or 2.
 
+    Returns:
+        Mean and variance, each (..., depth), float64.
+
     Raises:
-        ValueError: for order 2 where the sixth moment of the weights is infinite.
+        ValueError: for other orders; as ``ensembles.predictable_variance``; and for
+            order 2 as ``ensembles.ratio_third_cumulant``.
 
     Source:
-        Derived, see tests/test_martingales.py.
+        Derived in theory section 3; held against exact cumulants in
+        tests/test_martingales.py.
     """
     checks.require(checks.integer("order", order, 1) <= 2, "order", order, "1 or 2")
     V = ensembles.predictable_variance(ensemble, quartic)

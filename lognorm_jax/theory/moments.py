@@ -11,8 +11,8 @@ E[(w·x)^{2r} | x] is the sum over the partitions ν of r of (2r)!/Π_i (2ν_i)!
 w^{2ν_i} m_ν(x)/Π mult!. Products of such sums are sums of m_ν again, and ‖x‖^{2k} is
 one too. All coefficients are positive: nothing cancels, in floats either.
 
-Source: derived; tests/test_moments.py holds it against enumeration, sampling and exact
-laws.
+Source: derived in theory section 5; held against enumeration, sampling and exact laws
+in tests/test_moments.py.
 """
 
 import dataclasses
@@ -30,6 +30,8 @@ from jax.typing import ArrayLike
 from lognorm_jax import ensembles, masks, weights
 from lognorm_jax._tools import checks
 
+__all__ = ["norm_moment", "partitions", "pre_activation_kurtosis"]
+
 _MOST = 12  # largest k of a moment: its matrices are 77 × 77
 _LARGEST = 50  # that has its partitions listed
 
@@ -45,8 +47,11 @@ def partitions(k: int) -> tuple[Partition, ...]:
     Args:
         k: an integer in 0…50, where there are 204,226.
 
+    Returns:
+        The partitions, each a tuple of its parts in descending order.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for other k.
     """
     k = checks.integer("k", k, 0)
     instead = "The number of partitions of k grows as exp(2.57 √k)."
@@ -234,7 +239,7 @@ def norm_moment(
     Args:
         ensemble: of independent weights, symmetric for k ≥ 3; or of orthogonal ones.
         k: an integer in 0…12; at k = 0 the moment is 1.
-        direction: (n_0,), default the flat one.
+        direction: (n_0,), not zero, default the flat one.
 
     Returns:
         A Fraction if the parameters of weights and masks and the entries of the
@@ -242,12 +247,14 @@ def norm_moment(
         which is inf where it overflows.
 
     Raises:
-        ValueError: for other k, for weights without a finite moment of order 2k, and
-            from k = 3 for weights that are not symmetric.
+        ValueError: for other k and directions; for weights without a finite moment of
+            order 2k; from k = 2 for those of which the zeros of a row depend on one
+            another; and from k = 3 for weights that are not symmetric.
 
     Source:
-        Derived; at k = 2 and normal weights it is Π(1 + (3 m4/m2² − 1)/n_i), see
-        tests/test_moments.py.
+        Derived in theory section 5; held against enumeration, simulation and reference
+        moments in tests/test_moments.py. At k = 2 and normal weights it is Π(1 + (3
+        m4/m2² − 1)/n_i).
 
     >>> from lognorm_jax import masks, weights
     >>> ensemble = ensembles.Ensemble((5, 7, 6, 8), weights.rademacher(), masks.relu())
@@ -358,12 +365,21 @@ def pre_activation_kurtosis(
     activation does. The scale of the weights, and so the fan, cancels.
 
     Args:
-        ensemble: of a finite fourth moment.
+        ensemble: of independent weights with a finite fourth moment.
         kurtosis: of the n_0 exchangeable entries of z_0, raw, ≥ 1: 3 for normal ones.
         covariance: of their squares, E z_a² z_b²/(E z²)² − 1 ≥ −1.
 
+    Returns:
+        A Fraction if all parameters are rational, else a float.
+
+    Raises:
+        ValueError: for other kurtoses and covariances, for weights without a finite
+            fourth moment, and for those whose entries are not independent.
+
     Source:
-        Derived; the recursion of norm_moment at k = 2 for one coordinate.
+        Derived in theory section 5, the recursion of ``norm_moment`` at k = 2 for one
+        coordinate; held against an independent recursion and simulation in
+        tests/test_moments.py.
 
     >>> from lognorm_jax import masks, weights
     >>> shape = ensembles.Ensemble((7,) * 10, weights.rademacher(), masks.relu())

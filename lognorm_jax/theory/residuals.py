@@ -6,8 +6,8 @@ that is a sum over layers as for plain networks, and, where nothing makes the la
 ReLUs independent of one another, a sum over pairs of layers. α is ``skip_scale``, λ is
 ``branch_scale``.
 
-Source: Li, Nica & Roy, "The future is log-Gaussian" (2021), and derived; see
-tests/test_residuals.
+Source: Li, Nica & Roy, "The future is log-Gaussian" (2021), and derived in
+theory section 6; held against simulation in tests/test_residuals.py.
 """
 
 import math
@@ -22,6 +22,19 @@ from scipy import special
 from lognorm_jax._tools import arccosine, checks, norms
 from lognorm_jax.theory import _vanilla
 
+__all__ = [
+    "KINDS",
+    "active_share",
+    "input_growth",
+    "law_moments",
+    "log_mean_growth",
+    "log_moments",
+    "post_growth",
+    "predictable_variance",
+    "product_correlation",
+    "square_correlation",
+]
+
 SAMPLE = "Sample it: paths.gram or networks.jacobian_path, then laws.empirical."
 Scalar = float | jax.Array  # that may be traced
 KINDS = ("mask model", "balanced", "vanilla", "post")
@@ -32,12 +45,37 @@ def square_correlation(cosine: ArrayLike) -> np.ndarray:
 
     4 Cov(φ(a)², φ(b)²) for standard normals a, b of correlation ρ is S(ρ) + 2ρ², φ the
     ReLU.
+
+    Args:
+        cosine: ρ, numbers in [−1, 1], any shape.
+
+    Returns:
+        S, of the shape of ``cosine``, float64.
+
+    Raises:
+        ValueError: for other cosines.
+
+    Source:
+        Derived in theory section 6; held against quadrature in tests/test_residuals.py.
     """
     return np.asarray(arccosine.squares(_cosine(cosine)))[()]  # a number for a number
 
 
 def product_correlation(cosine: ArrayLike) -> np.ndarray:
-    """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b))."""
+    """Return K(ρ) = (2/π)[asin ρ + ρ√(1 − ρ²)], odd, K(1) = 1: 4 Cov(φ(a)², φ'(b)).
+
+    Args:
+        cosine: ρ, numbers in [−1, 1], any shape.
+
+    Returns:
+        K, of the shape of ``cosine``, float64.
+
+    Raises:
+        ValueError: for other cosines.
+
+    Source:
+        Derived in theory section 6; held against quadrature in tests/test_residuals.py.
+    """
     return np.asarray(arccosine.signs(_cosine(cosine)))[()]
 
 
@@ -56,12 +94,22 @@ def predictable_variance(
     = 1, where R is of mean 1 (else of R over its mean).
 
     Args:
-        width: n ≥ 1.
+        width: n, an integer ≥ 1.
         skip_scale: α in [0, 1e6].
         branch_scale: λ in [0, 1e6].
         mask_kurtosis: m4/m2² of D, in [1, 1e30]; default that of a ReLU.
         kurtosis: μ4 of the weights, in [1, 1e30].
-        quartic: κ(x) in [0, 1], any shape.
+        quartic: κ(x) in [0, 1], any shape; 0 gives the generic value.
+
+    Returns:
+        The variance, of the shape of ``quartic``, float64.
+
+    Raises:
+        ValueError: for numbers out of these ranges, scales that are traced, and α = λ =
+            0.
+
+    Source:
+        Derived in theory section 6; held against simulation in tests/test_residuals.py.
     """
     alpha, lam = unit_scales(skip_scale, branch_scale)
     kappa = np.asarray(checks.vector("quartic", quartic, None, zero=True), np.float64)
@@ -83,20 +131,30 @@ def log_moments(
 ) -> tuple[float, float]:
     """Return mean and variance of the limit law of ln(‖z^d‖²/‖z^0‖²), or a Jacobian's.
 
-    "mask model" and "balanced": variance v = d(4α²λ² + λ⁴(3 m4/m2² − 1))/n, mean −v/2,
-    for any direction of the Jacobian. "vanilla", the pre-activation z ↦ α z + λ W φ(z),
-    for which the correlation α^k of layers k apart adds (2λ⁴/n) Σ (d − k) S(α^k) to the
-    variance and (λ⁴/n) Σ (d − k) (K − S)(α^k) to the mean: of the activations, and of
-    the Jacobian along them. All to first order in 1/n. For α² + λ² ≠ 1 the mean is
-    shifted by d ln(α² + λ²).
+    Of "mask model" and "balanced": variance v = d(4α²λ² + λ⁴(3 m4/m2² − 1))/n, mean
+    −v/2, for any direction of the Jacobian. Of "vanilla", the pre-activation z ↦ α z +
+    λ W φ(z), for which the correlation α^k of layers k apart adds (2λ⁴/n) Σ (d − k)
+    S(α^k) to the variance and (λ⁴/n) Σ (d − k) (K − S)(α^k) to the mean: of the
+    activations, and of the Jacobian along them. All to first order in 1/n. For α² + λ²
+    ≠ 1 the mean is shifted by d ln(α² + λ²).
 
     Args:
         kind: "mask model", "balanced" or "vanilla".
-        width: n ≥ 1.
-        depth: d ≥ 1, number of blocks.
-        skip_scale: α in [0, 1e6].
-        branch_scale: λ in [0, 1e6].
+        width: n, an integer ≥ 1.
+        depth: d, the number of blocks, an integer ≥ 1.
+        skip_scale: α in [0, 1e6], not traced.
+        branch_scale: λ in [0, 1e6], not traced.
         mask_kurtosis: m4/m2² of the masks, in [1, 1e30]; default that of a ReLU.
+
+    Returns:
+        Mean and variance of the log of the squared norm.
+
+    Raises:
+        ValueError: for another kind, and for numbers out of these ranges.
+
+    Source:
+        Li, Nica & Roy (2021), as in theory section 6; held against simulation in
+        tests/test_residuals.py.
     """
     allowed = "'mask model', 'balanced' or 'vanilla', for which the law is known"
     checks.require(kind in KINDS[:3], "kind", kind, allowed)
@@ -128,9 +186,19 @@ def input_growth(
     Args:
         x: (width,), with a positive coordinate; else the ReLUs stay off and the network
             is its skips.
-        depth: d ≥ 1, number of blocks.
-        skip_scale: α in [0, 1e6].
-        branch_scale: λ in [0, 1e6].
+        depth: d, the number of blocks, an integer ≥ 1.
+        skip_scale: α in [0, 1e6], not traced.
+        branch_scale: λ in [0, 1e6], not traced.
+
+    Returns:
+        What is added to the mean of the log of the squared norm.
+
+    Raises:
+        ValueError: for an input without a positive coordinate, and for numbers out of
+            these ranges.
+
+    Source:
+        Derived in theory section 6; held against simulation in tests/test_residuals.py.
     """
     alpha, lam = unit_scales(skip_scale, branch_scale)
     x = np.asarray(x, np.float64)
@@ -188,17 +256,28 @@ def law_moments(
     (tests/test_vanilla.py bounds it).
 
     Args:
-        kind: as for ``log_moments``, and so are width, depth and scales.
-        width: n ≥ 1.
-        depth: d ≥ 1, number of blocks.
-        skip_scale: α in [0, 1e6].
-        branch_scale: λ in [0, 1e6], at least 1e-30 of skip_scale.
+        kind: "mask model", "balanced" or "vanilla".
+        width: n, an integer ≥ 1.
+        depth: d, the number of blocks, an integer ≥ 1.
+        skip_scale: α in [0, 1e6], not traced.
+        branch_scale: λ in [0, 1e6], at least 1e-30 of skip_scale, not traced.
         x: (width,), or None for a generic input.
         tangent: (width,), or None for a generic one.
         mask_kurtosis: m4/m2² of the masks, in [1, 1e30].
         kurtosis: μ4 of the weights.
         entered: whether a linear layer of variance 1/width comes first; x and tangent
             are before it.
+
+    Returns:
+        Mean and variance of the log of the squared norm.
+
+    Raises:
+        ValueError: for another kind, numbers out of these ranges, vectors of another
+            shape, and where no law is known, or first order says too little, as above.
+
+    Source:
+        Derived in theory section 6; held against simulation in tests/test_residuals.py
+        and tests/test_vanilla.py.
     """
     alpha, lam = unit_scales(skip_scale, branch_scale)
     allowed = "at least 1e-30 of skip_scale: without a branch norms are fixed"
@@ -292,10 +371,20 @@ def log_mean_growth(
     = 1, else d ln(α² + λ²) more.
 
     Args:
-        width: n ≥ 1.
-        depth: the number of blocks d, ≥ 1.
-        skip_scale: α in [0, 1e6].
+        width: n, an integer ≥ 1.
+        depth: d, the number of blocks, an integer ≥ 1.
+        skip_scale: α in [0, 1e6], not traced.
         branch_scale: λ, likewise.
+
+    Returns:
+        The log of the mean of the squared norm, not the mean of its log.
+
+    Raises:
+        ValueError: for numbers out of these ranges.
+
+    Source:
+        Li, Nica & Roy (2021), as in theory section 6; held against simulation in
+        tests/test_residuals.py.
     """
     mean, variance = log_moments("vanilla", width, depth, skip_scale, branch_scale)
     return mean + variance / 2
@@ -304,16 +393,26 @@ def log_mean_growth(
 def active_share(
     width: int, depth: int, skip_scale: float, branch_scale: float
 ) -> np.ndarray:
-    """Return P(z_a > 0) after each block of the vanilla network, (depth,).
+    """Return P(z_a > 0) after each block of the vanilla network.
 
     Its hypoactivation: 1/2 − (λ²/(πn)) Σ_{k ≤ l} α^k √(1 − α^{2k}), to first order in
     1/n.
 
     Args:
-        width: n ≥ 1.
-        depth: the number of blocks d, ≥ 1.
-        skip_scale: α in [0, 1e6].
+        width: n, an integer ≥ 1.
+        depth: d, the number of blocks, an integer ≥ 1.
+        skip_scale: α in [0, 1e6], not traced.
         branch_scale: λ, likewise.
+
+    Returns:
+        (depth,), float64, descending from 1/2.
+
+    Raises:
+        ValueError: for numbers out of these ranges.
+
+    Source:
+        Li, Nica & Roy (2021), as in theory section 6; held against simulation in
+        tests/test_residuals.py.
     """
     alpha, lam = unit_scales(skip_scale, branch_scale)
     cosine = alpha ** np.arange(1, checks.integer("depth", depth, 1) + 1)
@@ -330,13 +429,20 @@ def post_growth(
     weights.
 
     Args:
-        width: n ≥ 1.
+        width: n, an integer ≥ 1.
         skip_scale: α in [0, 1e6].
         branch_scale: λ, likewise.
-        mean_cosine: Σ x_a/(‖x‖√n) in [−1, 1], the cosine of x with the flat direction.
+        mean_cosine: Σ x_a/(‖x‖√n) in [−1, 1], the cosine of x with the flat direction,
+            any shape.
 
     Returns:
-        Of the shape of ``mean_cosine``.
+        The mean of R, of the shape of ``mean_cosine``.
+
+    Raises:
+        ValueError: for a width and scales out of these ranges.
+
+    Source:
+        Derived in theory section 6; held against simulation in tests/test_residuals.py.
     """
     alpha, lam = _scales(skip_scale, branch_scale)
     checks.integer("width", width, 1)
@@ -348,6 +454,9 @@ def scales(skip_scale: Scalar, branch_scale: Scalar) -> tuple[Scalar, Scalar]:
     """Return α and λ in [0, 1e6], not both 0; warn if α² + λ² ≠ 1.
 
     Traced ones are not checked.
+
+    Raises:
+        ValueError: for numbers out of this range.
     """
     alpha, lam = _scales(skip_scale, branch_scale)
     if checks.traced(alpha) or checks.traced(lam):
@@ -373,7 +482,11 @@ def _scales(skip_scale: object, branch_scale: object) -> tuple[Any, Any]:
 
 
 def unit_scales(skip_scale: object, branch_scale: object) -> tuple[float, float]:
-    """Return α and λ over √(α² + λ²), not traced."""
+    """Return α and λ over √(α² + λ²), not traced.
+
+    Raises:
+        ValueError: for numbers out of [0, 1e6], both 0, or traced.
+    """
     checks.require_known("skip_scale", skip_scale)
     checks.require_known("branch_scale", branch_scale)
     alpha, lam = _scales(skip_scale, branch_scale)

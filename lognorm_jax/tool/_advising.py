@@ -19,7 +19,16 @@ Confirm = Callable[[int, weights.Weights | None], reports.IntervalEstimate | Non
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """Rows of advice; ``str`` of it is a table, ``as_dict`` goes into JSON."""
+    """Rows of advice; ``str`` of it is a table, ``as_dict`` goes into JSON.
+
+    Attributes:
+        width: n, of all layers.
+        depth: d, number of layers.
+        activation: its name.
+        factor: > 1, by which norms may change.
+        share: in (0, 1), of initialisations that may change by more.
+        rows: what, how much, and where each number comes from.
+    """
 
     width: int
     depth: int
@@ -42,7 +51,11 @@ class Advice:
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def as_dict(self) -> dict:
-        """Return what JSON can hold."""
+        """Return what JSON can hold.
+
+        Returns:
+            The fields by name, the rows as dictionaries of theirs.
+        """
         rows = [row._asdict() for row in self.rows]
         return {**dataclasses.asdict(self), "rows": rows}
 
@@ -63,13 +76,23 @@ def advise(
         width: n ≥ 1, of all layers.
         depth: d ≥ 1.
         activation: an ``activations.Activation`` or its name.
-        factor: > 1, by which norms may change.
+        factor: > 1, by which norms may change: not squared.
         share: in (0, 1), of initialisations that may change by more.
-        fan_in: k in 1…n, weights per unit of the sparse network that is compared.
+        fan_in: k ≥ 1, weights per unit of the sparse network that is compared; at most
+            n are taken.
         simulate: how many networks confirm each depth; 0 for none.
 
+    Returns:
+        The ``Advice``; printed, it is a table.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for arguments of another kind or range, and for depths beyond
+            ``LARGEST``, or too deep to be sampled at the width for an activation
+            without a mask.
+
+    Source:
+        As of ``gains``, ``depth``, ``narrowest`` and ``branch_scale``; held against
+        sampled networks in tests/test_advice.py.
     """
     phi = activations.named(activation)
     n = checks.integer("width", width, 1)

@@ -13,13 +13,21 @@ DEEPEST = 1_000  # layers of defaults that are followed
 
 
 class Gains(NamedTuple):
-    """Standard deviations of weights, times √fan-in, that keep norms."""
+    """Standard deviations of weights, times √fan-in, that keep norms.
+
+    Attributes:
+        activation: its name.
+        forward: what keeps activations, 1/√(E φ²).
+        backward: what keeps gradients and tangents, 1/√(E φ'²).
+        forward_correction: e^{−E ln R/2} at the width, by which forward is multiplied
+            so that the typical norm is kept and not only the mean square; 1 without a
+            width.
+        backward_correction: the same of backward.
+    """
 
     activation: str
-    forward: float  # of activations: 1/√(E φ²)
-    backward: float  # of gradients and tangents: 1/√(E φ'²)
-    # what e^{−E ln R/2} multiplies each by at the width, so that the typical norm is
-    # kept and not only the mean square; 1 without a width
+    forward: float
+    backward: float
     forward_correction: float = 1.0
     backward_correction: float = 1.0
 
@@ -36,11 +44,17 @@ def gains(activation: str | activations.Activation, width: int | None = None) ->
         width: n ≥ 1, for the corrections of finite width: exact for ReLU-like ones, and
             of first order in 1/n for others.
 
-    Raises:
-        ValueError: for anything else, and for activations with E φ² or E φ'² of 0 or
-            not finite.
+    Returns:
+        The ``Gains``, as floats.
 
-    Source: quadrature; corrections derived, see tests/test_advice.py.
+    Raises:
+        ValueError: for another activation or width, and for activations with E φ² or
+            E φ'² of 0 or not finite.
+
+    Source:
+        Derived in theory section 15, by quadrature. The corrections have E ln R from
+        theory section 4 for ReLU-like activations, and from theory section 16 for
+        others. Held against closed forms and sampled layers in tests/test_advice.py.
 
     >>> [round(gain, 4) for gain in gains("tanh")[1:3]]
     [1.5925, 1.4674]
@@ -69,15 +83,26 @@ def gains(activation: str | activations.Activation, width: int | None = None) ->
 
 
 class Default(NamedTuple):
-    """What the default initialisation of a framework does to a layer."""
+    """What the default initialisation of a framework does to a layer.
+
+    Attributes:
+        framework: its name.
+        layer: classes of its layers.
+        law: of their weights, in words.
+        variance: of a weight, times fan-in.
+        activation: its name.
+        log_ratio: ln E R of gradients, in the first layer.
+        depth: number of layers after which gradients have changed by the factor;
+            ``DEEPEST``: later, or never.
+    """
 
     framework: str
     layer: str
     law: str
-    variance: float  # of a weight, times fan-in
+    variance: float
     activation: str
-    log_ratio: float  # ln E R of gradients, in the first layer
-    depth: int  # after which gradients have changed by the factor; DEEPEST: later
+    log_ratio: float
+    depth: int
 
 
 # variance × fan-in, for layers of as many units as inputs
@@ -99,10 +124,17 @@ def defaults(
 
     Args:
         activation: an ``activations.Activation`` or its name.
-        factor: > 1, by which norms may change.
+        factor: > 1, by which norms may change: not squared.
+
+    Returns:
+        A ``Default`` for each framework.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for another factor, and for activations as of ``gains``.
+
+    Source:
+        Derived in theory section 15, by quadrature; held against the frameworks' own
+        layers and a wide network in tests/test_advice.py.
 
     >>> [row.depth for row in defaults("relu")]
     [6, 2, 2]

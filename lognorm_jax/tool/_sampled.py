@@ -17,11 +17,17 @@ _WORK = 5 * 10**8  # coordinates, or weights, that these meet at most
 
 
 class Found(NamedTuple):
-    """A depth or a width, and the law that it was found by."""
+    """A depth or a width, and the law that it was found by.
 
-    value: int  # 0: none is stable; LARGEST: all are
+    Attributes:
+        value: 0: none is stable; of depths ``LARGEST``: all are.
+        source: "exact law", "limit law", or how many networks were sampled.
+        interval: (low, high), 95%, where networks were sampled; else None.
+    """
+
+    value: int
     source: str
-    interval: tuple[int, int] | None = None  # 95%, where networks were sampled
+    interval: tuple[int, int] | None = None
 
 
 def deepest(width: int, weight_law: weights.Weights | None = None) -> int:
@@ -110,8 +116,7 @@ def sampled(
     num_samples: int = SAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return ln R of a tangent, layer by layer, of networks in law: (num_samples,
-    depth).
+    """Return ln R of a tangent, layer by layer, of networks in law.
 
     Each at an input and along a tangent of its own, of standard normal coordinates.
 
@@ -119,10 +124,16 @@ def sampled(
         width: n ≥ 1.
         depth: d ≥ 1.
         activation: an ``activations.Activation`` or its name.
-        gain: √(variance of a weight × fan-in); default that of ``networks.mlp``.
+        gain: √(variance of a weight × fan-in), > 0; default that of ``networks.mlp``.
         weight_law: default normal.
-        num_samples: ≥ 1.
-        seed: of the samples.
+        num_samples: how many networks, ≥ 1.
+        seed: of the samples, an integer.
+
+    Returns:
+        The increments, (num_samples, depth), float64: −inf from where one is dead.
+
+    Raises:
+        ValueError: for what ``networks.mlp`` or ``sampling.sample`` refuse.
     """
     network = networks.mlp(
         (width,) * (depth + 1),

@@ -25,12 +25,17 @@ LARGEST = 10**5  # depths and widths beyond which nobody asks
 def outside(law: laws.Law, factor: float = 10.0) -> float:
     """Return the probability that norms change by more than a factor, or die.
 
+    That is P(|log_norm| > 2 ln factor), with −inf for what died.
+
     Args:
         law: of a log-norm.
-        factor: > 1.
+        factor: > 1, of norms: not squared.
+
+    Returns:
+        The probability.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for what is no ``Law``, and another factor.
 
     >>> round(outside(laws.normal(0.0, 4.0)), 4)
     0.0213
@@ -55,8 +60,16 @@ def law(
         activation: one with a mask: ReLU-like.
         weight_law: default normal.
 
+    Returns:
+        The law of ln(‖Ju‖²/‖u‖²), and the word for it.
+
     Raises:
-        ValueError: for activations without a mask, of which no law is known.
+        ValueError: for activations without a mask, of which no law is known, and
+            arguments of another kind or range.
+
+    Source:
+        The exact law is that of theory section 4, the limit law that of
+        theory section 1; see ``exact.law`` and ``ensembles.limit_law``.
     """
     phi = activations.named(activation)
     allowed = "one with a mask: ReLU-like, or linear"
@@ -123,7 +136,7 @@ def depth(
         weight_law: default normal; of activations without a mask normal or orthogonal.
         gain: √(variance of a weight × fan-in), for activations without a mask; default
             ``gains(activation).backward``.
-        factor: > 1, by which norms may change.
+        factor: > 1, by which norms may change: not squared.
         share: in (0, 1), of initialisations that may change by more.
 
     Returns:
@@ -133,7 +146,12 @@ def depth(
         activations without a mask.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for arguments of another kind or range, and a gain of an activation
+            with a mask.
+
+    Source:
+        Searched by ``outside`` of the law, that of theory section 4 or of
+        theory section 1; held against sampled networks in tests/test_advice.py.
 
     >>> depth(128)
     Found(value=81, source='exact law', interval=None)
@@ -193,8 +211,7 @@ def narrowest(
     factor: float = 10.0,
     share: float = reports.LIMIT,
 ) -> _sampled.Found:
-    """Return the smallest width at which a network of this depth is stable; 0 if none
-    is up to LARGEST.
+    """Return the smallest width at which a network of this depth is stable.
 
     By the exact law where there is one, else the limit law; of its widths the smallest
     is 64, and rows of 8 weights and more.
@@ -206,8 +223,15 @@ def narrowest(
         factor: as for ``depth``.
         share: likewise.
 
+    Returns:
+        The width, or 0 if none is stable up to ``LARGEST``, with its source.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for arguments of another kind or range, and activations without a
+            mask.
+
+    Source:
+        As of ``depth``.
 
     >>> narrowest(81).value
     128
@@ -261,8 +285,16 @@ def branch_scale(
         factor: as for ``depth``.
         share: likewise.
 
+    Returns:
+        The scale λ, in (0, 1].
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for arguments of another kind or range, and activations without a
+            mask.
+
+    Source:
+        Derived in theory section 6, of balanced blocks; held against ``outside`` of
+        their law in tests/test_advice.py.
 
     >>> round(branch_scale(128, 1000), 3)
     0.319

@@ -10,6 +10,8 @@ from lognorm_jax._tools import checks
 from lognorm_jax.probing.reports import Report
 from lognorm_jax.tool import _predictions
 
+__all__ = ["laws", "reports", "save"]
+
 # Okabe & Ito
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MISSING = 'Figures need matplotlib: pip install "lognorm_jax[cli]"'
@@ -33,7 +35,13 @@ def laws(found: Sequence[_predictions.Prediction]) -> Any:
     """Return a figure of densities and of quantiles, a colour for each shape.
 
     Args:
-        found: of one shape or several, as ``predictions`` returns them.
+        found: of one shape or several, at least one, as the command ``law`` makes them.
+
+    Returns:
+        A figure of matplotlib.
+
+    Raises:
+        ValueError: for no prediction, and without matplotlib.
     """
     checks.require(len(found) > 0, "found", found, "at least one prediction")
     shapes = list(dict.fromkeys(one.shape for one in found))
@@ -105,9 +113,18 @@ def reports(found: Mapping[str, Report]) -> Any:
     variance. Lines are means over initialisations, bands ± their standard deviation.
 
     Args:
-        found: reports by kind, "activations", "jvp" or "vjp", of the same blocks.
+        found: reports by kind, "activations", "jvp" or "vjp", of the same blocks, at
+            least one; such as ``audits.Audit.reports``.
+
+    Returns:
+        A figure of matplotlib.
+
+    Raises:
+        ValueError: for no report, and without matplotlib.
     """
     checks.require(len(found) > 0, "found", found, "at least one report")
+    for kind in found:
+        checks.one_of("kind of a report", kind, tuple(_KINDS))
     names = next(iter(found.values())).names
     height = 4.0
     figure, (left, right, whole) = _figure(3, height)
@@ -191,8 +208,13 @@ def require_writable(path: str | Path) -> None:
 def save(figure: Any, path: str | Path) -> None:
     """Write a figure, in the format that its name ends in.
 
+    Args:
+        figure: of matplotlib, such as ``laws`` and ``reports`` return.
+        path: a file, in a folder that is there.
+
     Raises:
-        ValueError: as ``require_writable``.
+        ValueError: for another folder or format, and without matplotlib.
+        OSError: where it cannot be written.
     """
     require_writable(path)
     figure.savefig(path)

@@ -11,6 +11,8 @@ from lognorm_jax import activations, weights
 from lognorm_jax._tools import checks
 from lognorm_jax.tool import _gaussian
 
+__all__ = ["activation", "shape", "weight_law"]
+
 _LARGEST = 10**6  # widths, and matrices, of a shape
 
 
@@ -56,7 +58,10 @@ def shape(text: str) -> tuple[int, ...]:
 
     Args:
         text: widths from the input to the output, joined by "-"; 100x10 is ten layers
-            of 100.
+            of 100. Each number is in 1…1,000,000.
+
+    Returns:
+        The widths n_0, …, n_d, d ≥ 1.
 
     Raises:
         ValueError: pointing at the first character that does not fit.
@@ -111,8 +116,18 @@ def activation(text: str) -> activations.Activation:
 
     Those of ``jax.nn`` have the gain 1/E φ'² of a standard normal number.
 
+    Args:
+        text: a name and its numbers, joined by ":".
+
+    Returns:
+        The activation.
+
     Raises:
         ValueError: for other names, with the nearest; and for other numbers.
+
+    Source:
+        The gain is derived in theory section 15, and held against closed forms in
+        tests/test_advice.py.
 
     >>> activation("leaky:0.1").name
     'leaky_relu(0.1)'
@@ -122,6 +137,12 @@ def activation(text: str) -> activations.Activation:
 
 def weight_law(text: str) -> weights.Weights:
     """Return the law of weights of a name such as "normal" or "n_of_m:2:4".
+
+    Args:
+        text: a name and its numbers, joined by ":".
+
+    Returns:
+        The law.
 
     Raises:
         ValueError: for other names, with the nearest; and for other numbers.

@@ -13,15 +13,18 @@ from lognorm_jax.training import optimizers
 
 
 def layer_log_norms(network: networks.Network, tree: Any) -> jax.Array:
-    """Return ln‖·‖² of the weights of each layer, (depth,).
+    """Return ln‖·‖² of the weights of each layer.
 
     Args:
         network: the network whose layers they are.
         tree: like the parameters of the network, or like those that are trained, such
             as gradients or updates.
 
+    Returns:
+        Log squared norms, (depth,), at least float32: −inf for zeros.
+
     Raises:
-        ValueError: for a tree of another structure.
+        ValueError: for what is no ``Network``, and a tree of another structure.
     """
     checks.instance("network", network, networks.Network)
     kinds = optimizers.stacked(tree)
@@ -47,15 +50,19 @@ def jacobian_increments(
     Args:
         network: the network.
         params: its parameters, as ``network.init`` draws them.
-        x: where the Jacobian is taken, of the network's shape.
-        tangent: what it is applied to, of that shape, not all zero.
+        x: where the Jacobian is taken, of the network's shape, finite.
+        tangent: what it is applied to, of that shape, finite, not all zero.
 
     Returns:
-        ln R_i of each layer, (depth,): −inf once dead, NaN once the output of a layer
-        is not finite.
+        ln R_i of each layer, (depth,), at least float32: −inf once dead, NaN once the
+        output of a layer is not finite.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for what is no ``Network``, parameters of another one, and vectors
+            that are not finite or of another shape.
+
+    Source:
+        As of ``probes.jvp_increments``.
     """
     checks.instance("network", network, networks.Network)
     network.require_own(params)
@@ -87,6 +94,13 @@ def increments(
 def split(params: networks.Params) -> tuple[list[Any], list[Any]]:
     """Return what of the parameters of a network is trained, and what is fixed.
 
+    Args:
+        params: as ``network.init`` draws them.
+
+    Returns:
+        Two lists, of one tree for each kind of layer: what is trained, as dictionaries
+        of arrays, and what is fixed.
+
     Raises:
         ValueError: for what ``network.init`` does not return.
     """
@@ -96,6 +110,13 @@ def split(params: networks.Params) -> tuple[list[Any], list[Any]]:
 
 def join(trained: list[Any], fixed: list[Any]) -> networks.Params:
     """Return the parameters of a network from what ``split`` makes of them.
+
+    Args:
+        trained: a dictionary of arrays for each kind of layer.
+        fixed: a list as long.
+
+    Returns:
+        The ``Params``, as ``network.init`` returns them.
 
     Raises:
         ValueError: for parts that do not belong to one network.

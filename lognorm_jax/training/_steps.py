@@ -19,16 +19,22 @@ class History(NamedTuple):
     """What was so before each step.
 
     All but ``finite`` is +inf from where that is False.
+
+    Attributes:
+        loss: mean over the batch, (num_steps,).
+        log_gradient: ln ‖∂loss/∂W_i‖², (num_steps, depth); −inf for none.
+        increment: ln R_i of the Jacobian at the probe, (num_steps, depth); −inf from
+            where it is dead, +inf from where its activations overflow.
+        update_ratio: ‖ΔW_i‖/‖W_i‖ of the step that follows, (num_steps, depth).
+        finite: whether loss, gradients and update were finite till here, (num_steps,),
+            bool.
     """
 
-    loss: jax.Array  # (num_steps,): mean over the batch
-    log_gradient: jax.Array  # (num_steps, depth): ln ‖∂loss/∂W_i‖²; −inf for none
-    # (num_steps, depth): ln R_i of the Jacobian at the probe, −inf from where it is
-    # dead, +inf from where its activations overflow
-    increment: jax.Array
-    update_ratio: jax.Array  # (num_steps, depth): ‖ΔW_i‖/‖W_i‖ of the step that follows
-    # (num_steps,): whether loss, gradients and update were finite till here
-    finite: jax.Array
+    loss: jax.Array  # (num_steps,)
+    log_gradient: jax.Array  # (num_steps, depth)
+    increment: jax.Array  # (num_steps, depth)
+    update_ratio: jax.Array  # (num_steps, depth)
+    finite: jax.Array  # (num_steps,)
 
     @property
     def log_norm(self) -> jax.Array:

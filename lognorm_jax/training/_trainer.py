@@ -38,15 +38,23 @@ class Trainer:
     A pure function: jit it, vmap it over keys, or let ``sampling.sample(path(fit,
     batches), …)`` do so in blocks. A pytree of its arrays, those of the network among
     them.
+
+    Attributes:
+        network: what is trained, drawn afresh from each key.
+        optimizer: of optax.
+        loss: (outputs, targets) -> an array whose mean is the loss.
+        num_steps: how many steps, ≥ 1.
+        probe: where the Jacobian is taken, (*shape of an input,); None: at the first
+            input.
+        tangent: the unit vector it is applied to, of that shape; None: that of the
+            probe.
     """
 
     network: networks.Network
     optimizer: optax.GradientTransformationExtraArgs = dataclasses.field(repr=False)
     loss: Loss
     num_steps: int
-    # where the Jacobian is taken, (*shape of an input,); None: at the first input
     probe: ArrayLike | None = None
-    # the unit vector it is applied to, of that shape; None: that of the probe
     tangent: ArrayLike | None = None
 
     def __call__(
@@ -55,28 +63,40 @@ class Trainer:
         """Train a fresh network.
 
         Args:
-            key: what the network is drawn from.
+            key: one typed key, what the network is drawn from.
             batches: (inputs, targets) with one row a step: (num_steps, batch, *shape
-                of an input) and (num_steps, batch, …).
+                of an input) and (num_steps, batch, …), finite.
 
         Returns:
             Its parameters after the last step, and what was so before each.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: for another kind of key, and batches that do not fit network,
+                steps and loss.
         """
         checks.typed_key(key)
         return _train(self.plain(), key, *self.checked(batches))
 
     def plain(self) -> "Trainer":
-        """Return the trainer without what is known of its network in theory."""
+        """Return the trainer without what is known of its network in theory.
+
+        Returns:
+            A trainer that does the same.
+        """
         return dataclasses.replace(self, network=self.network.plain())
 
     def checked(self, batches: object) -> tuple[jax.Array, jax.Array]:
         """Return inputs and targets as arrays that fit network, steps and loss.
 
+        Args:
+            batches: (inputs, targets), as for ``__call__``.
+
+        Returns:
+            Inputs (num_steps, batch, *shape of an input), of JAX's floating type, and
+            targets (num_steps, batch, …).
+
         Raises:
-            ValueError: for others.
+            ValueError: for others, naming the shape that is allowed.
         """
         if not isinstance(batches, tuple | list) or len(batches) != 2:
             checks.refuse("batches", batches, "a pair (inputs, targets)")
@@ -107,7 +127,16 @@ class Trainer:
     def run(
         self, key: jax.Array, inputs: jax.Array, targets: jax.Array
     ) -> tuple[networks.Params, History]:
-        """Train a fresh network, as operations of whatever traces or compiles."""
+        """Train a fresh network, as operations of whatever traces or compiles.
+
+        Args:
+            key: one typed key, what the network is drawn from.
+            inputs: (num_steps, batch, *shape of an input), as ``checked`` returns them.
+            targets: (num_steps, batch, …), likewise.
+
+        Returns:
+            As ``__call__``; nothing is checked.
+        """
         trained, fixed = self.network.init(key)
         step = _steps.train_step(
             self.network,
@@ -166,14 +195,20 @@ def trainer(
         num_steps: how many steps, ≥ 1.
         probe: where the Jacobian is taken, of the network's shape; default the first
             input.
-        tangent: what it is applied to, of that shape; default the probe.
+        tangent: what it is applied to, of that shape, not all zero; default the probe.
 
     Returns:
-        The trainer. It raises ``ValueError``, before any training, for batches that do
-        not fit the network and for a loss that does not fit the outputs.
+        The ``Trainer``. It raises ``ValueError``, before any training, for batches that
+        do not fit the network and for a loss that does not fit the outputs.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for arguments of another kind, shape or range; for a network whose
+            layers share a matrix; and for an optimizer whose updates are not finite, or
+            are others where equal layers are stacked.
+
+    Source:
+        The setting of theory section 9; held against a plain loop, and before the first
+        step against the exact law, in tests/test_training.py.
     """
     checks.instance("network", network, networks.Network)
     tied = any(one.tied for kind in network.kinds for one in kind.maps)
@@ -215,12 +250,16 @@ def path(
 
     Args:
         fit: what ``trainer`` returns.
-        batches: as ``fit`` takes them.
+        batches: as ``fit`` takes them, the same for all seeds.
         observe: trained params -> pytree, such as the error on a test set; the path is
             then key -> (History, that).
 
+    Returns:
+        The path, of leaves as in ``History``.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for what ``trainer`` does not return, batches that do not fit it,
+            and an ``observe`` that is no function.
     """
     checks.require(isinstance(fit, Trainer), "fit", fit, "one that trainer returns")
     usable = observe is None or callable(observe)

@@ -10,16 +10,21 @@ from jax.typing import ArrayLike
 
 from lognorm_jax._tools import checks
 
+__all__ = ["cross_entropy", "squared_error"]
+
 
 def squared_error(outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """Return ½‖output − target‖² of each example, (batch,).
+    """Return ½‖output − target‖² of each example.
 
     Args:
         outputs: real, (batch, …).
         targets: real, of that shape.
 
+    Returns:
+        The losses, (batch,), of the common type.
+
     Raises:
-        ValueError: for anything else.
+        ValueError: for what is not real, or of another shape.
     """
     values = checks.array("outputs", outputs)
     wanted = checks.array("targets", targets)
@@ -32,17 +37,22 @@ def squared_error(outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
 
 
 def cross_entropy(outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """Return the softmax cross-entropy of each example, in nats: (batch,).
+    """Return the softmax cross-entropy of each example, in nats.
 
     Under a transformation, such as jit, only shapes and types are checked, which costs
     nothing.
 
     Args:
         outputs: floating, (batch, classes).
-        targets: (batch,) integers in [0, classes), or (batch, classes) probabilities.
+        targets: (batch,) integers in [0, classes), or (batch, classes) probabilities
+            that sum to 1.
+
+    Returns:
+        The losses, (batch,), floating.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for arrays of another type or shape, labels outside of [0, classes),
+            and probabilities that are negative or do not sum to 1.
     """
     logits = checks.array("outputs", outputs)
     labels = checks.array("targets", targets)

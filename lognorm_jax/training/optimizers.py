@@ -12,11 +12,19 @@ import optax
 from lognorm_jax import networks
 from lognorm_jax._tools import checks
 
+__all__ = ["Apart", "by_layer"]
+
 
 class Apart(NamedTuple):
-    """A tree like the parameters of a network, with its layers apart."""
+    """A tree like the parameters of a network, with its layers apart.
 
-    kinds: list[list[Any]]  # for each kind of layer, a list of its layers
+    What an optimizer inside of ``by_layer`` is given.
+
+    Attributes:
+        kinds: for each kind of layer, a list of its layers.
+    """
+
+    kinds: list[list[Any]]
 
 
 def check(optimizer: object) -> None:
@@ -45,6 +53,9 @@ def by_layer(
 
     Args:
         optimizer: any of optax.
+
+    Returns:
+        An optimizer for the parameters of a network as they are.
 
     Raises:
         ValueError: for what is no optimizer of optax.
