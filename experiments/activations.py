@@ -17,6 +17,13 @@ shown at gain 2 without biases, where its activations fade, and at the gain and 
 which they do not (Roberts, Yaida & Hanin, "The principles of deep learning theory",
 2022, section 5.3; checked by quadrature).
 
+Found: a ReLU shaped to the width has the law of a linear network in the limit. tanh
+varies half as much as a ReLU at 100 layers of width 100, 2.5 against 5; GELU, at its
+critical gain and biases, 26, and at gain 2 without biases more still, for its
+activations fade.
+
+Figure: log-variance of activations against depth, law of a shaped ReLU, cosine of two
+inputs.
 Time: 1 minute on two CPU cores; --quick 20 s.
 Command: python -m experiments activations
 """
@@ -297,9 +304,14 @@ def _finish(axes):
         title="log-variance against depth (lines: exact)",
         yscale="log",
         xlabel=f"depth d (n = {WIDTH})",
-        ylabel="variance of the log-norm, Var ln ‖Ju‖² (± 2 s.e.)",
+        ylabel="Var ln ‖Ju‖² (± 2 s.e.)",
     )
-    axes["law"].set(title="d = n: T = 1", xlabel="log-norm, ln ‖Ju‖²", ylabel="density")
+    axes["law"].set(
+        title="d = n: T = 1",
+        xlabel="log-norm, ln ‖Ju‖²",
+        ylabel="density",
+        ylim=(0, 0.4),
+    )
     axes["cosine"].set(
         title="cosine of two inputs, shaped ReLU",
         xlabel="depth over width, T = d/n",

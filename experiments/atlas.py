@@ -11,6 +11,15 @@ up to 30/n, and batch normalisation, whose tails make it noisy. Shown by themsel
 want of a theory: attention, and cells of an LSTM. For all, n·Var at width 64 is that at
 width 128, within 5 standard errors and a relative 8/64.
 
+Found: the numbers of architectures with a theory are those of it. New is an expansion
+to first order in 1/n that holds for any layer whose units are alike given the overlaps:
+it gives ReLU 5, orthogonal ReLU 3, linear 2, maxout 1.58 and 1.24 without being told,
+and tanh 2.7, GELU at criticality 5.3 growing to 15, graphs 5.03, batch normalisation
+2.1. A pre-norm transformer varies less with each further block, GPT-2's scale hardly at
+all.
+
+Figure: n·Var of the log-norm a layer of nineteen architectures, and of six of them
+against depth.
 Time: 4 minutes on two CPU cores; --quick 20 s.
 Command: python -m experiments atlas
 """

@@ -12,6 +12,12 @@ variance is of the same order, better by 1.6 to 13, but for shallow linear nets 
 worse. The Edgeworth law is at most half as far as either, where its series is valid,
 with exponent −3. A simulation sees the gap where it exceeds 5 of its standard errors.
 
+Found: the distance falls as 1/n, with the constant that theory gives, to 0.1%; the
+theorem's bound, n^(−1/5), says much less. Two more cumulants, the Edgeworth law, gain
+orders of magnitude. 40,000 paths are enough to see the difference at small widths only.
+
+Figure: KS distance to the exact law against width: limit law, matched normal, Edgeworth
+law, and simulations.
 Time: 1 minute on two CPU cores; --quick 15 s.
 Command: python -m experiments exact_vs_limit
 """
@@ -156,7 +162,7 @@ LINES |= {"Edgeworth law": ":"}
 
 def draw(results):
     """Draw the distances of the three laws against the width, and simulated ones."""
-    figure, axes = _figure.grid([list(MASKS)], (13, 6))
+    figure, axes = _figure.grid([list(MASKS)], (15, 6.5))
     for mask, axis in axes.items():
         for ratio, color in zip(RATIOS, _figure.PALETTE, strict=False):
             case = f"{mask}, depth {ratio:g} · n"
@@ -185,7 +191,7 @@ def _draw_bound(axis):
     width = np.array([WIDTHS[0], WIDTHS[-1]], dtype=float)
     axis.plot(width, 0.4 * (width / 8) ** -0.2, color="0.6", lw=4, alpha=0.6)
     text = "slope −1/5 of the theorem, height arbitrary"
-    axis.text(40, 0.36, text, color="0.4", fontsize=9)
+    axis.text(40, 0.36, text, color="0.4", fontsize=11)
 
 
 def _finish(axis, mask, exponents):
@@ -196,12 +202,12 @@ def _finish(axis, mask, exponents):
     style = {"fmt": "o", "mfc": "white", "label": "simulated, ± 2 s.e."}
     axis.errorbar([], [], [], **style, **black)
     solid, dashed, dotted = (f"{slope:.2f}".replace("-", "−") for slope in exponents)
-    slopes = f"exponents at d = n: {solid} solid, {dashed} dashed, {dotted} dotted"
+    slopes = f"exponents at d = n: {solid}, {dashed} dashed, {dotted} dotted"
     axis.set(
         title=f"{mask} layers\n{slopes}",
         yscale="log",
         xlabel="width n of all layers",
-        ylabel="KS distance from the exact law of ln‖Mu‖²",
+        ylabel="KS distance from the exact law",
         ylim=(1e-9, 1),
     )
     _figure.log_widths(axis, WIDTHS[::2])

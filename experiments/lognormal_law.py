@@ -15,6 +15,12 @@ series (9.6 and 34 times Σ n_i⁻³/β), so that 4.8β in place of 5β fails; t
 of N(−v/2, v) to the exact law, 0.007 to 0.064 here, is at most 1.5 Σ n_i⁻²/β. The input
 x is an image of a handwritten digit, and the direction u is x/‖x‖.
 
+Found: at β from 0.1 to 2, uneven widths among them, the two models are equal in law,
+and their mean, variance and law are those of ``exact.law``, to sampling error. The
+limit law is off by a KS distance of 0.007 to 0.064 at these widths.
+
+Figure: densities, quantiles and variance against β for eight architectures, over the
+exact law.
 Time: 3 minutes on two CPU cores; --quick 20 s.
 Command: python -m experiments lognormal_law
 """
@@ -191,7 +197,7 @@ def _draw_densities(axis, results):
         axis.text(-20.5, base + 0.4, text)
     axis.set(
         xlabel="log of the squared norm, ln‖Ju‖²",
-        ylabel="density (scaled, one row an architecture)",
+        ylabel="density, scaled",
         ylim=(0, len(shown) + 0.55),
         xlim=(-21, 9),
         yticks=[],
@@ -236,8 +242,9 @@ def _draw_quantiles(axis, results):
     axis.legend(handles=handles, ncols=2, loc="lower right")
     axis.set(
         xlabel="quantile of N(−5β/2, 5β), standardised",
-        ylabel="quantile of ln‖Ju‖² less that, in the same units",
-        title="Q–Q: narrow nets have a longer lower tail",
+        ylabel="quantile of ln‖Ju‖² less that",
+        title="narrow nets have a longer lower tail",
+        ylim=(-2.6, None),
     )
 
 
@@ -265,8 +272,8 @@ def _draw_variances(axis, rows):
         )
     axis.minorticks_off()
     axis.set(
-        xlabel="sum of the inverse widths, β = Σ 1/nᵢ",
-        ylabel="variance of the log-norm, Var ln‖Ju‖²",
+        xlabel="β = Σ 1/nᵢ",
+        ylabel="Var ln‖Ju‖²",
         title="One number, β, sets the variance",
     )
     axis.legend(loc="upper left")
@@ -276,7 +283,7 @@ def draw(results):
     """Draw densities, quantiles, and variance against β, each with the exact law and
     its limit.
     """
-    figure, axes = _figure.grid([["density", "quantile", "variance"]], (14, 5))
+    figure, axes = _figure.grid([["density", "quantile", "variance"]], (16, 5.5))
     _draw_densities(axes["density"], results)
     _draw_quantiles(axes["quantile"], results)
     _draw_variances(axes["variance"], check(results))

@@ -19,6 +19,13 @@ Those of the mean are shown without a verdict (~) for Laplace weights and a coor
 where Var R₁ = 0.17 is too large for a second order, and in the quick form, which has
 too few paths.
 
+Found: what is left when the drift is taken off is a martingale whose variance is its
+bracket. The fourth moment of the weights shows in the first layer, for a coordinate
+vector, and is soon forgotten. Even the second-order terms, 6% of the variance and 3% of
+the mean, are told to a few percent.
+
+Figure: martingale paths in their fan, drift against predictable variance, variance over
+bracket.
 Time: 3 minutes on two CPU cores; --quick 15 s.
 Command: python -m experiments martingale_paths
 """
@@ -241,7 +248,7 @@ def _draw_fan(axis, parts):
     axis.plot(layers, martingale[:PATHS_DRAWN].T, **style)
     axis.plot(layers, np.array([-fan, fan]).T, color=_figure.THEORY, lw=2)
     inside = np.mean(np.abs(martingale[:, -1]) < fan[-1])
-    axis.text(1, -5.5, f"{inside:.1%} inside ±2√E⟨M⟩ at the end (normal: 95.4%)")
+    axis.text(1, -5.5, f"{inside:.1%} end inside ±2√E⟨M⟩ (normal: 95.4%)", fontsize=12)
 
 
 def _draw_drift(axis, parts, shift, style):
@@ -271,14 +278,15 @@ def _finish(axes):
         xlim=(0, DEPTH),
     )
     axes["drift"].set(
-        title="the drift is −½ of the predictable variance",
+        title="the drift is −½ Var(Rᵢ | past)",
         xlabel="number of the layer, i",
         ylabel="−2 × mean of ln Rᵢ (± 2 s.e.)",
-        ylim=(0, None),
+        ylim=(0, 0.33),
     )
     bars = _figure.entry("Var(Rᵢ | past)", color=_figure.THEORY, marker="_", ls="")
     handles = axes["drift"].get_legend_handles_labels()[0]
-    axes["drift"].legend(handles=[bars, *handles], ncols=2)
+    style = {"fontsize": 11, "columnspacing": 0.8, "handletextpad": 0.2}
+    axes["drift"].legend(handles=[bars, *handles], ncols=2, loc="upper right", **style)
     axes["variance"].axhline(1, color=_figure.THEORY, label="1: the bracket")
     second = {
         "color": _figure.THEORY,
@@ -287,9 +295,9 @@ def _finish(axes):
     }
     axes["variance"].axhline(1 + 3.7 / WIDTH, **second)
     axes["variance"].set(
-        title="the variance is the bracket, up to order 1/n",
+        title="the variance is the bracket to order 1/n",
         xlabel="number of layers, i",
-        ylabel="variance over expected bracket, Var Mᵢ / E⟨M⟩ᵢ (± 2 s.e.)",
+        ylabel="Var Mᵢ / E⟨M⟩ᵢ (± 2 s.e.)",
         xscale="log",
         xticks=PLACES,
         xticklabels=PLACES,
@@ -297,4 +305,4 @@ def _finish(axes):
     axes["variance"].minorticks_off()
     handles, labels = axes["variance"].get_legend_handles_labels()
     lines = [i for i, label in enumerate(labels) if label.startswith("1")]
-    axes["variance"].legend(handles=[handles[i] for i in lines])
+    axes["variance"].legend(handles=[handles[i] for i in lines], loc="lower right")

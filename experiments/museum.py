@@ -7,6 +7,11 @@ found in the corrected forms. Of 40 healthy architectures (``_healthy``) × 10 s
 has a finding: the level is 1e-6 an audit. The sd that parameters are measured to have
 are off by their standard errors, of mean 0 and sd 1.
 
+Found: all nineteen mistakes, with the words of their likely cause, and nothing in their
+corrected forms nor in 400 audits of forty healthy architectures.
+
+Figure: initialisation mistakes of public code, found by their standard deviation or
+otherwise; errors of healthy ones.
 Time: 40 s on two CPU cores; --quick 25 s.
 Command: python -m experiments museum
 """
@@ -104,7 +109,7 @@ def check(results) -> list[_check.Row]:
 
 def draw(results):
     """Draw how far sds are off, and the errors of healthy ones."""
-    figure, axes = _figure.grid([["museum", "museum", "healthy"]], (15, 6.5))
+    figure, axes = _figure.grid([["museum", "museum", "healthy"]], (15, 12))
     axis = axes["museum"]
     labels = [_label(mistake) for mistake in MISTAKES]
     places = np.arange(len(MISTAKES))
@@ -118,7 +123,7 @@ def draw(results):
     # nor where the sd is right
     told = np.abs(np.log(results["ratios"][:, 0])) > 0.02
     for place in places[~told]:
-        axis.text(1.06, place, "not by its sd", va="center", fontsize=8, color="0.4")
+        axis.text(1.06, place, "not by its sd", va="center", fontsize=11, color="0.4")
     axis.set(
         title="mistakes that were made in public code: all are found",
         xlabel=NAMED[0],
@@ -126,7 +131,7 @@ def draw(results):
         yticks=places,
         ylim=(len(MISTAKES) - 0.5, -0.5),
     )
-    axis.set_yticklabels(labels, fontsize=8)
+    axis.set_yticklabels(labels, fontsize=11)
     axis.legend(loc="upper right")
 
     axis = axes["healthy"]

@@ -12,6 +12,14 @@ and above 0.7 for 32 layers a unit of width. There the spread of the m-th ln σ 
 bottom over its gap is that of its exponent, about √(2m/d), within 5 standard errors and
 2%.
 
+Found: the Lyapunov exponents of masked products are exact at any width (Newman's,
+without masks), and so is the participation ratio, from that of free probability where
+layers are wide to that of one direction where they are many. Neighbouring singular
+values repel one another as in a symmetric random matrix, up to a depth of about the
+width, and then begin to stand like a picket fence.
+
+Figure: Lyapunov exponents, participation ratio against depth, ratio of gaps of singular
+values.
 Time: 3 minutes on two CPU cores; --quick 20 s.
 Command: python -m experiments spectra
 """
@@ -210,7 +218,7 @@ def _draw_participation(axis, participation):
     axis.plot(all_depths, limit, "--", color=_figure.LIMIT, label="free: 1 + d/p")
     axis.axhline(CHANNELS, color=_figure.LIMIT, ls=":", label="one direction left")
     axis.set(
-        title=f"how unevenly directions are stretched (ReLU, n = {CHANNELS})",
+        title=f"how unevenly it stretches (ReLU, n = {CHANNELS})",
         xlabel="layers d",
         ylabel="n · E tr G² / E (tr G)²",
         ylim=(0, 1.4 * CHANNELS),
@@ -228,9 +236,9 @@ def _draw_gaps(axis, gaps):
     axis.axhline(SYMMETRIC, color=_figure.THEORY, ls="--", label="symmetric matrices")
     axis.axhline(1, color=_figure.LIMIT, ls=":", label="a picket fence")
     axis.set(
-        title="from repelling one another towards a picket fence",
+        title="from repulsion towards a picket fence",
         xlabel="layers over width, d/n",
-        ylabel="mean ratio of neighbouring gaps of ln σ",
+        ylabel="mean ratio of gaps of ln σ",
         xscale="log",
         ylim=(0.45, 1.03),
     )

@@ -9,6 +9,13 @@ above what is sampled by more than a fifth from β = 1/2 on. The mean change of 
 first step of gradient descent, at three shapes, within 5 standard errors of
 ``kernels.first_step``: the kernel falls.
 
+Found: the exact second moment holds at all shapes. exp(5β), which is published as its
+order of growth, is 1.45 times too large at β = 1/8 and 2.4 times at 1/2. Moments of the
+kernel are soon out of reach of sampling: at β = 1, 60,000 samples are worth 2. The
+first step of gradient descent lowers the kernel, by as much as theory says.
+
+Figure: second moment of the tangent kernel against β, laws of the kernel, change in the
+first step.
 Time: 2 minutes on two CPU cores; --quick 30 s.
 Command: python -m experiments tangent_kernel
 """
@@ -240,7 +247,8 @@ def _draw_steps(axis, steps):
         xlabel="widths",
         ylabel="−E ΔK / (η ‖x‖² E K)",
         xticks=places,
-        xticklabels=names,
+        xticklabels=[name.replace("-", "–") for name in names],
         ylim=(0, 1.4 * max(exact)),
     )
+    axis.tick_params(axis="x", labelsize=11)
     axis.margins(x=0.3)

@@ -15,6 +15,8 @@ though rate × depth is the same, and with Adam at its lowest rate the narrow on
 (Intervals, 95%: Wilson for shares; for what is explained, draws of the shares that the
 seeds leave possible, the networks being these.)
 
+Figure: which networks train, against β and against depth, and what explains it at each
+learning rate.
 Time: 6 minutes on two CPU cores; --quick 30 s.
 Command: python -m experiments trainability
 """

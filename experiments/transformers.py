@@ -11,6 +11,16 @@ depth for pre-norm, and is below 0.5 at any depth with GPT-2's residual scale, a
 0.1 with DeepNorm.
 Real shapes, up to 174 billion weights, are sampled as they are.
 
+Found: at initialisation the variance of ln ‖J u‖² over seeds is one number of the
+architecture over the width. n·Var is 207 after 32 blocks of post-norm and grows by 6.5
+a block; pre-norm has 13, and grows more slowly than its depth; with GPT-2's residual
+scale it is 0.35 at any depth, and with DeepNorm 0.016 and falling (widths 64 and 128
+agree; weights of variance 1/n, 8 tokens). The mean tends to that of a recursion for
+infinite width, which has to count the derivative of the attention's weights: without
+it, it is too small.
+
+Figure: mean of the log-norm against width, n·Var against depth, and seconds a sample of
+real shapes, of transformers.
 Time: 5 minutes on two CPU cores; --quick 1 minute.
 Command: python -m experiments transformers
 """
@@ -309,12 +319,11 @@ def _shape_rows(name, samples) -> list[_check.Row]:
 
 
 def draw(results):
-    """Draw means against width, n·Var against depth, gradients, and real shapes."""
-    layout = [["wide", "spread"], ["gradients", "shapes"]]
-    figure, axes = _figure.grid(layout, (12, 9))
+    """Draw means against width, n·Var against depth, and real shapes."""
+    layout = [["wide", "spread", "shapes"]]
+    figure, axes = _figure.grid(layout, (18, 6))
     _draw_wide(axes["wide"], results["wide"])
     _draw_spread(axes["spread"], results["spread"])
-    _draw_gradients(axes["gradients"], results["gradients"])
     _draw_shapes(axes["shapes"], results["shapes"])
     return figure
 
@@ -350,7 +359,7 @@ def _draw_spread(axis, spread):
             axis.errorbar(list(by_depth), values, 2 * errors, label=label, **style)
     narrow, wide = WIDTHS
     axis.set(
-        title=f"one curve an architecture (line: n = {narrow}, dots: {wide})",
+        title=f"lines: n = {narrow}, dots: n = {wide}",
         xlabel="number of blocks d",
         ylabel="n · Var ln ‖J u‖² (± 2 s.e.)",
         xscale="log",
@@ -362,27 +371,11 @@ def _draw_spread(axis, spread):
     _room_for_legend(axis, 30)
 
 
-def _room_for_legend(axis, times: float):
+def _room_for_legend(axis, times: float, columns: int = 2):
     """Put a legend above all that is drawn, on a logarithmic axis."""
     low, high = axis.get_ylim()
     axis.set_ylim(low, high * times)
-    axis.legend(loc="upper left", ncols=2)
-
-
-def _draw_gradients(axis, gradients):
-    width = min(WIDTHS)
-    for (name, logs), color in zip(gradients.items(), _figure.PALETTE, strict=False):
-        value, error = summaries.estimate(np.asarray(logs, np.float64)).variance
-        layers = np.arange(1, len(value) + 1)
-        style = {"fmt": "o-", "color": color, "ms": 4, "capsize": 2, "lw": 1}
-        axis.errorbar(layers, width * value, 2 * width * error, label=name, **style)
-    axis.set(
-        title="gradients of attention and fully connected layers in turn",
-        xlabel="layer (two a block)",
-        ylabel="n · Var ln ‖∂L/∂W‖² (± 2 s.e.)",
-        yscale="log",
-    )
-    _room_for_legend(axis, 5)
+    axis.legend(loc="upper left", ncols=columns)
 
 
 def _draw_shapes(axis, shapes):
@@ -390,7 +383,8 @@ def _draw_shapes(axis, shapes):
     for name in shapes:
         width, depth, *_ = SHAPES[name]
         billions = 12 * depth * width**2 / 1e9
-        names.append(f"{name}\n{billions:.{0 if billions > 9 else 2}f}·10⁹")
+        short = name.replace(" ", "\n").replace("GPT-3", "GPT-3\n")
+        names.append(f"{short}\n{billions:.{0 if billions > 9 else 2}f}·10⁹")
     for kind, color, label in (
         ("along", _figure.MASK_MODEL, "‖J u‖²"),
         ("back", _figure.NETWORK, "‖∂L/∂W‖² of all matrices"),
@@ -404,4 +398,4 @@ def _draw_shapes(axis, shapes):
         yscale="log",
     )
     axis.margins(x=0.15)
-    _room_for_legend(axis, 3)
+    _room_for_legend(axis, 3, columns=1)

@@ -8,6 +8,12 @@ of more than 0.3. At width 8 the rank that each depth leaves is at least k as of
 all layers keep k coordinates. The limit law, of variance k(2 + k/2)·2β, is at a
 distance that falls as 1/n, with an exponent of −1 within 0.1, and grows with k.
 
+Found: areas and volumes follow their exact law, and so does the rank that depth leaves.
+The limit law of k vectors, of variance k(2 + k/2)·2β for ReLUs, is the further off the
+larger k is.
+
+Figure: laws of volumes of one to six vectors, the rank that depth leaves, and how far
+the limit law is.
 Time: 30 s on two CPU cores; --quick 15 s.
 Command: python -m experiments volumes
 """

@@ -9,6 +9,12 @@ network with He initialisation is equal in law to ``networks.conv`` of the same 
 Means and variances within 5 standard errors, and what Flax's truncation of the normal
 is worth; equal in law, up to a KS distance of 0.01 for the truncated ones.
 
+Found: Flax's default loses half of the square in each ReLU layer and vanishes with
+depth; Equinox's loses a factor 6; He initialisation is stable and follows the exact
+law.
+
+Figure: laws of log-norms of models in Flax and Equinox over their theory, and the mean
+of each layer.
 Time: 1 minute on two CPU cores; --quick 25 s.
 Command: python -m experiments your_model
 """
@@ -228,14 +234,14 @@ def draw(results):
             _draw_law(axes["law"], name, results, color)
             _draw_layers(axes["layers"], name, results[name]["layers"], color)
     axes["law"].set(
-        title="probes (filled) over the exact law, or the same model here (lines)",
+        title="probes (filled), exact laws (lines)",
         xlabel="log of the squared norm, ln ‖Ju‖²",
         ylabel="density",
     )
     axes["layers"].set(
         title="where it goes: means of ln R, summed",
         xlabel="number of the layer",
-        ylabel="mean log-norm up to the layer, Σ E ln R (± 2 s.e.)",
+        ylabel="Σ E ln R up to the layer (± 2 s.e.)",
     )
     for axis in axes.values():
         axis.legend()
