@@ -35,9 +35,11 @@ ENTRIES = {"__init__", "__main__"}
 EXTRAS = {"tool": {"matplotlib", "tyro"}, "__main__": {"tyro"}}
 
 
-def test_exact_readme_lists_the_folder_in_the_order_of_imports():
-    """Each wing once, under README's Layout, and none that is not there."""
-    layout = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[1]
+def test_exact_layout_lists_the_folder_in_the_order_of_imports():
+    """Each wing once, under CONTRIBUTING's Layout, and none that is not there."""
+    layout = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Layout")[1]
+    )
     inside = layout.split("lognorm_jax/\n")[1].split("\nexperiments/")[0]
     listed = re.findall(r"([a-z_]+)(?:\.py|/)", inside)
     assert sorted(listed) == sorted(wing for level in WINGS[:-2] for wing in level)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments import __main__ as runner
-
 pytestmark = pytest.mark.float32
 
 ROOT = Path(__file__).parent.parent
@@ -37,9 +35,7 @@ def test_exact_core_dependencies():
             assert extra in project["optional-dependencies"]
 
 
-def test_exact_files_and_experiments_named_exist():
+def test_exact_files_named_exist():
     text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (ROOT / path).exists(), path
-    for name in runner.names():
-        assert f"python -m experiments {name}" in README

@@ -201,8 +201,10 @@ def test_exact_each_claim_about_the_collapse_can_fail(claim, monkeypatch):
     assert (f"{case}, step {step}", _collapse.OUTCOMES[outcome]) in found
 
 
-def test_exact_readme_tells_what_the_stored_run_found():
-    """README's shares are those of the full run whose record lies beside the figure."""
+def test_exact_claim_tells_what_the_stored_run_found():
+    """The docstring's shares are those of the full run whose record lies beside the
+    figure.
+    """
     root = Path(training_stability.__file__).parent.parent
     record = json.loads(
         (root / "experiments/figures/training_stability.json").read_text()
@@ -224,13 +226,11 @@ def test_exact_readme_tells_what_the_stored_run_found():
             f"{rows[f'explained by {predictor}, step {step}', label]['measured']:.2f}"
         )
 
-    readme = " ".join((root / "README.md").read_text().split())
-    after = re.search(
-        r"after 50 steps depth explains ([\d.]+\d) of it, β ([\d.]+\d)", readme
-    )
+    told = " ".join(training_stability.__doc__.split())
+    after = re.search(r"after 50 steps depth explains ([\d.]+\d), β ([\d.]+\d)", told)
     at = ("log_gradient", 50)
     assert after.groups() == (share("depth", *at), share("β", *at))
-    before = re.search(r"β alone explains ([\d.]+\d) .*?depth alone ([\d.]+\d)", readme)
+    before = re.search(r"β alone explains ([\d.]+\d) .*?depth alone ([\d.]+\d)", told)
     assert before.groups() == (share("β", "log_norm", 0), share("depth", "log_norm", 0))
 
 
