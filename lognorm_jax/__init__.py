@@ -57,7 +57,7 @@ from lognorm_jax.theory import (
 from lognorm_jax.tool import advice, plots, spoken
 from lognorm_jax.training import datasets, losses, optimizers
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "activations",

@@ -44,6 +44,17 @@ def test_exact_relative_links_are_found():
     assert relative_links("[a](https://arxiv.org/abs/1812.05994)") == []
 
 
+def test_exact_one_version():
+    """Of the package, its citation, its newest notes and the page on how to cite."""
+    version = lognorm_jax.__version__
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\n" in citation
+    (date,) = re.findall(r'^date-released: "(.*)"$', citation, re.MULTILINE)
+    assert f"\n## [{version}] - {date}\n" in (ROOT / "CHANGELOG.md").read_text()
+    cite = (ROOT / "docs" / "how" / "cite.md").read_text()
+    assert f"version = {{{version}}}" in cite and f"year    = {{{date[:4]}}}" in cite
+
+
 def test_exact_types_are_declared():
     assert (ROOT / "lognorm_jax" / "py.typed").exists()
     assert "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["lognorm_jax"]
