@@ -2,15 +2,15 @@
 whether it trains like its linearisation. The second moment is known exactly: of the
 order of exp(5β), but between a third of it and all.
 
-Expected, at width 24, β = d/n from 0.1 to 4, and at four uneven shapes: E K and
-E K²/(E K)² within 5 standard errors of ``kernels.mean`` and ``second_moment``, wherever
-the effective number of samples, (Σ K²)²/Σ K⁴, is above 100; else no verdict. exp(5β) is
-above what is sampled by more than a fifth from β = 1/2 on. The mean change of K in the
-first step of gradient descent, at three shapes, within 5 standard errors of
-``kernels.first_step``: the kernel falls.
+Expected, at width 24, β = d/n from 0.1 to 4 (the linear head counts in d), and at four
+uneven shapes: E K and E K²/(E K)² within 5 standard errors of ``kernels.mean`` and
+``second_moment``, wherever the effective number of samples, (Σ K²)²/Σ K⁴, is above 100;
+else no verdict. exp(5β) is above what is sampled by more than a fifth from β = 1/2 on.
+The mean change of K in the first step of gradient descent, at three shapes, within 5
+standard errors of ``kernels.first_step``: the kernel falls.
 
 Found: the exact second moment holds at all shapes. exp(5β), which is published as its
-order of growth, is 1.45 times too large at β = 1/8 and 2.4 times at 1/2. Moments of the
+order of growth, is 1.45 times too large at β = 1/8 and 2.3 times at 1/2. Moments of the
 kernel are soon out of reach of sampling: at β = 1, 60,000 samples are worth 2. The
 first step of gradient descent lowers the kernel, by as much as theory says.
 

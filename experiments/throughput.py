@@ -27,8 +27,9 @@ Answers are what somebody waits for: a question asked in a fresh process, 1,000 
 but where it says, and once more with all made anew. The second time nothing compiles.
 
 Found: transport makes two layer steps for each number that ``jax.random.normal`` makes,
-and thousands of paths for each of the NumPy loop; networks followed in law are 6 to 340
-times as fast as networks drawn whole. The numbers are on the page of benchmarks.
+and thousands of paths for each of the NumPy loop; networks followed in law are several
+to several hundred times as fast as networks drawn whole. The numbers are on the page of
+benchmarks.
 
 Figure: paths per second of each way to sample, and steps of training per second, on
 logarithmic scales.

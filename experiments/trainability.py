@@ -170,7 +170,7 @@ def check(results) -> list[_check.Row]:
 
 def draw(results):
     """Draw the share that trains against β and against depth, and what explains it."""
-    figure, axes = _figure.grid([["beta", "depth", "explained"]], (13.5, 5))
+    figure, axes = _figure.grid([["beta", "depth", "explained"]], (17, 5.5))
     _draw_shares(axes["beta"], results, 0)
     _draw_shares(axes["depth"], results, 1)
     _draw_explained(axes["explained"], results["explained"])
@@ -216,6 +216,7 @@ def _draw_shares(axis, results, column):
 
     ticks = np.unique(shapes[:, column])
     axis.set(xscale="log", xticks=ticks, xticklabels=[f"{x:.3g}" for x in ticks])
+    axis.tick_params(axis="x", labelsize=11)
     axis.minorticks_off()
     axis.set(ylim=(-0.04, 1.04), ylabel="share of seeds that train, 95% CI")
 
@@ -239,10 +240,10 @@ def _draw_explained(axis, explained):
     rates = ["\n".join(f"{rate:g}" for rate in column) for column in columns]
     axis.set(xticks=range(len(CHOSEN)), xticklabels=[*rates, "best\nof each"])
     entries = _entries(PREDICTORS, "ooo", explained)
-    axis.legend(handles=entries, ncols=2, loc="center", bbox_to_anchor=(0.3, 0.4))
+    axis.legend(handles=entries, ncols=2, loc="center", bbox_to_anchor=(0.4, 0.4))
     axis.set(
         title="what one number of the shape explains",
-        xlabel=f"learning rate × depth, {' over '.join(explained)}",
+        xlabel=f"rate × depth, {' over '.join(explained)}",
         ylabel="share of variance explained,\nchance-corrected, 95% CI",
         ylim=(-0.25, 1.04),
     )

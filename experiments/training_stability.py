@@ -188,7 +188,7 @@ def check(results) -> list[_check.Row]:
 def draw(results):
     """Draw the collapse onto β, what training makes of it, and what shape explains."""
     layout = [["norm", "gradient", "explained"]]
-    figure, axes = _figure.grid(layout, (13.5, 5))
+    figure, axes = _figure.grid(layout, (17, 5.5))
     _draw_norm(axes["norm"], results)
     _draw_gradient(axes["gradient"], results)
     _draw_explained(axes["explained"], results["explained"])
@@ -218,10 +218,10 @@ def _draw_norm(axis, results):
         axis.plot(betas, line, color=style["color"], lw=1.2)
 
     _over_beta(axis, results["shape"][:, 0], (0.5, 1, 2, 5, 10, 20))
-    axis.legend(title="lines: exact laws", title_fontsize=9)
+    axis.legend(title="lines: exact laws", title_fontsize=12)
     axis.set(
         title="before the first step: one curve in β",
-        ylabel="variance of ln ‖J u‖² over seeds (± 2 s.e.)",
+        ylabel="Var ln ‖J u‖² over seeds (± 2 s.e.)",
     )
 
 
@@ -239,10 +239,10 @@ def _draw_gradient(axis, results):
     full = _figure.entry("before step 0", **shown)
     empty = _figure.entry(f"after {STEPS - 1} steps", mfc="white", **shown)
     handles = [full, empty, *axis.get_legend_handles_labels()[0]]
-    axis.legend(handles=handles, title="colours: width", title_fontsize=9)
+    axis.legend(handles=handles, title="colours: width", title_fontsize=12)
     axis.set(
         title="gradients: training shrinks it, not evenly",
-        ylabel="variance of ln ‖∂L/∂W‖² over seeds (± 2 s.e.)",
+        ylabel="Var ln ‖∂L/∂W‖² over seeds (± 2 s.e.)",
     )
 
 

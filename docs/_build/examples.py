@@ -6,6 +6,9 @@ import griffe
 
 EXAMPLE = re.compile(r"(?:^>>> .*\n?(?:^(?!>>>)\S.*\n?|^\.\.\. ?.*\n?)*)+", re.MULTILINE)
 
+# at the beginning of a description, where Markdown would take it for a quotation
+GREATER = re.compile(r"^( +[\w*]+(?: \(.*?\))?: |  +)>(?=[ =])", re.MULTILINE)
+
 
 class Examples(griffe.Extension):
     """Fence what begins with >>>, which Markdown would take for quotations."""
@@ -13,7 +16,8 @@ class Examples(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_) -> None:
         """Fence the examples of one function, class or module."""
         if obj.docstring is not None:
-            obj.docstring.value = EXAMPLE.sub(_fenced, obj.docstring.value)
+            text = GREATER.sub(r"\1\\>", obj.docstring.value)
+            obj.docstring.value = EXAMPLE.sub(_fenced, text)
 
 
 def _fenced(match: re.Match) -> str:

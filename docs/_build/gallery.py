@@ -58,7 +58,10 @@ def _markdown(paragraph: str) -> str:
 
 def record(name: str) -> dict:
     """Return the stored record of an experiment's full run."""
-    return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+    stored = json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+    if not name.startswith(stored["experiment"]):
+        raise ValueError(f"{name}.json is a record of {stored['experiment']}")
+    return stored
 
 
 def nav() -> list:
@@ -88,7 +91,8 @@ def _overview() -> str:
         "# Gallery",
         "",
         "Each experiment is a claim, held against what was computed; the command exits "
-        "with 1 if a row of its table fails.",
+        "with 1 if a row of its table fails. Commands are run in the folder of a clone; "
+        "times are of a quiet machine, and stored runs may have shared theirs.",
         "",
     ]
     for room, experiments in ROOMS.items():

@@ -2,6 +2,7 @@
 what is public has to be there.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from docs._build import (  # noqa: E402
 )
 
 PUBLIC = names.public()
+DIRECTIVE = re.compile(r" *# doctest: \+\w+$", re.MULTILINE)
 
 
 def on_config(config):
@@ -42,6 +44,11 @@ def on_files(files, config):
         for place, content in made.pages().items():
             files.append(File.generated(config, place, content=content))
     return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Leave out what only the tests have to know of an example."""
+    return DIRECTIVE.sub("", markdown)
 
 
 def on_page_content(html, page, config, files):

@@ -17,5 +17,6 @@ def _formula(match: re.Match) -> str:
     display = match[1] == "div"
     latex = html.unescape(match[2]).strip()[2:-2].strip()
     latex = latex.replace("{aligned}", "{align*}")
+    latex = re.sub(r"\\[lr]Vert", r"\\Vert ", latex)
     made = converter.convert(latex, display="block" if display else "inline")
     return f'<div class="formula">{made}</div>' if display else made

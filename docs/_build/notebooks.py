@@ -92,7 +92,9 @@ def _outputs(body: str) -> str:
 
     def fenced(match: re.Match) -> str:
         lines = [line[4:] for line in match[0].strip("\n").split("\n")]
-        text = "\n".join(lines).rstrip()
+        text = "\n".join(lines).strip()
+        if not text:
+            return "\n"
         return f"\n```{{ .text .output .no-copy }}\n{text}\n```\n\n"
 
     parts = re.split(r"(^```.*?^```$)", body, flags=re.DOTALL | re.MULTILINE)

@@ -44,7 +44,8 @@ def _contents() -> str:
 def _first_sentence(module: str) -> str:
     documentation = getattr(lognorm_jax, module).__doc__.split("\n\n")[0]
     sentence = " ".join(documentation.split())
-    return sentence.split(". ")[0].rstrip(".") + "."
+    first = sentence.split(". ")[0].rstrip(".")
+    return first if first.endswith("?") else f"{first}."
 
 
 def _wing(title: str, modules: tuple[str, ...]) -> str:

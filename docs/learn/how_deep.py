@@ -39,8 +39,7 @@ for name in ("relu", "tanh", "gelu"):
 # %%
 for row in advice.defaults("relu"):
     print(
-        f"{row.framework:8} {row.law:24} mean of ln R {row.log_ratio:6.3f}, "
-        f"depth {row.depth}"
+        f"{row.framework:8} {row.law:24} ln E R {row.log_ratio:6.3f}, depth {row.depth}"
     )
 
 # %% [markdown]

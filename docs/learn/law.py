@@ -72,7 +72,7 @@ np.exp(limit.quantile([0.05, 0.5, 0.95]) / 2).round(3)
 # %% [markdown]
 # ## The exact law
 #
-# With normal weights the law is known exactly at any width. It costs some milliseconds
+# With normal weights the law is known exactly at any width. It costs tens of milliseconds
 # for each distinct layer, and no simulation.
 
 # %%

@@ -78,8 +78,8 @@ print(report)
 # Read it from the bottom.
 #
 # * The last line is the **verdict**. A model is *stable* if at most 5% of its
-#   initialisations change the root mean square of a coordinate by more than a factor of
-#   10. The brackets are 95% intervals, since the shares are counted from samples.
+#   initialisations change the root mean square of a coordinate by more than a factor
+#   of 10. The brackets are 95% intervals, since the shares are counted from samples.
 # * The line above says how much initialisations differ from one another: as much as
 #   those of a plain ReLU network of that β.
 # * The table has mean and variance of $\ln R_i$, each with its standard error. In a

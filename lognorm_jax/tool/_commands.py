@@ -181,7 +181,7 @@ def defaults(
         _print_json([one._asdict() for one in found])
         return 0
     title = f"layers until × or ÷ {factor:g}"
-    rows = [["framework", "layers", "weights", "ln R of the first", title]]
+    rows = [["framework", "layers", "weights", "ln E R, first", title]]
     for one in found:
         deep = f"{one.depth:,}"
         if one.depth >= advice.DEEPEST:
