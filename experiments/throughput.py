@@ -349,16 +349,25 @@ def _bars(axis, results, first, per_path=1) -> None:
         for name in dict.fromkeys(name for name, _ in speed)
         if (name, labels[0]) in speed
     ]
-    for i, (name, color) in enumerate(zip(names, _figure.PALETTE, strict=False)):
+    colors = [*_figure.PALETTE, "0.45", "0.7"]
+    for i, (name, color) in enumerate(zip(names, colors, strict=False)):
         height = [per_path * speed[name, label] for label in labels]
         place = np.arange(len(labels)) + (i - (len(names) - 1) / 2) * 0.84 / len(names)
         bars = axis.bar(place, height, 0.8 / len(names), color=color, label=name)
-        axis.bar_label(bars, [f"{h:,.0f}" for h in height], fontsize=9)
+        axis.bar_label(bars, list(map(_short, height)), fontsize=9)
     axis.set(yscale="log", xticks=range(len(labels)))
     axis.set(
         xticklabels=[
             "width {}, depth {}".format(*label.split(" × ")) for label in labels
         ]
     )
-    axis.margins(y=0.15)
+    axis.set_ylim(None, 60 * axis.get_ylim()[1])
     axis.legend(ncols=3, loc="upper right")
+
+
+def _short(speed: float) -> str:
+    """Return a number to two digits, such as 1.4M."""
+    for size, letter in ((1e6, "M"), (1e3, "k"), (1, "")):
+        if speed >= size:
+            return f"{float(f'{speed / size:.2g}'):g}{letter}"
+    return f"{speed:.2g}"
