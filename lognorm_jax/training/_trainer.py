@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, closures, norms, traces
-from lognorm_jax.training import _steps, losses, optimizers
+from lognorm_jax.training import _steps, _undrawn, losses, optimizers
 from lognorm_jax.training._steps import History, Loss
 
 # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
@@ -29,7 +29,7 @@ Batches = tuple[ArrayLike, ArrayLike]
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["network", "probe", "tangent"],
-    meta_fields=["optimizer", "loss", "num_steps"],
+    meta_fields=["optimizer", "loss", "num_steps", "drawn"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
@@ -48,6 +48,7 @@ class Trainer:
             input.
         tangent: the unit vector it is applied to, of that shape; None: that of the
             probe.
+        drawn: whether weights are drawn.
     """
 
     network: networks.Network
@@ -56,10 +57,9 @@ class Trainer:
     num_steps: int
     probe: ArrayLike | None = None
     tangent: ArrayLike | None = None
+    drawn: bool = True
 
-    def __call__(
-        self, key: jax.Array, batches: Batches
-    ) -> tuple[networks.Params, History]:
+    def __call__(self, key: jax.Array, batches: Batches) -> tuple[Any, History]:
         """Train a fresh network.
 
         Args:
@@ -68,13 +68,16 @@ class Trainer:
                 of an input) and (num_steps, batch, …), finite.
 
         Returns:
-            Its parameters after the last step, and what was so before each.
+            Its parameters after the last step, or without drawing None; and what was so
+            before each.
 
         Raises:
             ValueError: for another kind of key, and batches that do not fit network,
                 steps and loss.
         """
         checks.typed_key(key)
+        if not self.drawn:
+            return None, _train_undrawn(self.plain(), key, *self.checked(batches))
         return _train(self.plain(), key, *self.checked(batches))
 
     def plain(self) -> "Trainer":
@@ -126,7 +129,7 @@ class Trainer:
 
     def run(
         self, key: jax.Array, inputs: jax.Array, targets: jax.Array
-    ) -> tuple[networks.Params, History]:
+    ) -> tuple[Any, History]:
         """Train a fresh network, as operations of whatever traces or compiles.
 
         Args:
@@ -135,8 +138,15 @@ class Trainer:
             targets: (num_steps, batch, …), likewise.
 
         Returns:
-            As ``__call__``; nothing is checked.
+            As ``__call__``, but without drawing a function in place of parameters:
+            inputs (m, *shape) -> outputs (m, …) of the trained network, of which all
+            inputs are asked at once. Nothing is checked.
         """
+        if not self.drawn:
+            at = self._probe_and_tangent(inputs)
+            return _undrawn.train(
+                self.network, self.optimizer, self.loss, key, (inputs, targets), *at
+            )
         trained, fixed = self.network.init(key)
         step = _steps.train_step(
             self.network,
@@ -165,6 +175,11 @@ def _train(fit, key, inputs, targets):
     return fit.run(key, inputs, targets)
 
 
+@functools.partial(jax.jit, inline=True)
+def _train_undrawn(fit, key, inputs, targets):
+    return fit.run(key, inputs, targets)[1]
+
+
 def trainer(
     network: networks.Network,
     optimizer: optax.GradientTransformation,
@@ -173,6 +188,7 @@ def trainer(
     *,
     probe: ArrayLike | None = None,
     tangent: ArrayLike | None = None,
+    drawn: bool = True,
 ) -> Trainer:
     """Return ``fit(key, batches) -> (params, History)``, which trains fresh networks.
 
@@ -196,6 +212,11 @@ def trainer(
         probe: where the Jacobian is taken, of the network's shape; default the first
             input.
         tangent: what it is applied to, of that shape, not all zero; default the probe.
+        drawn: False to train in law, without drawing matrices: weights normal or
+            orthogonal, layers of one matrix, an optimizer that is linear entry by entry
+            (gradient descent with any schedule, momentum, decayed weights). A layer
+            then keeps (6 batch + 4) · steps vectors of its width, where it would have
+            as many as it has units; it pays where the width is several times that.
 
     Returns:
         The ``Trainer``. It raises ``ValueError``, before any training, for batches that
@@ -203,12 +224,15 @@ def trainer(
 
     Raises:
         ValueError: for arguments of another kind, shape or range; for a network whose
-            layers share a matrix; and for an optimizer whose updates are not finite, or
-            are others where equal layers are stacked.
+            layers share a matrix; for an optimizer whose updates are not finite, or
+            are others where equal layers are stacked; and without drawing for other
+            weights, layers and optimizers.
 
     Source:
-        The setting of theory section 9; held against a plain loop, and before the first
-        step against the exact law, in tests/test_training.py.
+        The setting of theory section 9; without matrices, theory section 11. Held
+        against a plain loop, and before the first step against the exact law, in
+        tests/test_training.py; without matrices against drawn ones, in
+        tests/test_undrawn_training.py.
     """
     checks.instance("network", network, networks.Network)
     tied = any(one.tied for kind in network.kinds for one in kind.maps)
@@ -219,6 +243,10 @@ def trainer(
     num_steps = checks.integer("num_steps", num_steps, 1)
     promoting = closures.first_equal(optimizers.promoting(optimizer))
     optimizers.require(network, promoting)
+    checks.flag("drawn", drawn)
+    if not drawn:
+        _undrawn.require(network)
+        optimizers.require_linear(promoting)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
     if probe is not None:
@@ -231,9 +259,7 @@ def trainer(
             dtype=jnp.result_type(float),
         )
     same_loss = closures.first_equal(loss)
-    return Trainer(
-        network, promoting, same_loss, num_steps, probe=probe, tangent=tangent
-    )
+    return Trainer(network, promoting, same_loss, num_steps, probe, tangent, drawn)
 
 
 def path(
@@ -252,7 +278,9 @@ def path(
         fit: what ``trainer`` returns.
         batches: as ``fit`` takes them, the same for all seeds.
         observe: trained params -> pytree, such as the error on a test set; the path is
-            then key -> (History, that).
+            then key -> (History, that). Without drawing it is given, in place of
+            params, the trained network: inputs (m, *shape) -> outputs (m, …), to be
+            asked once, for all inputs.
 
     Returns:
         The path, of leaves as in ``History``.

@@ -1,0 +1,312 @@
+"""Training without matrices: against plain training of the very matrices, where all of
+them is met; and in law against networks that are drawn.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+
+from experiments import _data
+from lognorm_jax import (
+    losses,
+    networks,
+    runs,
+    sampling,
+    training,
+    weights,
+)
+from lognorm_jax.training import _moved, _steps, _undrawn, _undrawn_layers
+
+SLOW = optax.linear_schedule(0.2, 0.05, 4)
+MOMENTUM = optax.sgd(SLOW, momentum=0.9, nesterov=True)
+DECAY = optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.2))
+FIELDS = ("loss", "log_gradient", "increment", "update_ratio")
+
+
+def batches(network, num_steps, batch, seed=1):
+    """Return normal inputs and targets."""
+    rng = np.random.default_rng(seed)
+    output = network.outputs(jnp.float32)[-1].shape
+    inputs = rng.normal(size=(num_steps, batch, *network.shape))
+    return inputs, rng.normal(size=(num_steps, batch, *output))
+
+
+def met(network, end):
+    """Return the weights of all layers, of matrices that met vectors of all
+    directions, by kind.
+    """
+    by_layer = {}
+    pairs = zip(_undrawn._stretches(network), end.moved, strict=True)
+    for (_, places), of_stretch in pairs:
+        for layers, one in zip(places, of_stretch, strict=True):
+            base = one.base
+            assert np.linalg.matrix_rank(base.right[0], tol=1e-3) == base.shape[1]
+            W = jnp.einsum("lro,lri->loi", base.images, base.right)
+            if not isinstance(base, _moved.undrawn.Normal):
+                W = base.scale[:, None, None] * W
+            n_out, n_in = base.shape
+            for i, layer in enumerate(layers):
+                by_layer[int(layer)] = W[i, :n_out, :n_in]
+    return [jnp.stack([by_layer[i] for i in places]) for places in network.places()]
+
+
+def plain(network, optimizer, loss, key, given, weight):
+    """Return the History of networks with these weights, by plain training."""
+    inputs, targets = given
+    drawn = network.init(key)
+    trained = [
+        {**kind, "weight": W.reshape(kind["weight"].shape)}
+        for kind, W in zip(drawn.trained, weight, strict=True)
+    ]
+    probe = inputs[0, 0]
+    tangent = probe / jnp.linalg.norm(probe)
+    step = _steps.train_step(network, optimizer, loss, drawn.fixed, probe, tangent)
+    start = _steps.State(trained, optimizer.init(trained), jnp.bool_(True))
+    end, history = jax.lax.scan(step, start, (inputs, targets))
+    return networks.Params(end.trained, drawn.fixed), history
+
+
+ALL_MET = [
+    (networks.relu_mlp((3, 4, 4, 2), bias_scale=0.3), MOMENTUM),
+    (networks.mlp((4, 4, 4), "tanh", weight_law=weights.orthogonal()), MOMENTUM),
+]
+ALL_MET_TOO = [
+    (networks.mlp((3, 4, 4, 2), "tanh", 0.1, head="linear"), DECAY),
+    (networks.residual(4, 3, "vanilla", input_width=3), optax.sgd(0.1, 0.5)),
+    (networks.residual(4, 3, "balanced", input_width=3), optax.sgd(0.1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer"),
+    [*ALL_MET, *(pytest.param(*c, marks=pytest.mark.slow) for c in ALL_MET_TOO)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_oracle_training_of_the_matrices_that_were_met(network, optimizer, key):
+    """A batch of all directions tells all of a matrix; then there is nothing left to
+    chance, and what was recorded is what plain training of it records.
+    """
+    fit = training.trainer(network, optimizer, losses.squared_error, 4, drawn=False)
+    given = fit.checked(batches(network, 4, 12))
+    at = fit._probe_and_tangent(given[0])
+    train = functools.partial(
+        _undrawn.train, network, fit.optimizer, fit.loss, key, given
+    )
+    outputs, history = train(*at)
+    end = outputs.args[3]
+    params, expected = plain(
+        network, fit.optimizer, fit.loss, key, given, met(network, end)
+    )
+    close = {"rtol": 2e-3, "atol": 2e-4}
+    for field in FIELDS:
+        seen, wanted = getattr(history, field), getattr(expected, field)
+        np.testing.assert_allclose(seen, wanted, err_msg=field, **close)
+    assert history.finite.all()
+
+    # and so is what the trained network makes of other inputs
+    others, _ = batches(network, 1, 5, seed=2)
+    apply = jax.vmap(functools.partial(network.apply, params))
+    others = jnp.asarray(others[0], jnp.result_type(float))
+    np.testing.assert_allclose(outputs(others), apply(others), **close)
+
+
+def p_values(network, optimizer, num_steps, batch, count, steps=None):
+    """Return the p-values of all that is recorded at some steps, and of outputs on
+    other inputs, of networks that are drawn and not.
+    """
+    given = batches(network, num_steps, batch)
+    others = batches(network, 1, 3, seed=2)[0][0]
+    others = jnp.asarray(others, jnp.result_type(float))
+
+    def of_drawn(params):
+        apply = jax.vmap(functools.partial(network.apply, params))
+        return jnp.mean(jnp.square(apply(others)))
+
+    def of_undrawn(outputs):
+        return jnp.mean(jnp.square(outputs(others)))
+
+    seen = []
+    for seed, drawn, observe in ((0, True, of_drawn), (1, False, of_undrawn)):
+        fit = training.trainer(
+            network, optimizer, losses.squared_error, num_steps, drawn=drawn
+        )
+        path = training.path(fit, given, observe=observe)
+        seen.append(sampling.sample(path, jax.random.key(seed), count))
+    (drawn, error), (undrawn, other) = seen
+    found = {("outputs",): scipy.stats.ks_2samp(error, other).pvalue}
+    for field in FIELDS:
+        pair = [
+            np.asarray(getattr(each, field)).reshape(count, num_steps, -1)
+            for each in (drawn, undrawn)
+        ]
+        for step in range(num_steps) if steps is None else steps:
+            for layer in range(pair[0].shape[2]):
+                columns = (each[:, step, layer] for each in pair)
+                p = scipy.stats.ks_2samp(*columns).pvalue
+                found[field, step, layer] = p
+    return found
+
+
+CASES = {
+    "relu": (networks.relu_mlp((6, 9, 9, 3), bias_scale=0.3), MOMENTUM),
+    "tanh": (networks.mlp((6, 8, 8, 2), "tanh", 0.1, head="linear"), optax.sgd(0.2)),
+    "residual": (
+        networks.residual(8, 3, "vanilla", input_width=5),
+        optax.sgd(0.05, momentum=0.5),
+    ),
+    "orthogonal": (
+        networks.mlp((6, 8, 8, 5), "tanh", 0.1, weight_law=weights.orthogonal()),
+        optax.sgd(0.2),
+    ),
+}
+
+
+def test_statistical_training_is_that_of_drawn_networks():
+    found = p_values(*CASES["relu"], 3, 2, 1_000)
+    assert min(found.values()) > 1e-4, min(found, key=found.get)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_statistical_twenty_steps_are_those_of_drawn_networks(case):
+    """10,000 seeds, at steps 0, 1, 2, 5 and 20."""
+    found = p_values(*CASES[case], 21, 2, 10_000, (0, 1, 2, 5, 20))
+    assert min(found.values()) > 1e-4, min(found, key=found.get)
+
+
+@pytest.mark.slow
+def test_statistical_products_drawn_apart_are_seen(monkeypatch):
+    """If the way back knew nothing of the way forward, it would be another law."""
+    turned = _moved.turned
+
+    def forgetful(moved):
+        base = moved.base
+        nothing = jax.tree.map(jnp.zeros_like, (base.right, base.images))
+        unmet = base.__class__(
+            base.shape,
+            base.std,
+            *nothing,
+            base.left,
+            base.pulled,
+            base.met_right,
+            base.met_left,
+        )
+        return turned(moved._replace(base=unmet))
+
+    monkeypatch.setattr(_undrawn_layers._moved, "turned", forgetful)
+    found = p_values(*CASES["tanh"], 3, 2, 2_000)
+    assert min(found.values()) < 1e-6
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize(
+    ("network", "optimizer", "message"),
+    [
+        (CASES["tanh"][0], optax.adam(1e-3), "update = 'not linear'.*drawn"),
+        (CASES["tanh"][0], optax.rmsprop(1e-3), "not linear"),
+        (
+            CASES["tanh"][0],
+            optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+            "not linear.*clipping",
+        ),
+        (CASES["tanh"][0], optax.chain(optax.clip(1.0), optax.sgd(0.1)), "not linear"),
+        (
+            networks.mlp((4, 4, 2), weight_law=weights.rademacher()),
+            optax.sgd(0.1),
+            "network = .*layer 0.*normal or orthogonal.*drawn=True",
+        ),
+        (
+            networks.transformer(8, 1, heads=2, tokens=3),
+            optax.sgd(0.1),
+            "network = .*layer 0.*one matrix.*drawn=True",
+        ),
+        (
+            networks.conv((1, 2, 2), (4,), (3,)),
+            optax.sgd(0.1),
+            "network = .*layer 0.*one matrix.*drawn=True",
+        ),
+    ],
+)
+def test_exact_what_needs_matrices_is_refused(network, optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        training.trainer(network, optimizer, losses.squared_error, 2, drawn=False)
+
+
+@pytest.mark.float32
+def test_exact_linear_optimizers_are_taken():
+    """And so are learning rates that are mapped over."""
+    network, _ = CASES["tanh"]
+    given = batches(network, 2, 2)
+    for optimizer in (MOMENTUM, DECAY, optax.sgd(1e-9), optax.sgd(1e4)):
+        training.trainer(network, optimizer, losses.squared_error, 2, drawn=False)
+
+    def last(rate):
+        fit = training.trainer(
+            network, optax.sgd(rate), losses.squared_error, 2, drawn=False
+        )
+        return training.path(fit, given)(jax.random.key(0)).loss[-1]
+
+    mapped = jax.vmap(last)(jnp.array([0.01, 0.1]))
+    np.testing.assert_allclose(mapped, [last(0.01), last(0.1)], rtol=1e-4)
+
+
+def test_exact_a_seed_that_diverges_stays_where_it_was(key):
+    """No NaN is recorded, and the others are not touched."""
+    network = networks.mlp((4, 8, 8, 8, 2), "relu", head="linear")
+    fit = training.trainer(
+        network, optax.sgd(30.0), losses.squared_error, 8, drawn=False
+    )
+    history = sampling.sample(training.path(fit, batches(network, 8, 2)), key, 64)
+    assert not any(np.isnan(leaf).any() for leaf in history)
+    assert not history.finite.all() and history.finite[:, 0].all()
+    lost = ~history.finite
+    assert np.isposinf(history.loss[lost]).all()
+    assert np.isfinite(history.loss[history.finite]).all()
+
+
+def test_invariance_of_blocks_and_resumption(key, tmp_path):
+    network, optimizer = CASES["tanh"]
+    fit = training.trainer(network, optimizer, losses.squared_error, 3, drawn=False)
+    path = training.path(fit, batches(network, 3, 2))
+    whole = sampling.sample(path, key, 24, block_size=8)
+    spec = {"path": "training without matrices"}
+    run = runs.open_run(tmp_path, spec)
+    sampling.sample(path, key, 8, block_size=8, run=run)
+    again = sampling.sample(
+        path, key, 24, block_size=8, run=runs.open_run(tmp_path, spec)
+    )
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.float32
+def test_exact_wide_layers_are_not_drawn():
+    """10⁸ weights a layer, in a moment: they would not fit."""
+    width = 10_000
+    network = networks.relu_mlp((width,) * 4)
+    fit = training.trainer(
+        network, optax.sgd(0.1), losses.squared_error, 2, drawn=False
+    )
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(2, 2, 2, width)).astype("float32") / width**0.5
+    history = training.path(fit, tuple(given))(jax.random.key(0))
+    assert bool(history.finite.all())
+    assert np.all(np.abs(history.increment) < 0.5)  # 5/n and the drift are small
+
+
+def test_exact_digits_are_learned_without_matrices(key):
+    """Real data, and the labels' loss."""
+    images, labels, *_ = _data.digits()
+    network = networks.mlp((64, 32, 32, 10), "relu", head="linear")
+    chosen = np.random.default_rng(0).integers(0, len(images), (20, 8))
+    fit = training.trainer(
+        network, optax.sgd(0.05), losses.cross_entropy, 20, drawn=False
+    )
+    path = training.path(fit, (images[chosen], labels[chosen]))
+    history = sampling.sample(path, key, 8, block_size=8)
+    assert history.loss[:, -5:].mean() < 0.7 * history.loss[:, :2].mean()
