@@ -15,7 +15,7 @@ then explains more than 0.9 of it, β more than 0.8, and depth as much as β or 
 
 Found, against the slogan: before the first step β alone explains 0.99 of the variance
 of ln ‖J u‖², depth alone 0.77, width alone nothing; of ln ‖∂L/∂W‖² after 50 steps depth
-explains 0.97, β 0.89. The gradient of one image collapses onto β as J does, that of
+explains 0.97, β 0.88. The gradient of one image collapses onto β as J does, that of
 a batch less so, because the images become alike with depth and then average out less.
 In the first two steps its variance rises in many networks, up to tenfold, before it
 falls; and once trained for a few steps it goes with depth as much as with β, or more.

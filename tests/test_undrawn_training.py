@@ -209,6 +209,7 @@ def test_statistical_products_drawn_apart_are_seen(monkeypatch):
     [
         (CASES["tanh"][0], optax.adam(1e-3), "update = 'not linear'.*drawn"),
         (CASES["tanh"][0], optax.rmsprop(1e-3), "not linear"),
+        (CASES["tanh"][0], optax.sgd(np.inf), "not finite.*learning rate"),
         (
             CASES["tanh"][0],
             optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),

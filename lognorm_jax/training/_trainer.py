@@ -242,9 +242,11 @@ def trainer(
     checks.function("loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
     promoting = closures.first_equal(optimizers.promoting(optimizer))
-    optimizers.require(network, promoting)
     checks.flag("drawn", drawn)
-    if not drawn:
+    if drawn:
+        optimizers.require(network, promoting)
+    else:
+        # on few numbers: the network may have more weights than fit anywhere
         _undrawn.require(network)
         optimizers.require_linear(promoting)
     if tangent is not None:

@@ -164,19 +164,27 @@ def require_linear(optimizer: optax.GradientTransformation) -> None:
     """
     try:
         with jax.ensure_compile_time_eval():
-            linear = bool(_linear(optimizer))
+            finite, linear = map(bool, _finite_and_linear(optimizer))
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
+    name = "optimizer's update"
+    allowed = "finite for normal gradients"
+    instead = "Is its learning rate finite?"
+    checks.require(finite, name, "not finite", allowed, instead)
     allowed = "linear in the gradients, entry by entry, such as optax.sgd"
     instead = (
         "Adaptive rates, clipping and noise move a matrix by more than a few outer "
         "products. Take drawn=True, which draws all weights."
     )
-    checks.require(linear, "optimizer's update", "not linear", allowed, instead)
+    checks.require(linear, name, "not linear", allowed, instead)
 
 
-def _linear(optimizer: optax.GradientTransformation) -> jax.Array:
-    """Return whether updates are linear in parameters and gradients, entry by entry."""
+def _finite_and_linear(
+    optimizer: optax.GradientTransformation,
+) -> tuple[jax.Array, jax.Array]:
+    """Return whether updates are finite, and whether they are linear in parameters and
+    gradients, entry by entry.
+    """
     rng = np.random.default_rng(0)
     dtype = np.dtype(jnp.result_type(float))
 
@@ -195,12 +203,13 @@ def _linear(optimizer: optax.GradientTransformation) -> jax.Array:
     alone = first * (np.arange(6) == 2)
     single = _all_updates(optimizer, *trees(*alone))
     close = functools.partial(jnp.allclose, rtol=1e-3, atol=1e-6)
-    return (
+    linear = (
         close(one + other, both)
         & close(one[..., order], turned)
         & close(single[..., 2], one[..., 2])
         & close(jnp.delete(single, 2, axis=-1), 0)
     )
+    return jnp.all(jnp.isfinite(one)), linear
 
 
 def _all_updates(
