@@ -32,7 +32,7 @@ FIELDS = ("loss", "log_gradient", "increment", "update_ratio")
 def batches(network, num_steps, batch, seed=1):
     """Return normal inputs and targets."""
     rng = np.random.default_rng(seed)
-    output = network.outputs(jnp.float32)[-1].shape
+    output = network.outputs(jnp.result_type(float))[-1].shape
     inputs = rng.normal(size=(num_steps, batch, *network.shape))
     return inputs, rng.normal(size=(num_steps, batch, *output))
 
@@ -104,6 +104,8 @@ def test_oracle_training_of_the_matrices_that_were_met(network, optimizer, key):
         network, fit.optimizer, fit.loss, key, given, met(network, end)
     )
     close = {"rtol": 2e-3, "atol": 2e-4}
+    if jax.config.jax_enable_x64:
+        close = {"rtol": 1e-9, "atol": 1e-10}
     for field in FIELDS:
         seen, wanted = getattr(history, field), getattr(expected, field)
         np.testing.assert_allclose(seen, wanted, err_msg=field, **close)

@@ -179,6 +179,7 @@ def require_linear(optimizer: optax.GradientTransformation) -> None:
     checks.require(linear, name, "not linear", allowed, instead)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _finite_and_linear(
     optimizer: optax.GradientTransformation,
 ) -> tuple[jax.Array, jax.Array]:
@@ -186,11 +187,11 @@ def _finite_and_linear(
     gradients, entry by entry.
     """
     rng = np.random.default_rng(0)
-    dtype = np.dtype(jnp.result_type(float))
+    dtype = jnp.result_type(float)
 
     def trees(*coefficients):
         # of parameters, and of the gradients of four steps; in numbers of any size
-        return [[{"weight": c.astype(dtype)}] for c in coefficients]
+        return [[{"weight": jnp.asarray(c, dtype)}] for c in coefficients]
 
     first, second = rng.normal(size=(2, 5, 1, 6)) * [[[1, 30, 1e-3, 1, 1, 5]]]
     one, other, both = (
