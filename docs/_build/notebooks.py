@@ -51,7 +51,9 @@ def _run(script: Path) -> nbformat.NotebookNode:
         return nbformat.read(kept, as_version=4)
     os.environ |= {name: os.environ.get(name, SETTINGS[name]) for name in SETTINGS}
     notebook = jupytext.read(script)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3")
+    client = NotebookClient(
+        notebook, timeout=600, startup_timeout=300, kernel_name="python3"
+    )
     # what a cell prints comes as a message; this is what the kernel itself would say
     client.execute(stderr=subprocess.DEVNULL)
     CACHE.mkdir(parents=True, exist_ok=True)
