@@ -165,10 +165,7 @@ def _step(
 
     # where the optimizer goes
     biases = _by_kind(network, _by_layer(stretches, found, "bias"))
-    gradient = [
-        {"weight": jnp.zeros_like(kind["weight"]).at[:, 1 + step].set(1), "bias": bias}
-        for kind, bias in zip(state.trained, biases, strict=True)
-    ]
+    gradient = _gradient(state.trained, biases, step)
     updates, after = optimizer.update(
         gradient, state.optimizer, state.trained, value=value, grad=gradient
     )
@@ -191,6 +188,14 @@ def _step(
     before = state._replace(finite=finite)
     kept = jax.tree.map(functools.partial(jnp.where, finite), reached, before)
     return kept, seen
+
+
+def _gradient(trained: list[Any], biases: list[jax.Array], step: jax.Array) -> Any:
+    """Return the gradient of a step: of the numbers c, that of the step alone."""
+    return [
+        {"weight": jnp.zeros_like(kind["weight"]).at[:, 1 + step].set(1), "bias": bias}
+        for kind, bias in zip(trained, biases, strict=True)
+    ]
 
 
 def _forward(
@@ -312,23 +317,17 @@ def _history(
     network: networks.Network, key: jax.Array, end: State, seen: _Seen
 ) -> History:
     """Return what is recorded: +inf where it is not finite."""
-    row_of = {
-        layer: (kind, row)
-        for kind, places in enumerate(network.places())
-        for row, layer in enumerate(places)
-    }
+    # of each kind (layers, steps, 1 + steps)
+    numbers = [
+        tuple(jnp.moveaxis(part, 1, 0) for part in pair)
+        for pair in zip(seen.weight, seen.update, strict=True)
+    ]
+    rows_of = network.rows(networks.Params(numbers, [None] * len(numbers)))
     ratios: dict[int, jax.Array] = {}
     for (kinds, places), moved in zip(_stretches(network), end.moved, strict=True):
         for kind, layers, own in zip(kinds, places, moved, strict=True):
-            chosen = [row_of[int(layer)] for layer in layers]
-            rows = np.array([row for _, row in chosen])
-            # (layers, steps, 1 + steps)
-            weight, update = (
-                jnp.moveaxis(part[chosen[0][0]][:, rows], 1, 0)
-                for part in (seen.weight, seen.update)
-            )
             of_layer = jax.vmap(functools.partial(_update_ratio, kind, key))
-            ratio = of_layer(scans.numbers(layers), own, weight, update)
+            ratio = of_layer(scans.numbers(layers), own, *rows_of(layers).trained)
             ratios |= {int(layer): ratio[i] for i, layer in enumerate(layers)}
     update_ratio = jnp.stack([ratios[layer] for layer in range(len(ratios))], axis=-1)
 

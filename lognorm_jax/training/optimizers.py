@@ -14,6 +14,8 @@ from lognorm_jax._tools import checks
 
 __all__ = ["Apart", "by_layer"]
 
+UPDATE = "optimizer's update"  # what errors call it
+
 
 class Apart(NamedTuple):
     """A tree like the parameters of a network, with its layers apart.
@@ -135,17 +137,21 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
 
-    name = "optimizer's update"
-    allowed = "finite for normal gradients"
-    instead = "Is its learning rate finite?"
-    checks.require(finite, name, "not finite", allowed, instead)
+    _require_finite(finite)
     given = "another where equal layers are stacked"
     allowed = "that of each layer on its own"
     instead = (
         "It depends on the norm, shape or rank of single arrays. "
         "Wrap it: optimizers.by_layer(optimizer)."
     )
-    checks.require(same, name, given, allowed, instead)
+    checks.require(same, UPDATE, given, allowed, instead)
+
+
+def _require_finite(finite: bool) -> None:
+    """Require updates that are finite."""
+    allowed = "finite for normal gradients"
+    instead = "Is its learning rate finite?"
+    checks.require(finite, UPDATE, "not finite", allowed, instead)
 
 
 def require_linear(optimizer: optax.GradientTransformation) -> None:
@@ -167,16 +173,13 @@ def require_linear(optimizer: optax.GradientTransformation) -> None:
             finite, linear = map(bool, _finite_and_linear(optimizer))
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
-    name = "optimizer's update"
-    allowed = "finite for normal gradients"
-    instead = "Is its learning rate finite?"
-    checks.require(finite, name, "not finite", allowed, instead)
+    _require_finite(finite)
     allowed = "linear in the gradients, entry by entry, such as optax.sgd"
     instead = (
         "Adaptive rates, clipping and noise move a matrix by more than a few outer "
         "products. Take drawn=True, which draws all weights."
     )
-    checks.require(linear, name, "not linear", allowed, instead)
+    checks.require(linear, UPDATE, "not linear", allowed, instead)
 
 
 @functools.partial(jax.jit, static_argnums=0)
