@@ -316,3 +316,42 @@ def test_exact_digits_are_learned_without_matrices(key):
     path = training.path(fit, (images[chosen], labels[chosen]))
     history = sampling.sample(path, key, 8, block_size=8)
     assert history.loss[:, -5:].mean() < 0.7 * history.loss[:, :2].mean()
+
+
+@pytest.mark.float32
+def test_statistical_norm_of_a_matrix_that_met_a_few_vectors():
+    """The rest of it is drawn at the end: in all it is χ² of as many degrees of freedom
+    as there are weights.
+    """
+    (one,) = networks.mlp((7, 6), "tanh").kinds[0].maps
+
+    def square(key):
+        ahead, back, rest, given = jax.random.split(key, 4)
+        V, P = (
+            jax.random.normal(each, shape)
+            for each, shape in zip(
+                jax.random.split(given), [(2, 7), (3, 6)], strict=True
+            )
+        )
+        moved = _moved.unmoved(one, 1, 3, 1)
+        c = jnp.array([1.0, 0.0])
+        moved, *_ = _moved.product(moved, c, ahead, V)
+        moved, *_ = _moved.product(_moved.turned(moved), c, back, P)
+        return _moved.square_of(_moved.turned(moved).base, rest) / one.std**2
+
+    squares = jax.vmap(square)(jax.random.split(jax.random.key(0), 20_000))
+    assert scipy.stats.kstest(squares, scipy.stats.chi2(42).cdf).pvalue > 1e-4
+
+
+@pytest.mark.float32
+def test_exact_no_key_is_used_twice(key):
+    """By layers, steps, and the two directions; nor is that of a layer's biases."""
+    network, _ = CASES["tanh"]
+    used = []
+    for layer, kind in enumerate(network.kinds):
+        (pair,), fixed = kind.keys(key, layer)
+        used += [*pair, fixed]
+        for step in (0, 1, 20, _undrawn._AFTER):
+            used += _undrawn_layers.keys(kind, key, layer, jnp.uint32(step))
+    data = np.stack([jax.random.key_data(each) for each in used])
+    assert len(np.unique(data, axis=0)) == len(used)
