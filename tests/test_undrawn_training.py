@@ -2,6 +2,7 @@
 them is met; and in law against networks that are drawn.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -26,6 +27,7 @@ SLOW = optax.linear_schedule(0.2, 0.05, 4)
 MOMENTUM = optax.sgd(SLOW, momentum=0.9, nesterov=True)
 DECAY = optax.chain(optax.add_decayed_weights(0.3), optax.sgd(0.2))
 KS = functools.partial(scipy.stats.ks_2samp, method="asymp")
+FORGOTTEN = ("right", "images")
 FIELDS = ("loss", "log_gradient", "increment", "update_ratio")
 
 
@@ -39,31 +41,48 @@ def batches(network, num_steps, batch, seed=1):
 
 def met(network, end):
     """Return the weights of all layers, of matrices that met vectors of all
-    directions, by kind.
+    directions: of each kind and linear map.
     """
     by_layer = {}
     pairs = zip(_undrawn._stretches(network), end.moved, strict=True)
     for (_, places), of_stretch in pairs:
-        for layers, one in zip(places, of_stretch, strict=True):
-            base = one.base
-            assert np.linalg.matrix_rank(base.right[0], tol=1e-3) == base.shape[1]
-            W = jnp.einsum("lro,lri->loi", base.images, base.right)
-            if not isinstance(base, _moved.undrawn.Normal):
-                W = base.scale[:, None, None] * W
-            n_out, n_in = base.shape
+        for layers, matrices in zip(places, of_stretch, strict=True):
+            found = [known(one.base) for one in matrices]
             for i, layer in enumerate(layers):
-                by_layer[int(layer)] = W[i, :n_out, :n_in]
-    return [jnp.stack([by_layer[i] for i in places]) for places in network.places()]
+                by_layer[int(layer)] = [W[i] for W in found]
+    return [
+        [
+            jnp.stack(of_map)
+            for of_map in zip(*(by_layer[i] for i in places), strict=True)
+        ]
+        for places in network.places()
+    ]
+
+
+def known(base):
+    """Return matrices W_0 of which all is met, stacked."""
+    n_out, n_in = base.shape
+    assert np.linalg.matrix_rank(base.right[0], tol=1e-3) == n_in
+    W = jnp.einsum("lro,lri->loi", base.images, base.right)
+    if not isinstance(base, _moved.undrawn.Normal):
+        W = base.scale[:, None, None] * W
+    return W[:, :n_out, :n_in]
 
 
 def plain(network, optimizer, loss, key, given, weight):
     """Return the History of networks with these weights, by plain training."""
     inputs, targets = given
     drawn = network.init(key)
-    trained = [
-        {**kind, "weight": W.reshape(kind["weight"].shape)}
-        for kind, W in zip(drawn.trained, weight, strict=True)
-    ]
+    trained = []
+    for kind, own, of_kind in zip(
+        dict.fromkeys(network.kinds), drawn.trained, weight, strict=True
+    ):
+        each = [
+            {**part, "weight": W.reshape(part["weight"].shape)}
+            for part, W in zip(_undrawn_layers.parts(kind, own), of_kind, strict=True)
+        ]
+        single = kind.names == ("",)
+        trained.append(each[0] if single else dict(zip(kind.names, each, strict=True)))
     probe = inputs[0, 0]
     tangent = probe / jnp.linalg.norm(probe)
     step = _steps.train_step(network, optimizer, loss, drawn.fixed, probe, tangent)
@@ -72,6 +91,24 @@ def plain(network, optimizer, loss, key, given, weight):
     return networks.Params(end.trained, drawn.fixed), history
 
 
+def twice(maps, x):
+    """Return a layer's output that uses one matrix twice, and another between."""
+    return x + maps["one"](jnp.tanh(maps["other"](jnp.tanh(maps["one"](x)))))
+
+
+TWICE = networks.network(
+    (4,),
+    [
+        networks.layer(
+            twice,
+            {
+                "one": networks.linear(4, 4, bias_scale=0.2),
+                "other": networks.linear(4, 4, weight_law=weights.orthogonal()),
+            },
+        )
+    ]
+    * 2,
+)
 ALL_MET = [
     (networks.relu_mlp((3, 4, 4, 2), bias_scale=0.3), MOMENTUM),
     (networks.mlp((4, 4, 4), "tanh", weight_law=weights.orthogonal()), MOMENTUM),
@@ -80,6 +117,10 @@ ALL_MET_TOO = [
     (networks.mlp((3, 4, 4, 2), "tanh", 0.1, head="linear"), DECAY),
     (networks.residual(4, 3, "vanilla", input_width=3), optax.sgd(0.1, 0.5)),
     (networks.residual(4, 3, "balanced", input_width=3), optax.sgd(0.1)),
+    (networks.conv((1, 2, 2), (4,), 3, "tanh", 0.1), MOMENTUM),
+    (networks.transformer(4, 1, heads=2, tokens=3), optax.sgd(0.05)),
+    (networks.gated((4, 4, 2)), optax.sgd(0.1)),
+    (TWICE, optax.sgd(0.1, 0.9)),
 ]
 
 
@@ -157,6 +198,15 @@ def p_values(network, optimizer, num_steps, batch, count, steps=None):
     return found
 
 
+UNUSED = networks.network(
+    (4,),
+    [
+        networks.layer(
+            lambda maps, x: maps["used"](x),
+            {"used": networks.linear(4, 4), "not": networks.linear(4, 4)},
+        )
+    ],
+)
 CASES = {
     "relu": (networks.relu_mlp((6, 9, 9, 3), bias_scale=0.3), MOMENTUM),
     "tanh": (networks.mlp((6, 8, 8, 2), "tanh", 0.1, head="linear"), optax.sgd(0.2)),
@@ -191,17 +241,8 @@ def test_statistical_products_drawn_apart_are_seen(monkeypatch):
 
     def forgetful(moved):
         base = moved.base
-        nothing = jax.tree.map(jnp.zeros_like, (base.right, base.images))
-        unmet = base.__class__(
-            base.shape,
-            base.std,
-            *nothing,
-            base.left,
-            base.pulled,
-            base.met_right,
-            base.met_left,
-        )
-        return turned(moved._replace(base=unmet))
+        nothing = {name: jnp.zeros_like(getattr(base, name)) for name in FORGOTTEN}
+        return turned(moved._replace(base=dataclasses.replace(base, **nothing)))
 
     monkeypatch.setattr(_undrawn_layers._moved, "turned", forgetful)
     found = p_values(*CASES["tanh"], 3, 2, 2_000)
@@ -226,16 +267,7 @@ def test_statistical_products_drawn_apart_are_seen(monkeypatch):
             optax.sgd(0.1),
             "network = .*layer 0.*normal or orthogonal.*drawn=True",
         ),
-        (
-            networks.transformer(8, 1, heads=2, tokens=3),
-            optax.sgd(0.1),
-            "network = .*layer 0.*one matrix.*drawn=True",
-        ),
-        (
-            networks.conv((1, 2, 2), (4,), (3,)),
-            optax.sgd(0.1),
-            "network = .*layer 0.*one matrix.*drawn=True",
-        ),
+        (UNUSED, optax.sgd(0.1), "network = .*layer 0.*uses all of its linear maps"),
     ],
 )
 def test_exact_what_needs_matrices_is_refused(network, optimizer, message):

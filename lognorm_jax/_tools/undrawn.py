@@ -11,7 +11,7 @@ product returns what is known of the matrix after it.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +123,17 @@ def transposed(matrix: Undrawn) -> Undrawn:
     )
 
 
+class Met(NamedTuple):
+    """Vectors V that a matrix is given, V = known right + L new, and what it answers
+    to those that are new.
+    """
+
+    known: jax.Array  # (m, r), of rows of ``right``
+    L: jax.Array  # (m, m), lower triangular
+    new: jax.Array  # (m, n_in), orthonormal, also to ``right``; or zero
+    images: jax.Array  # (m, n_out), of these
+
+
 def product(
     matrix: Undrawn, key: jax.Array, V: jax.Array
 ) -> tuple[Undrawn, jax.Array]:  # (m, n_out)
@@ -130,26 +141,65 @@ def product(
 
     V may be of any rank: vectors that are met again have the same image.
     """
+    found = met(matrix, key, V)
+    return extended(matrix, found), answered(matrix, found)
+
+
+def met(matrix: Undrawn, key: jax.Array, V: jax.Array) -> Met:
+    """Return what ``product`` finds: of vectors V (m, n_in)."""
     if isinstance(matrix, Orthogonal):
-        return _orthogonal_product(matrix, key, V)
+        return _met_orthogonal(matrix, key, V)
     known, L, new = split(V, matrix.right)
 
     # images of new directions: what the transpose tells of them, and the rest normal
     shape = len(new), matrix.shape[0]
     images = matrix.std * random.normal(key, shape, V.dtype)
     if len(matrix.left):
-        images = images - _matmul(_matmul(images, matrix.left.T), matrix.left)
-        images = images + _matmul(_matmul(new, matrix.pulled.T), matrix.left)
+        told = _matmul(new, matrix.pulled.T) - _matmul(images, matrix.left.T)
+        images = images + _matmul(told, matrix.left)
+    return Met(known, L, new, images)
 
-    product = _matmul(L, images)
+
+def _met_orthogonal(matrix: Orthogonal, key: jax.Array, V: jax.Array) -> Met:
+    """Return ``met`` of an orthogonal matrix, images in all of its dimensions."""
+    n_out, n_in = matrix.shape
+    V = jnp.pad(V, ((0, 0), (0, max(n_out, n_in) - n_in)))
+    known, L, new = split(V, matrix.right)
+
+    # images of new directions: a uniform frame in what is left; one for each of them
+    there = jnp.any(new != 0, axis=1)
+    ahead = random.normal(key, new.shape, V.dtype)
+    return Met(known, L, new, _frame(ahead, matrix.images, there))
+
+
+def answered(matrix: Undrawn, found: Met) -> jax.Array:
+    """Return V Wᵀ, (m, n_out), of what was found of V."""
+    images = _matmul(found.L, found.images)
     if len(matrix.right):
-        product = product + _matmul(known, matrix.images)
-    right, met = _extended(matrix.right, new, matrix.met_right)
-    seen, _ = _extended(matrix.images, images, matrix.met_right)
-    return (
-        dataclasses.replace(matrix, right=right, images=seen, met_right=met),
-        product,
-    )
+        images = images + _matmul(found.known, matrix.images)
+    if isinstance(matrix, Normal):
+        return images
+    return matrix.scale * images[:, : matrix.shape[0]]
+
+
+def beside(matrix: Undrawn, found: Met) -> Undrawn:
+    """Return a matrix with what was found after all that there is room for."""
+    right = jnp.concatenate([matrix.right, found.new])
+    images = jnp.concatenate([matrix.images, found.images])
+    return dataclasses.replace(matrix, right=right, images=images)
+
+
+def extended(matrix: Undrawn, found: Met) -> Undrawn:
+    """Return a matrix after it met what was found."""
+    if isinstance(matrix, Normal):
+        right, met_right = _extended(matrix.right, found.new, matrix.met_right)
+        images, _ = _extended(matrix.images, found.images, matrix.met_right)
+        after = {"right": right, "images": images, "met_right": met_right}
+    else:
+        right, count = _extended(matrix.right, found.new, matrix.met)
+        images, _ = _extended(matrix.images, found.images, matrix.met)
+        after = {"right": right, "images": images, "met": count}
+    return dataclasses.replace(matrix, **after)
 
 
 def once(matrix: Undrawn, key: jax.Array, V: jax.Array) -> jax.Array:  # (m, n_out)
@@ -162,29 +212,6 @@ def once(matrix: Undrawn, key: jax.Array, V: jax.Array) -> jax.Array:  # (m, n_o
     ahead = random.normal(key, (len(L), size), V.dtype)
     frame = _frame(ahead, matrix.images, jnp.diagonal(L) != 0)
     return matrix.scale * _matmul(L, frame[:, : shape[1]])
-
-
-def _orthogonal_product(
-    matrix: Orthogonal, key: jax.Array, V: jax.Array
-) -> tuple[Orthogonal, jax.Array]:
-    """Return ``product`` of an orthogonal matrix."""
-    n_out, n_in = matrix.shape
-    size = max(n_out, n_in)
-    V = jnp.pad(V, ((0, 0), (0, size - n_in)))
-    known, L, new = split(V, matrix.right)
-
-    # images of new directions: a uniform frame in what is left; one for each of them
-    there = jnp.any(new != 0, axis=1)
-    ahead = random.normal(key, new.shape, V.dtype)
-    images = _frame(ahead, matrix.images, there)
-
-    product = _matmul(L, images)
-    if len(matrix.right):
-        product = product + _matmul(known, matrix.images)
-    right, met = _extended(matrix.right, new, matrix.met)
-    seen, _ = _extended(matrix.images, images, matrix.met)
-    after = dataclasses.replace(matrix, right=right, images=seen, met=met)
-    return after, matrix.scale * product[:, :n_out]
 
 
 def _frame(normal: jax.Array, basis: jax.Array, there: jax.Array) -> jax.Array:
@@ -205,31 +232,61 @@ def _extended(rows: jax.Array, more: jax.Array, met: Any) -> tuple[jax.Array, An
 
 def triangle(V: jax.Array) -> jax.Array:  # (m, m)
     """Return L of V = L Q, Q with orthonormal rows, or zero: lower triangular."""
-    return _few(V, 1)[0] if len(V) <= FEW else _many(V, V[:0])[1]
+    scaled, sizes = _scaled(V)
+    # written out, once is enough for L
+    times = 1 if len(V) <= FEW else 2
+    return sizes[:, None] * _orthonormal(scaled, scaled, times)[0]
 
 
 def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return (C, L, Q) with V = C basis + L Q, and rows of Q orthonormal, or zero.
 
     Rows of Q are orthogonal to those of the basis. L is lower triangular. By Gram and
-    Schmidt, from the vectors themselves: from their Gram matrix nearly parallel ones,
-    such as x and J x, would lose their difference. (Calls of LAPACK, which would do as
-    well, may not run beside each other on CPUs.)
+    Schmidt, the basis as a block and twice (Barlow & Smoktunowicz 2013), from the
+    vectors themselves: from their Gram matrix nearly parallel ones, such as x and J x,
+    would lose their difference. (Calls of LAPACK, which would do as well, may not run
+    beside each other on CPUs.)
 
     Args:
         V: (m, n), of any rank.
         basis: (r, n), whose rows are orthonormal, or zero.
     """
-    if len(basis) == 0 and len(V) <= FEW:
-        return jnp.zeros((len(V), 0), V.dtype), *_few(V, 2)
-    return _many(V, basis)
+    scaled, sizes = _scaled(V)
+    if len(basis) == 0:
+        L, Q = _orthonormal(scaled, scaled, 2)
+        return jnp.zeros((len(V), 0), V.dtype), sizes[:, None] * L, Q
+
+    # the part beside the basis, and once more what rounding left of it in Q
+    C, left = _beside(scaled, basis)
+    L, Q = _orthonormal(left, scaled, 2)
+    more, left = _beside(Q, basis)
+    again, Q = _orthonormal(left, Q, 1)
+    C = C + _matmul(L, more)
+    return sizes[:, None] * C, sizes[:, None] * _matmul(L, again), Q
 
 
-def _few(V: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
-    """Return (L, Q) with V = L Q, written out: once for L, twice for Q."""
+def _beside(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the coordinates of V in a basis, and what is left of V beside it."""
+    C = _matmul(V, basis.T)
+    return C, V - _matmul(C, basis)
+
+
+def _orthonormal(
+    V: jax.Array, whole: jax.Array, times: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return (L, Q) with V = L Q, by so many passes of Gram and Schmidt.
+
+    whole: what V is left of, (m, n): rows that are rounding beside it are zero.
+    """
+    make = _few if len(V) <= FEW else _many
+    return make(V, whole, times)
+
+
+def _few(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
+    """Return ``_orthonormal``, written out."""
     units: list[jax.Array] = []
     rows = []
-    for v, size in zip(*_scaled(V), strict=True):
+    for v, all_of_it in zip(V, whole, strict=True):
         row = [jnp.zeros((), V.dtype)] * len(V)
         left = v
         for _ in range(times):
@@ -237,32 +294,28 @@ def _few(V: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
                 along = jnp.sum(unit * left)
                 left = left - along * unit
                 row[j] = row[j] + along
-        row[len(units)], unit = _direction(left, v)
+        row[len(units)], unit = _direction(left, all_of_it)
         units.append(unit)
-        rows.append(size * jnp.stack(row))
+        rows.append(jnp.stack(row))
     return jnp.stack(rows), jnp.stack(units)
 
 
-def _many(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (C, L, Q) of ``split``: a scan over the vectors."""
-    scaled, sizes = _scaled(V)
+def _many(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
+    """Return ``_orthonormal``, by a scan over the vectors."""
 
-    def step(rows, given):
-        v, place = given
-        left, along = v, jnp.zeros(len(rows), V.dtype)
-        for _ in range(2):
-            more = _matmul(rows, left)
-            left = left - _matmul(more, rows)
+    def step(units, given):
+        v, all_of_it, place = given
+        left, along = v, jnp.zeros(len(V), V.dtype)
+        for _ in range(times):
+            more = _matmul(units, left)
+            left = left - _matmul(more, units)
             along = along + more
-        norm, unit = _direction(left, v)
-        rows = lax.dynamic_update_index_in_dim(rows, unit, place, axis=0)
-        return rows, lax.dynamic_update_index_in_dim(along, norm, place, axis=0)
+        norm, unit = _direction(left, all_of_it)
+        units = lax.dynamic_update_index_in_dim(units, unit, place, axis=0)
+        return units, lax.dynamic_update_index_in_dim(along, norm, place, axis=0)
 
-    rows = jnp.concatenate([basis, jnp.zeros_like(V)])
-    places = len(basis) + np.arange(len(V))
-    rows, along = lax.scan(step, rows, (scaled, places))
-    known, new = jnp.split(sizes[:, None] * along, [len(basis)], axis=1)
-    return known, new, rows[len(basis) :]
+    units, L = lax.scan(step, jnp.zeros_like(V), (V, whole, np.arange(len(V))))
+    return L, units
 
 
 def _scaled(V: jax.Array) -> tuple[jax.Array, jax.Array]:

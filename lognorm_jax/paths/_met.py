@@ -1,8 +1,7 @@
 """A layer followed with matrices that are never drawn: product by product.
 
-A layer is a function of its linear maps and of x. Run again and again, with what the
-first maps returned, it tells what the next is given: each a plain function, which has
-derivatives. What a map returns is drawn, in law, for all vectors and tangents together.
+What a map is given comes of what the maps before it returned (``_tools/products``);
+what it returns is drawn, in law, for all vectors and tangents together.
 """
 
 import collections
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lognorm_jax import networks
-from lognorm_jax._tools import random, scans, undrawn
+from lognorm_jax._tools import products, random, scans, undrawn
 
 # beyond the numbers of products: keys of those with the transpose
 _BACK = 1 << 16
@@ -24,77 +23,6 @@ _BACK = 1 << 16
 
 # the matrices that several layers share, by their names
 Tied = dict[str, undrawn.Undrawn]
-
-
-class Product(NamedTuple):
-    """A use of a linear map by a layer."""
-
-    place: int  # of the map in the layer
-    rows: tuple[int, ...]  # the leading axes of what it is given
-
-
-def products(layer: networks.Layer, shape: tuple[int, ...]) -> list[Product]:
-    """Return the products of a layer with an input of a shape, in turn."""
-    found: list[Product] = []
-    given: list[jax.Array] = []
-
-    def met(place, v):
-        n_out = layer.maps[place].shape[0]
-        found.append(Product(place, v.shape[:-1]))
-        given.append(v)
-        return jnp.zeros((*v.shape[:-1], n_out), v.dtype)
-
-    def followed(x):
-        fixed = layer.drawn_fixed(jax.random.key(0))
-        made = layer.function(_answering(layer, met), fixed, x)
-        try:
-            # of what belongs to a transformation inside of the layer nothing is left
-            return made, [v + 0 for v in given]
-        except jax.errors.UnexpectedTracerError as error:
-            raise ValueError(
-                f"layer of the maps {', '.join(layer.names)}: its maps are called "
-                "inside of jit, vmap, scan or the like. Call them outside: they take "
-                "vectors along the last of any number of axes."
-            ) from error
-
-    jax.eval_shape(followed, jax.ShapeDtypeStruct(shape, jnp.result_type(float)))
-    return found
-
-
-def _answering(
-    layer: networks.Layer, answer: Callable[[int, jax.Array], jax.Array]
-) -> networks.Maps:
-    """Return the maps of a layer, which answer (place of the map, what it is given)."""
-
-    def ask(place, v):
-        # numbers of any kind, as a matrix would take them
-        return answer(place, jnp.asarray(v, jnp.result_type(float)))
-
-    return {
-        name: functools.partial(ask, place) for place, name in enumerate(layer.names)
-    }
-
-
-class _Reached(Exception):
-    """A product that is not answered yet: what it is given."""
-
-
-def entering(
-    layer: networks.Layer, fixed: Any, x: jax.Array, answers: Sequence[jax.Array]
-) -> jax.Array:
-    """Return what the next map is given, after these answers, or the layer gives."""
-    left = list(answers)
-
-    def answer(place, v):
-        del place
-        if not left:
-            raise _Reached(v)
-        return left.pop(0)
-
-    try:
-        return layer.function(_answering(layer, answer), fixed, x)
-    except _Reached as reached:
-        return reached.args[0]
 
 
 class Followed(NamedTuple):
@@ -110,7 +38,7 @@ class Forward(NamedTuple):
     """What the linear maps of a layer met, of inputs (m, …) alone."""
 
     step: Callable  # (x, answers) -> what the next map is given
-    uses: list[Product]
+    uses: list[products.Product]
     given: tuple[jax.Array, ...]  # (m, *rows, n_in), for each use
     answers: tuple[jax.Array, ...]  # (m, *rows, n_out)
     # of each map, by the name it is tied to or its place, given this
@@ -142,7 +70,7 @@ def followed(
     """
     run, images = _run(layer, key, number, X, T, owner, tied, forget=True)
     if T is not None:
-        T = _along(run.step, X, run.answers, T, images, owner)
+        T = products.along(run.step, X, run.answers, T, images, owner)
     X, finite = arrived(run, X)
     return Followed(X, T, finite, run.tied)
 
@@ -208,12 +136,12 @@ def _run(
     matrices: dict[str | int, undrawn.Undrawn] = dict(tied.items())
     matrices |= {i: unmet(one) for i, one in enumerate(layer.maps) if not one.tied}
     known = iter(told or ())
-    step = functools.partial(entering, layer, layer.drawn_fixed(key_fixed))
+    step = functools.partial(products.entering, layer, layer.drawn_fixed(key_fixed))
     given: tuple[jax.Array, ...] = ()
     answers: tuple[jax.Array, ...] = ()
     images: tuple[jax.Array, ...] = ()
 
-    uses = products(layer, X.shape[1:])
+    uses = products.of_layer(layer, X.shape[1:])
     times = collections.Counter(use.place for use in uses)
     for call, (place, rows) in enumerate(uses):
         one = layer.maps[place]
@@ -226,7 +154,7 @@ def _run(
         # what it returns, for all that it is given, and for how that moves
         V = extended(one, entered.reshape(-1, one.shape[1]))
         if T is not None:
-            moved = _along(step, X, answers, T, images, owner)
+            moved = products.along(step, X, answers, T, images, owner)
             V = _beside(V, moved.reshape(-1, one.shape[1]))
         alone = times[place] == 1 and not one.tied
         key_call = keys[place] if alone else random.fold_in(keys[place], call)
@@ -284,7 +212,7 @@ def pulled(
     """
     run = met(layer, key, number, X, tied, told)
     matrices = run.matrices
-    D, pulls = _pull(run.step, X, run.answers, D)
+    D, pulls = products.pulled(run.step, X, run.answers, D)
     ends = list(pulls)
     for call, (place, _) in reversed([*enumerate(run.uses)]):
         # through the map, transposed
@@ -298,7 +226,7 @@ def pulled(
 
         # and through what it was given
         back = back[:, :n_in].reshape(run.given[call].shape)
-        more, pulls = _pull(run.step, X, run.answers[:call], back)
+        more, pulls = products.pulled(run.step, X, run.answers[:call], back)
         D = D + more
         ends[:call] = [a + b for a, b in zip(ends[:call], pulls, strict=True)]
 
@@ -320,17 +248,6 @@ def _by_map(
             count = len(parts[0]) if parts else 1
             own.append(jnp.zeros((count, 1, one.shape[side])))
     return [jnp.concatenate(own, axis=1) for own in found]
-
-
-def _pull(
-    step: Callable, X: jax.Array, answers: tuple[jax.Array, ...], D: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Return the cotangents of inputs and answers, of those of what ``step`` gives."""
-
-    def one(x, answers, d):
-        return jax.vjp(step, x, answers)[1](d)
-
-    return jax.vmap(one)(X, answers, D)
 
 
 def unmet(one: networks.Map, room: tuple[int, int] | None = None) -> undrawn.Undrawn:
@@ -362,7 +279,7 @@ def unmet_tied(network: networks.Network, ahead: int, back: int = 0) -> Tied:
     rows: collections.Counter[str] = collections.Counter()
     outputs = network.outputs(jnp.result_type(float))
     shapes = [network.shape, *(output.shape for output in outputs[:-1])]
-    uses = functools.cache(products)
+    uses = functools.cache(products.of_layer)
     for kind, shape in zip(network.kinds, shapes, strict=True):
         for use in uses(kind, shape):
             rows[kind.maps[use.place].tied] += math.prod(use.rows)
@@ -381,23 +298,6 @@ def extended(one: networks.Map, V: jax.Array) -> jax.Array:
         return V
     size = jnp.asarray(one.bias_scale / one.std, V.dtype)
     return jnp.concatenate([V, jnp.broadcast_to(size, (len(V), 1))], axis=1)
-
-
-def _along(
-    step: Callable,
-    X: jax.Array,
-    answers: tuple[jax.Array, ...],
-    T: jax.Array,
-    images: tuple[jax.Array, ...],
-    owner: np.ndarray,
-) -> jax.Array:
-    """Return how what ``step`` gives moves along tangents at X[owner]."""
-    at, along = (X, answers), (T, images)
-
-    def one(at, along):
-        return jax.jvp(step, at, along)[1]
-
-    return jax.vmap(one)(jax.tree.map(lambda leaf: leaf[owner], at), along)
 
 
 def _all_finite(rows: jax.Array) -> jax.Array:

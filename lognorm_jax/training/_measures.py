@@ -1,6 +1,7 @@
 """What the theory is about, measured of a network: norms layer by layer, increments."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from lognorm_jax.training import optimizers
 
 
 def layer_log_norms(network: networks.Network, tree: Any) -> jax.Array:
-    """Return ln‖·‖² of the weights of each layer.
+    """Return ln‖·‖² of the weights of each layer, of all its linear maps together.
 
     Args:
         network: the network whose layers they are.
@@ -31,12 +32,25 @@ def layer_log_norms(network: networks.Network, tree: Any) -> jax.Array:
     if isinstance(kinds, networks.Params):
         kinds = kinds.trained
     _check_kinds("tree", kinds, len(network.places()))
-    return network.in_order([norms.log_squares(kind["weight"]) for kind in kinds])
+    return network.in_order([_of_weights(norms.log_squares, kind) for kind in kinds])
 
 
 def scaled_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:
     """Return ``layer_log_norms``, faster under vmap; not finite if an entry is not."""
-    return network.in_order([norms.normalise_rows(kind["weight"])[0] for kind in tree])
+
+    def log_squares(weight):
+        return norms.normalise_rows(weight)[0]
+
+    return network.in_order([_of_weights(log_squares, kind) for kind in tree])
+
+
+def _of_weights(log_squares: Callable, kind: dict[str, Any]) -> jax.Array:
+    """Return the log squared norms, (layers,), of all linear maps of a kind of layer
+    together.
+    """
+    parts = [kind] if "weight" in kind else kind.values()
+    each = [log_squares(part["weight"]) for part in parts]
+    return functools.reduce(jnp.logaddexp, each)
 
 
 def jacobian_increments(

@@ -119,9 +119,8 @@ def _usable(value: jax.Array, log_sizes: _LogSizes) -> jax.Array:
 def _finite_biases(tree: list[Any]) -> jax.Array:
     """Return whether all is finite that is not a weight: norms tell of those."""
     finite = jnp.bool_(True)
-    for kind in tree:
-        others = [part for name, part in kind.items() if name != "weight"]
-        for leaf in jax.tree.leaves(others):
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if path[-1].key != "weight":
             finite &= jnp.all(jnp.isfinite(leaf))
     return finite
 

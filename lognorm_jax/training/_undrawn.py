@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, random, scans
@@ -23,14 +24,16 @@ _AFTER, _REST = 1 << 30, (1 << 30) + 1
 # a pattern of layers, and the indices of its repetitions, for each of its places
 _Stretch = tuple[tuple[networks.Layer, ...], list[np.ndarray]]
 
+# of each stretch, place of its pattern and linear map, stacked over repetitions
+_Matrices = list[list[list[_moved.Moved]]]
+
 
 class State(NamedTuple):
     """What one step hands to the next."""
 
-    # as trained parameters; of weights the numbers c, (layers, 1 + steps)
-    trained: list[Any]
-    # of each place of each stretch, stacked over repetitions
-    moved: list[list[_moved.Moved]]
+    # of each kind and linear map {"weight": the numbers c, (layers, 1 + steps), "bias"}
+    trained: list[list[Any]]
+    moved: _Matrices
     optimizer: Any  # its state
     finite: jax.Array  # (): whether all numbers were finite till here
 
@@ -41,8 +44,8 @@ class _Seen(NamedTuple):
     loss: jax.Array
     log_gradient: jax.Array  # (depth,)
     increment: jax.Array  # (depth,)
-    weight: list[jax.Array]  # of each kind (layers, 1 + steps)
-    update: list[jax.Array]
+    weight: list[list[jax.Array]]  # of each kind and linear map, (layers, 1 + steps)
+    update: list[list[jax.Array]]
     finite: jax.Array
 
 
@@ -52,15 +55,16 @@ def require(network: networks.Network) -> None:
     Raises:
         ValueError: for others, naming the layer.
     """
+    instead = "Take drawn=True, which draws all weights."
+    counts = _counts(network)
     for number, kind in enumerate(network.kinds):
         where = f"{network.name}, layer {number}"
-        instead = "Take drawn=True, which draws all weights."
-        allowed = "a layer of one matrix, x ↦ after(x, W before(x) + b)"
-        checks.require(kind.matrix is not None, "network", where, allowed, instead)
-        (one,) = kind.maps
-        known = one.weights.gaussian or one.weights.orthogonal
-        allowed = "a layer whose weights are normal or orthogonal"
-        checks.require(known, "network", where, allowed, instead)
+        for one, count in zip(kind.maps, counts[number], strict=True):
+            known = one.weights.gaussian or one.weights.orthogonal
+            allowed = "a layer whose weights are normal or orthogonal"
+            checks.require(known, "network", where, allowed, instead)
+            allowed = "a layer that uses all of its linear maps"
+            checks.require(count > 0, "network", where, allowed)
 
 
 def train(
@@ -90,7 +94,7 @@ def train(
         _step, network, optimizer, loss, key, drawn.fixed, probe, tangent
     )
     numbers = jnp.arange(num_steps, dtype=jnp.uint32)
-    end, seen = jax.lax.scan(step, state, (numbers, *batches))
+    end, seen = lax.scan(step, state, (numbers, *batches))
     outputs = functools.partial(_outputs, network, key, drawn.fixed, end)
     return outputs, _history(network, key, end, seen)
 
@@ -104,6 +108,14 @@ def _stretches(network: networks.Network) -> list[_Stretch]:
     return found
 
 
+def _counts(network: networks.Network) -> list[list[int]]:
+    """Return how many vectors each matrix of each layer is given, of one input."""
+    outputs = network.outputs(jnp.result_type(float))
+    shapes = [network.shape, *(output.shape for output in outputs[:-1])]
+    count = functools.cache(_undrawn_layers.counts)
+    return [count(*pair) for pair in zip(network.kinds, shapes, strict=True)]
+
+
 def _fresh(
     network: networks.Network,
     optimizer: optax.GradientTransformation,
@@ -112,20 +124,28 @@ def _fresh(
     num_steps: int,
 ) -> State:
     """Return the state before the first step."""
-    trained = [
-        {**kind, "weight": _first(len(kind["bias"]), 1 + num_steps)}
-        for kind in drawn.trained
-    ]
-    outputs = network.outputs(jnp.result_type(float))
-    shapes = [network.shape, *(output.shape for output in outputs[:-1])]
+    kinds = dict.fromkeys(network.kinds)
+    trained = []
+    for kind, own in zip(kinds, drawn.trained, strict=True):
+        parts = _undrawn_layers.parts(kind, own)
+        first = [_first(len(part["bias"]), 1 + num_steps) for part in parts]
+        pairs = zip(parts, first, strict=True)
+        trained.append([{**part, "weight": c} for part, c in pairs])
+
+    counts = _counts(network)
     moved = []
-    for kinds, places in _stretches(network):
-        row = []
-        for kind, layers in zip(kinds, places, strict=True):
-            rows = _undrawn_layers.rows_of(kind, shapes[layers[0]])
-            one = _moved.unmoved(kind.maps[0], rows, batch, num_steps)
-            row.append(jax.tree.map(functools.partial(_repeated, len(layers)), one))
-        moved.append(row)
+    for pattern, places in _stretches(network):
+        of_stretch = []
+        for kind, layers in zip(pattern, places, strict=True):
+            given = zip(kind.maps, counts[layers[0]], strict=True)
+            # probe and tangent go ahead beside the batch
+            each = [
+                _moved.unmoved(one, batch * n, (batch + 2) * n, num_steps)
+                for one, n in given
+            ]
+            repeated = functools.partial(_repeated, len(layers))
+            of_stretch.append(jax.tree.map(repeated, each))
+        moved.append(of_stretch)
     start = optimizer.init(trained)
     return State(trained, scans.unknown(moved), start, jnp.bool_(True))
 
@@ -155,13 +175,15 @@ def _step(
     step, inputs, targets = given
     stretches = _stretches(network)
     rows_of = network.rows(networks.Params(state.trained, fixed))
+    through = stretches, key, step, rows_of
 
     # forward, with the probe beside the batch; and back
     entered = jnp.concatenate([inputs, probe[None]]), tangent
-    through = stretches, key, step, rows_of
     (outputs, _), left = _forward(*through, entered, state.moved)
+    moved = _each(functools.partial(_ahead, step), state.moved, left)
     value, D = jax.value_and_grad(lambda y: jnp.mean(loss(y, targets)))(outputs[:-1])
-    moved, found = _backward(*through, D, left)
+    found = _backward(*through, D, moved, left)
+    moved = _each(functools.partial(_back, step), moved, found)
 
     # where the optimizer goes
     biases = _by_kind(network, _by_layer(stretches, found, "bias"))
@@ -171,7 +193,8 @@ def _step(
     )
     trained = optax.apply_updates(state.trained, updates)
 
-    # it stays where it is from the first number on that is not finite
+    # it stays where it is from the first number on that is not finite; but what a
+    # matrix has met, it has met
     log_gradient = jnp.stack(_by_layer(stretches, found, "log_gradient"))
     increment = norms.lasting(jnp.stack(_by_layer(stretches, left, "increment")))
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
@@ -180,22 +203,54 @@ def _step(
         value,
         log_gradient,
         jnp.where(jnp.isnan(increment), jnp.inf, increment),
-        [kind["weight"] for kind in state.trained],
-        [kind["weight"] for kind in updates],
+        _numbers(state.trained),
+        _numbers(updates),
         finite,
     )
-    reached = State(trained, moved, after, finite)
-    before = state._replace(finite=finite)
+    reached, before = (trained, after), (state.trained, state.optimizer)
     kept = jax.tree.map(functools.partial(jnp.where, finite), reached, before)
-    return kept, seen
+    return State(kept[0], moved, kept[1], finite), seen
 
 
-def _gradient(trained: list[Any], biases: list[jax.Array], step: jax.Array) -> Any:
+def _numbers(trained: list[list[Any]]) -> list[list[jax.Array]]:
+    """Return the numbers c of each kind and linear map."""
+    return [[part["weight"] for part in kind] for kind in trained]
+
+
+def _gradient(
+    trained: list[list[Any]], biases: list[list[jax.Array]], step: jax.Array
+) -> list[list[Any]]:
     """Return the gradient of a step: of the numbers c, that of the step alone."""
+
+    def one(part, bias):
+        c = part["weight"]
+        return {"weight": jnp.zeros_like(c).at[:, 1 + step].set(1), "bias": bias}
+
+    pairs = zip(trained, biases, strict=True)
+    return [list(map(one, kind, of_kind)) for kind, of_kind in pairs]
+
+
+def _each(after: Callable, moved: _Matrices, told: list[list[Any]]) -> _Matrices:
+    """Return matrices after what was told of the layers that they are of."""
     return [
-        {"weight": jnp.zeros_like(kind["weight"]).at[:, 1 + step].set(1), "bias": bias}
-        for kind, bias in zip(trained, biases, strict=True)
+        [
+            list(map(after, matrices, one.told))
+            for matrices, one in zip(of_stretch, told_of_stretch, strict=True)
+        ]
+        for of_stretch, told_of_stretch in zip(moved, told, strict=True)
     ]
+
+
+def _ahead(step: jax.Array, moved: _moved.Moved, told: _moved.Told) -> _moved.Moved:
+    """Return matrices after what they met on the way forward."""
+    at, _ = _moved.places(moved, step, told.coordinates.shape[-2])
+    return _moved.after(moved, told, at, step)
+
+
+def _back(step: jax.Array, moved: _moved.Moved, told: _moved.Told) -> _moved.Moved:
+    """Return matrices after what they met on the way back."""
+    _, at = _moved.places(moved, step, told.coordinates.shape[-2])
+    return _moved.turned(_moved.after(_moved.turned(moved), told, at, step))
 
 
 def _forward(
@@ -204,7 +259,7 @@ def _forward(
     step: jax.Array,
     rows_of: Callable,
     carry: tuple[jax.Array, jax.Array],
-    moved: list[list[_moved.Moved]],
+    moved: _Matrices,
 ) -> tuple[Any, list[list[_undrawn_layers.Ahead]]]:
     """Return inputs and tangent after all layers, and what each layer met."""
     left = []
@@ -213,8 +268,8 @@ def _forward(
         def pattern(carry, rows, kinds=kinds):
             told = []
             for kind, (number, row) in zip(kinds, rows, strict=True):
-                keys = _undrawn_layers.keys(kind, key, number, step)
-                carry, met = _undrawn_layers.ahead(kind, keys[0], carry, row)
+                keys, _ = _undrawn_layers.keys(kind, key, number, step)
+                carry, met = _undrawn_layers.ahead(kind, keys, step, carry, row)
                 told.append(met)
             return carry, told
 
@@ -233,27 +288,29 @@ def _backward(
     step: jax.Array,
     rows_of: Callable,
     D: jax.Array,
+    moved: _Matrices,
     left: list[list[_undrawn_layers.Ahead]],
-) -> tuple[list[list[_moved.Moved]], list[list[_undrawn_layers.Back]]]:
-    """Return the matrices after a step, and what is found of each layer's gradient."""
+) -> list[list[_undrawn_layers.Back]]:
+    """Return what is found of each layer's gradient."""
     found: list[Any] = []
-    for (kinds, places), met in reversed([*zip(stretches, left, strict=True)]):
+    of_stretches = reversed([*zip(stretches, moved, left, strict=True)])
+    for (kinds, places), of_stretch, met in of_stretches:
 
         def pattern(D, rows, kinds=kinds):
             told: list[Any] = []
             for kind, (number, row, own) in reversed([*zip(kinds, rows, strict=True)]):
-                keys = _undrawn_layers.keys(kind, key, number, step)
-                D, back = _undrawn_layers.back(kind, keys[1], step, D, row, own)
+                _, keys = _undrawn_layers.keys(kind, key, number, step)
+                D, back = _undrawn_layers.back(kind, keys, step, D, row, own)
                 told.insert(0, back)
             return D, told
 
         rows = [
-            (scans.numbers(layers), _parts(rows_of(layers)), own)
-            for layers, own in zip(places, met, strict=True)
+            (scans.numbers(layers), (*_parts(rows_of(layers)), own), of_layer)
+            for layers, own, of_layer in zip(places, of_stretch, met, strict=True)
         ]
         D, told = scans.repeated(pattern, D, rows, len(places[0]), reverse=True)
         found.insert(0, told)
-    return [[back.moved for back in told] for told in found], found
+    return found
 
 
 def _outputs(
@@ -277,8 +334,8 @@ def _outputs(
 
         def pattern(X, rows, kinds=kinds):
             for kind, (number, row) in zip(kinds, rows, strict=True):
-                keys = _undrawn_layers.keys(kind, key, number, jnp.uint32(_AFTER))
-                X = _undrawn_layers.outputs(kind, keys[0], X, row)
+                keys, _ = _undrawn_layers.keys(kind, key, number, jnp.uint32(_AFTER))
+                X = _undrawn_layers.outputs(kind, keys, X, row)
             return X, ()
 
         rows = [
@@ -298,36 +355,42 @@ def _all_finite(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_and, leaves)
 
 
-def _by_layer(stretches: list[_Stretch], told: list[Any], name: str) -> list[jax.Array]:
+def _by_layer(stretches: list[_Stretch], told: list[Any], name: str) -> list[Any]:
     """Return a field of what is told of each layer, in the layers' order."""
-    found: dict[int, jax.Array] = {}
+    found: dict[int, Any] = {}
     for (_, places), of_stretch in zip(stretches, told, strict=True):
         for layers, one in zip(places, of_stretch, strict=True):
             stacked = getattr(one, name)
-            found |= {int(layer): stacked[i] for i, layer in enumerate(layers)}
+            for i, layer in enumerate(layers):
+                found[int(layer)] = jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
     return [found[layer] for layer in range(len(found))]
 
 
-def _by_kind(network: networks.Network, layers: list[jax.Array]) -> list[jax.Array]:
+def _by_kind(network: networks.Network, layers: list[Any]) -> list[Any]:
     """Return what there is of each layer, stacked over those of each kind."""
-    return [jnp.stack([layers[i] for i in places]) for places in network.places()]
+    return [
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(layers[i] for i in places))
+        for places in network.places()
+    ]
 
 
 def _history(
     network: networks.Network, key: jax.Array, end: State, seen: _Seen
 ) -> History:
     """Return what is recorded: +inf where it is not finite."""
-    # of each kind (layers, steps, 1 + steps)
+    # of each kind and linear map (layers, steps, 1 + steps)
     numbers = [
-        tuple(jnp.moveaxis(part, 1, 0) for part in pair)
+        jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), pair)
         for pair in zip(seen.weight, seen.update, strict=True)
     ]
     rows_of = network.rows(networks.Params(numbers, [None] * len(numbers)))
     ratios: dict[int, jax.Array] = {}
     for (kinds, places), moved in zip(_stretches(network), end.moved, strict=True):
         for kind, layers, own in zip(kinds, places, moved, strict=True):
-            of_layer = jax.vmap(functools.partial(_update_ratio, kind, key))
-            ratio = of_layer(scans.numbers(layers), own, *rows_of(layers).trained)
+            of_layer = functools.partial(_update_ratio, kind, key)
+            rows = scans.numbers(layers), own, *rows_of(layers).trained
+            # one after another: of each there are products of all gradients
+            ratio = lax.map(lambda row, of_layer=of_layer: of_layer(*row), rows)
             ratios |= {int(layer): ratio[i] for i, layer in enumerate(layers)}
     update_ratio = jnp.stack([ratios[layer] for layer in range(len(ratios))], axis=-1)
 
@@ -348,18 +411,25 @@ def _update_ratio(
     kind: networks.Layer,
     key: jax.Array,
     number: jax.Array,
-    moved: _moved.Moved,
-    weight: jax.Array,
-    update: jax.Array,
+    moved: list[_moved.Moved],
+    weight: list[jax.Array],
+    update: list[jax.Array],
 ) -> jax.Array:
-    """Return ‖ΔW‖/‖W‖ of a layer at each step, (steps,), of numbers (steps, 1 + steps).
+    """Return ‖ΔW‖/‖W‖ of a layer at each step, (steps,), of the numbers (steps, 1 +
+    steps) of each of its matrices.
 
     The norm of W_0 is drawn at the end, given all that W_0 has met.
     """
-    (pair,), _ = kind.keys(key, number)
-    square = _moved.square_of(moved.base, random.fold_in(pair[0], _REST))
-    log_squares = jax.vmap(_moved.log_square_of, (None, 0, None))
-    log_update = log_squares(moved, update, square)
-    still = jnp.isneginf(log_update)
-    log_size = jnp.where(still, 0, log_squares(moved, weight, square))
-    return jnp.where(still, 0, jnp.exp((log_update - log_size) / 2))
+    pairs, _ = kind.keys(key, number)
+    log_update, log_size = [], []
+    for own, (key_weight, _), W, dW in zip(moved, pairs, weight, update, strict=True):
+        sizes = _moved.sizes(own, len(W), random.fold_in(key_weight, _REST))
+        of_numbers = jax.vmap(functools.partial(_moved.log_square_of, sizes))
+        log_update.append(of_numbers(dW))
+        log_size.append(of_numbers(W))
+    total, size = (
+        functools.reduce(jnp.logaddexp, each) for each in (log_update, log_size)
+    )
+    still = jnp.isneginf(total)
+    size = jnp.where(still, 0, size)
+    return jnp.where(still, 0, jnp.exp((total - size) / 2))
