@@ -256,11 +256,12 @@ def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
         L, Q = _orthonormal(scaled, scaled, 2)
         return jnp.zeros((len(V), 0), V.dtype), sizes[:, None] * L, Q
 
-    # the part beside the basis, and once more what rounding left of it in Q
+    # the part beside the basis, and once more what rounding left of it in Q: where that
+    # is most of it, all of it was rounding
     C, left = _beside(scaled, basis)
     L, Q = _orthonormal(left, scaled, 2)
     more, left = _beside(Q, basis)
-    again, Q = _orthonormal(left, Q, 1)
+    again, Q = _orthonormal(left, Q, 1, least=0.5)
     C = C + _matmul(L, more)
     return sizes[:, None] * C, sizes[:, None] * _matmul(L, again), Q
 
@@ -272,17 +273,23 @@ def _beside(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _orthonormal(
-    V: jax.Array, whole: jax.Array, times: int
+    V: jax.Array, whole: jax.Array, times: int, least: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Return (L, Q) with V = L Q, by so many passes of Gram and Schmidt.
 
-    whole: what V is left of, (m, n): rows that are rounding beside it are zero.
+    Args:
+        V: (m, n).
+        whole: what V is left of, (m, n).
+        times: how many passes.
+        least: the part of it below which a row is no direction; None: rounding.
     """
     make = _few if len(V) <= FEW else _many
-    return make(V, whole, times)
+    return make(V, whole, times, 8 * jnp.finfo(V.dtype).eps if least is None else least)
 
 
-def _few(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
+def _few(
+    V: jax.Array, whole: jax.Array, times: int, least: float
+) -> tuple[jax.Array, jax.Array]:
     """Return ``_orthonormal``, written out."""
     units: list[jax.Array] = []
     rows = []
@@ -294,13 +301,15 @@ def _few(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Arr
                 along = jnp.sum(unit * left)
                 left = left - along * unit
                 row[j] = row[j] + along
-        row[len(units)], unit = _direction(left, all_of_it)
+        row[len(units)], unit = _direction(left, all_of_it, least)
         units.append(unit)
         rows.append(jnp.stack(row))
     return jnp.stack(rows), jnp.stack(units)
 
 
-def _many(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
+def _many(
+    V: jax.Array, whole: jax.Array, times: int, least: float
+) -> tuple[jax.Array, jax.Array]:
     """Return ``_orthonormal``, by a scan over the vectors."""
 
     def step(units, given):
@@ -310,7 +319,7 @@ def _many(V: jax.Array, whole: jax.Array, times: int) -> tuple[jax.Array, jax.Ar
             more = _matmul(units, left)
             left = left - _matmul(more, units)
             along = along + more
-        norm, unit = _direction(left, all_of_it)
+        norm, unit = _direction(left, all_of_it, least)
         units = lax.dynamic_update_index_in_dim(units, unit, place, axis=0)
         return units, lax.dynamic_update_index_in_dim(along, norm, place, axis=0)
 
@@ -330,12 +339,13 @@ def _scaled(V: jax.Array) -> tuple[jax.Array, jax.Array]:
     return V / sizes[:, None], sizes
 
 
-def _direction(left: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the norm and direction of what is left of a vector: 0 for rounding."""
-    rounding = 8 * jnp.finfo(v.dtype).eps
+def _direction(
+    left: jax.Array, v: jax.Array, least: float
+) -> tuple[jax.Array, jax.Array]:
+    """Return the norm and direction of what is left of a vector: 0 if it is less."""
     square = jnp.sum(left * left)
-    # NaN is not rounding
-    there = ~(square <= rounding**2 * jnp.sum(v * v))
+    # NaN is not less
+    there = ~(square <= least**2 * jnp.sum(v * v))
     safe = jnp.where(there, square, 1)  # the root has no derivative at 0
     norm = jnp.sqrt(safe)
     return jnp.where(there, norm, 0), jnp.where(there, left / norm, 0)

@@ -108,6 +108,13 @@ def train_step(
     return step
 
 
+def outputs(
+    network: networks.Network, params: networks.Params, inputs: jax.Array
+) -> jax.Array:
+    """Return the outputs (m, …) of inputs (m, *shape)."""
+    return jax.vmap(functools.partial(network.apply, params))(jnp.asarray(inputs))
+
+
 def _usable(value: jax.Array, log_sizes: _LogSizes) -> jax.Array:
     """Return whether a step is finite, and so is the sum of a weight and its update."""
     most = 2 * jnp.log(jnp.finfo(value.dtype).max / 4)

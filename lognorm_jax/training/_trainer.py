@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, closures, norms, traces
-from lognorm_jax.training import _steps, _undrawn, losses, optimizers
+from lognorm_jax.training import _crossover, _steps, _undrawn, losses, optimizers
 from lognorm_jax.training._steps import History, Loss
 
 # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
@@ -48,7 +48,7 @@ class Trainer:
             input.
         tangent: the unit vector it is applied to, of that shape; None: that of the
             probe.
-        drawn: whether weights are drawn.
+        drawn: whether weights are drawn; None: where that is less work.
     """
 
     network: networks.Network
@@ -57,7 +57,7 @@ class Trainer:
     num_steps: int
     probe: ArrayLike | None = None
     tangent: ArrayLike | None = None
-    drawn: bool = True
+    drawn: bool | None = True
 
     def __call__(self, key: jax.Array, batches: Batches) -> tuple[Any, History]:
         """Train a fresh network.
@@ -76,9 +76,25 @@ class Trainer:
                 steps and loss.
         """
         checks.typed_key(key)
-        if not self.drawn:
-            return None, _train_undrawn(self.plain(), key, *self.checked(batches))
-        return _train(self.plain(), key, *self.checked(batches))
+        inputs, targets = self.checked(batches)
+        fit = self.settled(inputs.shape[1]).plain()
+        if not fit.drawn:
+            return None, _train_undrawn(fit, key, inputs, targets)
+        return _train(fit, key, inputs, targets)
+
+    def settled(self, batch: int) -> "Trainer":
+        """Return the trainer that draws weights, or does not.
+
+        Args:
+            batch: how many inputs a step has, ≥ 1.
+
+        Returns:
+            Itself, if ``drawn`` is True or False; for None one of which it is.
+        """
+        if self.drawn is not None:
+            return self
+        undrawn = _crossover.pays(self.network, batch, self.num_steps)
+        return dataclasses.replace(self, drawn=not undrawn)
 
     def plain(self) -> "Trainer":
         """Return the trainer without what is known of its network in theory.
@@ -188,7 +204,7 @@ def trainer(
     *,
     probe: ArrayLike | None = None,
     tangent: ArrayLike | None = None,
-    drawn: bool = True,
+    drawn: bool | None = True,
 ) -> Trainer:
     """Return ``fit(key, batches) -> (params, History)``, which trains fresh networks.
 
@@ -213,10 +229,12 @@ def trainer(
             input.
         tangent: what it is applied to, of that shape, not all zero; default the probe.
         drawn: False to train in law, without drawing matrices: weights normal or
-            orthogonal, layers of one matrix, an optimizer that is linear entry by entry
-            (gradient descent with any schedule, momentum, decayed weights). A layer
-            then keeps (6 batch + 4) · steps vectors of its width, where it would have
-            as many as it has units; it pays where the width is several times that.
+            orthogonal, an optimizer that is linear entry by entry (gradient descent
+            with any schedule, momentum, decayed weights). A matrix then keeps, of each
+            step, 2 · batch + 2 directions that it met and their images, for each vector
+            that it is given of one input. None to do so where those are fewer numbers
+            than weights, and on GPUs where the weights would not fit; else they are
+            drawn.
 
     Returns:
         The ``Trainer``. It raises ``ValueError``, before any training, for batches that
@@ -242,7 +260,10 @@ def trainer(
     checks.function("loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
     promoting = closures.first_equal(optimizers.promoting(optimizer))
-    checks.flag("drawn", drawn)
+    if drawn is not None:
+        checks.flag("drawn", drawn)
+    elif not _may_be_undrawn(network, promoting):
+        drawn = True
     if drawn:
         optimizers.require(network, promoting)
     else:
@@ -262,6 +283,18 @@ def trainer(
         )
     same_loss = closures.first_equal(loss)
     return Trainer(network, promoting, same_loss, num_steps, probe, tangent, drawn)
+
+
+def _may_be_undrawn(
+    network: networks.Network, optimizer: optax.GradientTransformation
+) -> bool:
+    """Return whether a network can be trained without its matrices."""
+    try:
+        _undrawn.require(network)
+        optimizers.require_linear(optimizer)
+    except ValueError:
+        return False
+    return True
 
 
 def path(
@@ -296,12 +329,16 @@ def path(
     checks.require(usable, "observe", observe, "None, or a function params -> pytree")
     inputs, targets = fit.checked(batches)
 
-    choices = (closures.first_equal(observe),)
-    return traces.Path(_history, choices, (fit.plain(), inputs, targets))
+    settled = fit.settled(inputs.shape[1])
+    # the trained network as a function, though weights are drawn
+    asked = settled.drawn is True and fit.drawn is None
+    choices = closures.first_equal(observe), asked
+    return traces.Path(_history, choices, (settled.plain(), inputs, targets))
 
 
 def _history(
     observe: Callable[[networks.Params], Any] | None,
+    asked: bool,
     fit: Trainer,
     inputs: jax.Array,
     targets: jax.Array,
@@ -309,4 +346,6 @@ def _history(
 ) -> Any:
     """Return the History of one seed, and what is observed of its parameters."""
     params, history = fit.run(key, inputs, targets)
+    if asked:
+        params = functools.partial(_steps.outputs, fit.network, params)
     return history if observe is None else (history, observe(params))

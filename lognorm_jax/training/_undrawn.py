@@ -56,7 +56,7 @@ def require(network: networks.Network) -> None:
         ValueError: for others, naming the layer.
     """
     instead = "Take drawn=True, which draws all weights."
-    counts = _counts(network)
+    counts = _undrawn_layers.counts(network)
     for number, kind in enumerate(network.kinds):
         where = f"{network.name}, layer {number}"
         for one, count in zip(kind.maps, counts[number], strict=True):
@@ -108,14 +108,6 @@ def _stretches(network: networks.Network) -> list[_Stretch]:
     return found
 
 
-def _counts(network: networks.Network) -> list[list[int]]:
-    """Return how many vectors each matrix of each layer is given, of one input."""
-    outputs = network.outputs(jnp.result_type(float))
-    shapes = [network.shape, *(output.shape for output in outputs[:-1])]
-    count = functools.cache(_undrawn_layers.counts)
-    return [count(*pair) for pair in zip(network.kinds, shapes, strict=True)]
-
-
 def _fresh(
     network: networks.Network,
     optimizer: optax.GradientTransformation,
@@ -132,7 +124,7 @@ def _fresh(
         pairs = zip(parts, first, strict=True)
         trained.append([{**part, "weight": c} for part, c in pairs])
 
-    counts = _counts(network)
+    counts = _undrawn_layers.counts(network)
     moved = []
     for pattern, places in _stretches(network):
         of_stretch = []

@@ -43,8 +43,15 @@ def parts(kind: networks.Layer, tree: Any) -> list[Any]:
     return [tree] if kind.names == ("",) else [tree[name] for name in kind.names]
 
 
-def counts(kind: networks.Layer, shape: tuple[int, ...]) -> list[int]:
-    """Return how many vectors each matrix of a layer is given, of one input."""
+def counts(network: networks.Network) -> list[list[int]]:
+    """Return how many vectors each matrix of each layer is given, of one input."""
+    outputs = network.outputs(jnp.result_type(float))
+    shapes = [network.shape, *(output.shape for output in outputs[:-1])]
+    count = functools.cache(_counts)
+    return [count(*pair) for pair in zip(network.kinds, shapes, strict=True)]
+
+
+def _counts(kind: networks.Layer, shape: tuple[int, ...]) -> list[int]:
     found = [0] * len(kind.maps)
     for place, rows in products.of_layer(kind, shape):
         found[place] += math.prod(rows)
