@@ -54,6 +54,15 @@ def unmoved(one: networks.Map, k: int, ahead: int, num_steps: int) -> Moved:
     return Moved(base, *(jnp.zeros((num_steps * k, room), dtype) for room in sides))
 
 
+def of_layer(moved: list[Moved], time: jax.Array) -> list[Moved]:
+    """Return the matrices of one layer, of those stacked over repetitions."""
+
+    def taken(leaf):
+        return lax.dynamic_index_in_dim(leaf, time, keepdims=False)
+
+    return jax.tree.map(taken, moved)
+
+
 def lefts(base: undrawn.Undrawn) -> jax.Array:
     """Return the directions that a matrix met on the left, and room for more."""
     return undrawn.transposed(base).right

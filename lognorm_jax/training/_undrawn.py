@@ -178,7 +178,7 @@ def _step(
     moved = _each(functools.partial(_back, step), moved, found)
 
     # where the optimizer goes
-    biases = _by_kind(network, _by_layer(stretches, found, "bias"))
+    biases = _by_kind(network, stretches, found, "bias")
     gradient = _gradient(state.trained, biases, step)
     updates, after = optimizer.update(
         gradient, state.optimizer, state.trained, value=value, grad=gradient
@@ -187,8 +187,8 @@ def _step(
 
     # it stays where it is from the first number on that is not finite; but what a
     # matrix has met, it has met
-    log_gradient = jnp.stack(_by_layer(stretches, found, "log_gradient"))
-    increment = norms.lasting(jnp.stack(_by_layer(stretches, left, "increment")))
+    log_gradient = _by_layer(stretches, found, "log_gradient")
+    increment = norms.lasting(_by_layer(stretches, left, "increment"))
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
     finite &= _all_finite(trained)
     seen = _Seen(
@@ -257,18 +257,17 @@ def _forward(
     left = []
     for (kinds, places), of_stretch in zip(stretches, moved, strict=True):
 
-        def pattern(carry, rows, kinds=kinds):
+        def pattern(carry, given, kinds=kinds, of_stretch=of_stretch):
+            time, rows = given
             told = []
-            for kind, (number, row) in zip(kinds, rows, strict=True):
+            for kind, (number, row), own in zip(kinds, rows, of_stretch, strict=True):
                 keys, _ = _undrawn_layers.keys(kind, key, number, step)
+                row = (*row, _moved.of_layer(own, time))
                 carry, met = _undrawn_layers.ahead(kind, keys, step, carry, row)
                 told.append(met)
             return carry, told
 
-        rows = [
-            (scans.numbers(layers), (*_parts(rows_of(layers)), own))
-            for layers, own in zip(places, of_stretch, strict=True)
-        ]
+        rows = _rows(places, rows_of)
         carry, met = scans.repeated(pattern, carry, rows, len(places[0]))
         left.append(met)
     return carry, left
@@ -288,18 +287,18 @@ def _backward(
     of_stretches = reversed([*zip(stretches, moved, left, strict=True)])
     for (kinds, places), of_stretch, met in of_stretches:
 
-        def pattern(D, rows, kinds=kinds):
+        def pattern(D, given, kinds=kinds, of_stretch=of_stretch):
+            (time, rows), met = given
             told: list[Any] = []
-            for kind, (number, row, own) in reversed([*zip(kinds, rows, strict=True)]):
+            each = zip(kinds, rows, of_stretch, met, strict=True)
+            for kind, (number, row), own, ahead in reversed([*each]):
                 _, keys = _undrawn_layers.keys(kind, key, number, step)
-                D, back = _undrawn_layers.back(kind, keys, step, D, row, own)
+                row = (*row, _moved.of_layer(own, time))
+                D, back = _undrawn_layers.back(kind, keys, step, D, row, ahead)
                 told.insert(0, back)
             return D, told
 
-        rows = [
-            (scans.numbers(layers), (*_parts(rows_of(layers)), own), of_layer)
-            for layers, own, of_layer in zip(places, of_stretch, met, strict=True)
-        ]
+        rows = _rows(places, rows_of), met
         D, told = scans.repeated(pattern, D, rows, len(places[0]), reverse=True)
         found.insert(0, told)
     return found
@@ -324,22 +323,30 @@ def _outputs(
     X = inputs
     for (kinds, places), moved in zip(_stretches(network), end.moved, strict=True):
 
-        def pattern(X, rows, kinds=kinds):
-            for kind, (number, row) in zip(kinds, rows, strict=True):
+        def pattern(X, given, kinds=kinds, moved=moved):
+            time, rows = given
+            for kind, (number, row), own in zip(kinds, rows, moved, strict=True):
                 keys, _ = _undrawn_layers.keys(kind, key, number, jnp.uint32(_AFTER))
+                row = (*row, _moved.of_layer(own, time))
                 X = _undrawn_layers.outputs(kind, keys, X, row)
             return X, ()
 
-        rows = [
-            (scans.numbers(layers), (*_parts(rows_of(layers)), own))
-            for layers, own in zip(places, moved, strict=True)
-        ]
-        X, _ = scans.repeated(pattern, X, rows, len(places[0]))
+        X, _ = scans.repeated(pattern, X, _rows(places, rows_of), len(places[0]))
     return X
 
 
-def _parts(params: networks.Params) -> tuple[Any, Any]:
-    return params.trained, params.fixed
+def _rows(places: list[np.ndarray], rows_of: Callable) -> tuple[jax.Array, list[Any]]:
+    """Return what a stretch is scanned over: the number of the repetition, and of each
+    layer its number, and what is trained and fixed of it.
+
+    Matrices are not among it: they are taken from where they are, which copies those of
+    many seeds no more than once.
+    """
+    rows = []
+    for layers in places:
+        params = rows_of(layers)
+        rows.append((scans.numbers(layers), (params.trained, params.fixed)))
+    return jnp.arange(len(places[0])), rows
 
 
 def _all_finite(tree: Any) -> jax.Array:
@@ -347,23 +354,41 @@ def _all_finite(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_and, leaves)
 
 
-def _by_layer(stretches: list[_Stretch], told: list[Any], name: str) -> list[Any]:
-    """Return a field of what is told of each layer, in the layers' order."""
-    found: dict[int, Any] = {}
-    for (_, places), of_stretch in zip(stretches, told, strict=True):
-        for layers, one in zip(places, of_stretch, strict=True):
-            stacked = getattr(one, name)
-            for i, layer in enumerate(layers):
-                found[int(layer)] = jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
-    return [found[layer] for layer in range(len(found))]
+def _in_order(places: list[np.ndarray], stacked: list[jax.Array]) -> jax.Array:
+    """Return what there is of layers, (layers, …), in the layers' order.
+
+    Args:
+        places: the numbers of layers.
+        stacked: what there is of them, likewise.
+    """
+    order = np.argsort(np.concatenate(places))
+    whole = jnp.concatenate(stacked)
+    return whole if np.array_equal(order, np.arange(len(order))) else whole[order]
 
 
-def _by_kind(network: networks.Network, layers: list[Any]) -> list[Any]:
-    """Return what there is of each layer, stacked over those of each kind."""
-    return [
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(layers[i] for i in places))
-        for places in network.places()
-    ]
+def _by_layer(stretches: list[_Stretch], told: list[Any], name: str) -> jax.Array:
+    """Return a number told of each layer, (depth,)."""
+    places = [layers for _, of_stretch in stretches for layers in of_stretch]
+    stacked = [getattr(one, name) for of_stretch in told for one in of_stretch]
+    return _in_order(places, stacked)
+
+
+def _by_kind(
+    network: networks.Network, stretches: list[_Stretch], told: list[Any], name: str
+) -> list[Any]:
+    """Return what is told of each layer, stacked over those of each kind."""
+    found: dict[networks.Layer, list[tuple[np.ndarray, Any]]] = {
+        kind: [] for kind in network.kinds
+    }
+    for (kinds, places), of_stretch in zip(stretches, told, strict=True):
+        for kind, layers, one in zip(kinds, places, of_stretch, strict=True):
+            found[kind].append((layers, getattr(one, name)))
+    by_kind = []
+    for pairs in found.values():
+        places, trees = zip(*pairs, strict=True)
+        in_order = functools.partial(_in_order, places)
+        by_kind.append(jax.tree.map(lambda *leaves, f=in_order: f(leaves), *trees))
+    return by_kind
 
 
 def _history(
@@ -376,15 +401,23 @@ def _history(
         for pair in zip(seen.weight, seen.update, strict=True)
     ]
     rows_of = network.rows(networks.Params(numbers, [None] * len(numbers)))
-    ratios: dict[int, jax.Array] = {}
-    for (kinds, places), moved in zip(_stretches(network), end.moved, strict=True):
-        for kind, layers, own in zip(kinds, places, moved, strict=True):
-            of_layer = functools.partial(_update_ratio, kind, key)
-            rows = scans.numbers(layers), own, *rows_of(layers).trained
+    places: list[np.ndarray] = []
+    ratios: list[jax.Array] = []
+    stretches = _stretches(network)
+    for (kinds, of_stretch), moved in zip(stretches, end.moved, strict=True):
+        for kind, layers, own in zip(kinds, of_stretch, moved, strict=True):
+            ratio = functools.partial(_update_ratio, kind, key)
+
+            def of_layer(given, own=own, ratio=ratio):
+                time, number, numbers = given
+                return ratio(number, _moved.of_layer(own, time), *numbers)
+
             # one after another: of each there are products of all gradients
-            ratio = lax.map(lambda row, of_layer=of_layer: of_layer(*row), rows)
-            ratios |= {int(layer): ratio[i] for i, layer in enumerate(layers)}
-    update_ratio = jnp.stack([ratios[layer] for layer in range(len(ratios))], axis=-1)
+            times, numbers = jnp.arange(len(layers)), rows_of(layers).trained
+            rows = times, scans.numbers(layers), numbers
+            ratios.append(lax.map(of_layer, rows))
+            places.append(layers)
+    update_ratio = _in_order(places, ratios).T
 
     def known(leaf):
         finite = seen.finite.reshape(-1, *[1] * (leaf.ndim - 1))
