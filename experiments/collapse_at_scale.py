@@ -1,7 +1,7 @@
-"""TODO claim.
+"""TODO
 
-Figure: TODO.
-Time: TODO.
+Figure: TODO
+Time: TODO
 Command: python -m experiments collapse_at_scale
 """
 
@@ -13,45 +13,323 @@ import numpy as np
 import optax
 
 from experiments import _check, _data, _edge, _explained, _figure
-from lognorm_jax import exact, losses, sampling, training
+from lognorm_jax import exact, laws, losses, sampling, summaries, training
 
-BETAS = (0.25, 0.5, 1.0, 2.0)
-WIDTHS = (32, 128, 512, 2048)
-STEPS = _edge.STEPS
-UNIT = 2.0
+BETAS, QUICK_BETAS = (0.25, 0.5, 1.0, 2.0), (0.25, 1.0)
+# seeds of each width: on CPUs in an hour; where there is a GPU
+NUM_SAMPLES = {32: 256, 128: 64, 512: 16}
+NUM_ON_GPU = {32: 256, 128: 256, 512: 32, 2048: 10}
+QUICK_SAMPLES = {16: 64, 48: 64}
+LARGEST = 2048 * 1024  # units of a network: deeper ones take a GPU too long
+DRAWN = 512  # width up to which a GPU draws the weights
+# bytes a rate: of weights and what training makes of them; of what matrices met, 408
+# vectors a layer of 50 steps
+BYTES = {True: 3.3 * 4, False: 2.1 * 4 * 408}
+BLOCK = 8  # seeds
 # learning rate × width × number of matrices, of so many matrices
 RATES = {
-    "fixed": lambda matrices: UNIT * matrices / 9,
-    "1/depth": lambda matrices: UNIT,
-    "4/depth": lambda matrices: 4 * UNIT,
-    "16/depth": lambda matrices: 16 * UNIT,
+    "fixed": lambda matrices: 2 * matrices / 9,
+    "2 per depth": lambda matrices: 2.0,
+    "8 per depth": lambda matrices: 8.0,
+    "32 per depth": lambda matrices: 32.0,
 }
+# what falls as 1/(width × depth), from small to large
+STABLE = ("2 per depth", "8 per depth", "32 per depth")
+LOST = 0.1  # of the seeds may diverge at the largest stable rate
+SCALINGS = ("fixed", "per depth", "largest")
+OUTCOMES = {"log_norm": "Var ln ‖J u‖²", "log_gradient": "Var ln ‖∂L/∂W‖²"}
+PREDICTORS = ("β", "depth", "width")
+SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
+REPEATS = 400  # of the bootstrap
 
 
-def path_of(depth: int, width: int):
-    """Return key -> (ln ‖J u‖², ln ‖∂L/∂W‖² of the middle layer), (rates, steps) each:
-    one network from one key, each rate.
+def shapes(job) -> list[tuple[float, int, int, int]]:
+    """Return β, number of hidden layers, width and seeds of each network."""
+    counts = job.count(NUM_ON_GPU if _on_gpu() else NUM_SAMPLES, QUICK_SAMPLES)
+    found = []
+    for width, beta in itertools.product(counts, job.count(BETAS, QUICK_BETAS)):
+        depth = round(beta * width)
+        if depth * width <= LARGEST:
+            found.append((beta, depth, width, counts[width]))
+    return found
+
+
+@functools.cache
+def law_of(depth: int, width: int) -> laws.Law:
+    """Return the exact law of ln ‖J u‖² before the first step."""
+    return exact.law(_edge.network_of(depth, width).ensemble)
+
+
+def path_of(depth: int, width: int, seeds: int = 1):
+    """Return key -> (ln ‖J u‖², ln ‖∂L/∂W‖² of the middle layer), (seeds, rates, steps)
+    each: networks from one key, each at each rate.
     """
-    network, batches = _edge.network_of(depth, width), _edge.images(STEPS)
+    network, batches = _edge.network_of(depth, width), _edge.images(_edge.STEPS)
     probe = _data.digits().test_inputs[0]
     tangent = np.random.default_rng(0).normal(size=64)
     rates = np.array([rate(depth + 1) for rate in RATES.values()], np.float32)
+    rates = rates / _edge.size(depth, width)
 
-    def path_at(rate):
+    def one(key, rate):
         fit = training.trainer(
             network,
             optax.sgd(rate),
             losses.squared_error,
-            STEPS,
+            _edge.STEPS,
             probe=probe,
             tangent=tangent,
-            drawn=None,
+            drawn=width <= DRAWN if _on_gpu() else None,
         )
-        return training.path(fit, batches)
-
-    def path(key):
-        one = lambda rate: path_at(rate)(key)
-        history = jax.vmap(one)(rates / _edge.size(depth, width))
+        history = training.path(fit, batches)(key)
         return history.log_norm, history.log_gradient[..., depth // 2]
 
+    def path(key):
+        keys = jax.random.split(key, seeds)
+        return jax.vmap(lambda key: jax.vmap(lambda rate: one(key, rate))(rates))(keys)
+
     return path
+
+
+def _on_gpu() -> bool:
+    return jax.default_backend() == "gpu"
+
+
+def group_of(depth: int, width: int, count: int) -> int:
+    """Return how many seeds are trained at once: on a GPU as many as fit, which take
+    the time of one.
+    """
+    if not _on_gpu():
+        return 1
+    drawn = width <= DRAWN
+    each = depth * width * len(RATES) * BYTES[drawn] * (width if drawn else 1)
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 2**34)
+    groups = -(-count // max(1, int(0.9 * memory / each)))
+    return -(-count // groups)
+
+
+def compute(job) -> dict:
+    """Train every network from many seeds; resample the seeds."""
+    chosen = shapes(job)
+    results = {"shape": np.array([shape[:3] for shape in chosen]), "networks": {}}
+    for beta, depth, width, count in chosen:
+        case = f"β = {beta:g}, n = {width}"
+        group = group_of(depth, width, count)
+        block = 1 if group > 1 else min(BLOCK, count)
+        found = job.sample(
+            case,
+            path_of(depth, width, group),
+            -(-count // group),
+            engine=functools.partial(sampling.sample, block_size=block),
+        )
+        results["networks"][case] = dict(
+            zip(OUTCOMES, (x.reshape(-1, *x.shape[2:]) for x in found), strict=True)
+        )
+    results["explained"] = {
+        scaling: {outcome: explained(results, scaling, outcome) for outcome in OUTCOMES}
+        for scaling in SCALINGS
+    }
+    return results
+
+
+def labels(results) -> list[str]:
+    """Return the cases of results, one a network."""
+    return list(results["networks"])
+
+
+def lost(results, case: str) -> np.ndarray:  # (rates,)
+    """Return the share of seeds that diverged at each rate."""
+    last = results["networks"][case]["log_norm"][:, :, -1]
+    return np.mean(last == np.inf, axis=0)
+
+
+def rate_of(results, case: str, scaling: str) -> int | None:
+    """Return which rate a network has in a scaling; None: there is none."""
+    names = list(RATES)
+    if scaling == "fixed":
+        return names.index(scaling)
+    stable = [names.index(name) for name in STABLE]
+    if scaling == "per depth":
+        return stable[0]
+    shares = lost(results, case)
+    works = [i for i in stable if shares[i] <= LOST]
+    return works[-1] if works else None
+
+
+def samples(results, case: str, scaling: str, outcome: str) -> np.ndarray:
+    """Return what came of each seed before each step, (seeds, steps): NaN without a
+    rate.
+    """
+    place = rate_of(results, case, scaling)
+    every = results["networks"][case][outcome]
+    return every[:, 0] * np.nan if place is None else every[:, place]
+
+
+def spread(values) -> tuple[float, float]:
+    """Return the variance of the finite values and its standard error."""
+    finite = np.asarray(values, np.float64)[np.isfinite(values)]
+    if len(finite) < 4:
+        return np.nan, np.nan
+    return summaries.estimate(finite).variance
+
+
+def log_variance(values) -> float:
+    """Return the log of the variance of the finite values."""
+    finite = values[np.isfinite(values)]
+    return (
+        np.log(np.var(finite, ddof=1, dtype=np.float64)) if len(finite) > 3 else np.nan
+    )
+
+
+# (predictors, steps of SHOWN, 1 + REPEATS)
+def explained(results, scaling, outcome, chosen=slice(None)) -> np.ndarray:
+    """Return what each predictor explains of the log of the variance, at steps,
+    resampled; of networks that mostly train.
+    """
+    rng, found = np.random.default_rng(0), []
+    cases = np.array(labels(results))[chosen]
+    kept = np.array([trains(results, case, scaling) for case in cases])
+    shape = results["shape"][chosen][kept].T
+    for step in SHOWN:
+        values = (
+            samples(results, case, scaling, outcome)[:, step] for case in cases[kept]
+        )
+        draws = [_explained.resampled(x, log_variance, rng, REPEATS) for x in values]
+        found.append(_explained.fractions(shape, np.array(draws).T))
+    return np.stack(found, axis=1)
+
+
+def trains(results, case: str, scaling: str) -> bool:
+    """Return whether half of the seeds of a network or more do not diverge."""
+    place = rate_of(results, case, scaling)
+    return place is not None and bool(lost(results, case)[place] <= 0.5)
+
+
+def settled(results, scaling, outcome, step) -> dict[str, np.ndarray]:
+    """Return, of two widths that follow one another, the mean over β of ln of the ratio
+    of their variances, resampled, (1 + REPEATS,).
+    """
+    rng, found = np.random.default_rng(2), {}
+    widths = np.unique(results["shape"][:, 2])
+    by_shape = {
+        (beta, width): case
+        for case, (beta, _, width) in zip(
+            labels(results), results["shape"], strict=True
+        )
+    }
+    for one, other in itertools.pairwise(widths):
+        ratios = []
+        for beta in np.unique(results["shape"][:, 0]):
+            pair = [by_shape.get((beta, width)) for width in (one, other)]
+            if None in pair or not all(trains(results, c, scaling) for c in pair):
+                continue
+            values = (samples(results, c, scaling, outcome)[:, step] for c in pair)
+            small, large = (
+                _explained.resampled(x, log_variance, rng, REPEATS) for x in values
+            )
+            ratios.append(large - small)
+        if ratios:
+            found[f"{one:.0f} → {other:.0f}"] = np.mean(ratios, axis=0)
+    return found
+
+
+def check(results) -> list[_check.Row]:
+    """Hold step 0 against the exact law; show what differs with width at fixed β, and
+    what explains the variances.
+    """
+    rows = []
+    for case, (_, depth, width) in zip(labels(results), results["shape"], strict=True):
+        law = law_of(int(depth), int(width))
+        start = results["networks"][case]["log_norm"][:, 0, 0]
+        variance = spread(start)
+        rows.append(_check.agree(case, OUTCOMES["log_norm"], *variance, law.variance))
+        shares = dict(zip(RATES, lost(results, case), strict=True))
+        for name, share in shares.items():
+            rows.append(_check.show(case, f"diverged, {name}", share))
+    for scaling, (outcome, label) in itertools.product(SCALINGS, OUTCOMES.items()):
+        told = results["explained"][scaling][outcome]
+        for step in (0, 10, 50):
+            place = SHOWN.index(step)
+            for predictor, draws in zip(PREDICTORS, told[:, place], strict=True):
+                case = f"explained by {predictor}, {scaling}, step {step}"
+                interval = _explained.interval(draws)
+                rows.append(_check.above(case, label, *interval, None))
+            ratios = settled(results, scaling, outcome, step)
+            for widths, draws in ratios.items():
+                case = f"ln ratio, n = {widths}, {scaling}, step {step}"
+                rows.append(_check.above(case, label, *_explained.interval(draws)))
+    return rows
+
+
+def draw(results):
+    """Draw the variance of gradients over width at fixed β, and what explains it."""
+    layout = [["start", "end", "explained"]]
+    figure, axes = _figure.grid(layout, (17, 5.5))
+    _draw_variance(axes["start"], results, 0)
+    _draw_variance(axes["end"], results, 50)
+    _draw_explained(axes["explained"], results)
+    return figure
+
+
+def _draw_variance(axis, results, step):
+    """Draw the variance of the gradient over seeds at a step, over width."""
+    shape = results["shape"]
+    betas = np.unique(shape[:, 0])
+    lines = {"per depth": ("-", "o"), "largest": ("--", "s")}
+    for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
+        cases = np.array(labels(results))[shape[:, 0] == beta]
+        widths = shape[shape[:, 0] == beta, 2]
+        for scaling, (line, marker) in lines.items():
+            if step == 0 and scaling != "per depth":
+                continue
+            ends = [
+                spread(samples(results, case, scaling, "log_gradient")[:, step])
+                for case in cases
+            ]
+            variance, error = np.array(ends).T
+            label = f"β = {beta:g}" if scaling == "per depth" else None
+            style = {"fmt": marker + line, "ms": 6, "capsize": 3, "color": color}
+            axis.errorbar(widths, variance, 2 * error, label=label, **style)
+    _figure.log_widths(axis, np.unique(shape[:, 2]).astype(int))
+    axis.set(yscale="log", xlabel="width n (depth β n)")
+    axis.set(ylabel="Var ln ‖∂L/∂W‖² over seeds (± 2 s.e.)")
+    handles = axis.get_legend_handles_labels()[0]
+    if step:
+        shown = {"color": _figure.THEORY}
+        handles = [
+            _figure.entry(f"rate: {scaling}", ls=line, marker=marker, **shown)
+            for scaling, (line, marker) in lines.items()
+        ]
+    axis.legend(handles=handles)
+    axis.set(title=f"after {step} steps" if step else "before the first step")
+
+
+def _draw_explained(axis, results):
+    """Draw what each number of the shape explains, step by step."""
+    lines = dict(zip(SCALINGS, (":", "-", "--"), strict=True))
+    for scaling, line in lines.items():
+        told = results["explained"][scaling]["log_gradient"]
+        for predictor, draws, color in zip(
+            PREDICTORS, told, _figure.PALETTE, strict=False
+        ):
+            found = np.array([_explained.interval(step) for step in draws])
+            value, low, high = found.T
+            label = predictor if scaling == "per depth" else None
+            axis.plot(SHOWN, value, line, color=color, label=label)
+            if scaling == "per depth":
+                axis.fill_between(SHOWN, low, high, color=color, alpha=0.15, lw=0)
+    black = {"color": _figure.THEORY}
+    styles = [
+        _figure.entry(f"rate: {s}", ls=line, **black) for s, line in lines.items()
+    ]
+    handles = [*axis.get_legend_handles_labels()[0], *styles]
+    axis.legend(handles=handles, ncols=2)
+    axis.set_xscale("symlog", linthresh=2)
+    ticks = [step for step in SHOWN if step != 35]  # whose number would touch 50
+    axis.set(xticks=ticks, xticklabels=ticks)
+    axis.minorticks_off()
+    axis.set(
+        title="what one number of the shape explains\nof Var ln ‖∂L/∂W‖²",
+        xlabel="number of steps trained",
+        ylabel="share of variance explained,\nchance-corrected, 95% CI",
+        ylim=(-0.3, 1.04),
+    )
