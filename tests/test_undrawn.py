@@ -165,3 +165,40 @@ def test_statistical_products_forward_and_back_have_the_law_of_drawn_ones(kind, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_statistical_a_transpose_that_forgets_is_found(kind, key):
     assert min(p_values(kind, key, forgetful=True)) < 1e-6
+
+
+@pytest.mark.parametrize("few", [1, 4, 7])
+def test_exact_what_is_all_rounding_is_no_direction(few):
+    """Beside a basis of all there is, however many vectors come, and near ones."""
+    n = 12
+    basis = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0])
+    basis = basis.astype(jnp.result_type(float))
+    V = rows(1, few, n)
+    # nearly in the span of eleven of them, and so near that rounding is most of it
+    tiny = 3 * jnp.finfo(V.dtype).eps
+    near = (V @ basis[:-1].T) @ basis[:-1] + tiny * basis[-1:]
+    for given, known in ((V, basis), (near, basis), (near, basis[:-1])):
+        C, L, Q = undrawn.split(given, known)
+        close = functools.partial(
+            np.testing.assert_allclose, rtol=0, atol=100 * jnp.finfo(V.dtype).eps
+        )
+        close(C @ known + L @ Q, given)
+        close(Q @ known.T, np.zeros((few, len(known))))
+        there = np.any(np.asarray(Q) != 0, axis=1)
+        close((Q @ Q.T)[there][:, there], np.eye(there.sum()))
+        if len(known) == n:
+            assert not there.any()
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-4])
+def test_exact_near_vectors_have_directions_orthogonal_to_a_basis(apart):
+    """Their difference is a direction, to rounding, and not to rounding over it."""
+    n, dtype = 40, jnp.result_type(float)
+    basis = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(n, 9)))[0].T)
+    basis, x, more = basis.astype(dtype), rows(1, 1, n), rows(2, 5, n)
+    V = jnp.concatenate([x, x + apart * more]).astype(dtype)
+    _, L, Q = undrawn.split(V, basis)
+    whole = jnp.concatenate([basis, Q])
+    drift = np.abs(np.asarray(whole @ whole.T) - np.eye(len(whole))).max()
+    assert drift < 50 * jnp.finfo(dtype).eps
+    assert np.diagonal(L).min() > 0

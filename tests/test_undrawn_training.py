@@ -21,7 +21,13 @@ from lognorm_jax import (
     training,
     weights,
 )
-from lognorm_jax.training import _moved, _steps, _undrawn, _undrawn_layers
+from lognorm_jax.training import (
+    _crossover,
+    _moved,
+    _steps,
+    _undrawn,
+    _undrawn_layers,
+)
 
 SLOW = optax.linear_schedule(0.2, 0.05, 4)
 MOMENTUM = optax.sgd(SLOW, momentum=0.9, nesterov=True)
@@ -214,6 +220,7 @@ CASES = {
         networks.residual(8, 3, "vanilla", input_width=5),
         optax.sgd(0.05, momentum=0.5),
     ),
+    "transformer": (networks.transformer(4, 1, heads=2, tokens=2), optax.sgd(0.05)),
     "orthogonal": (
         networks.mlp((6, 8, 8, 5), "tanh", 0.1, weight_law=weights.orthogonal()),
         optax.sgd(0.2),
@@ -307,6 +314,25 @@ def test_exact_a_seed_that_diverges_stays_where_it_was(key):
     assert np.isfinite(history.loss[history.finite]).all()
 
 
+@pytest.mark.float32
+def test_exact_what_diverged_does_not_touch_what_is_asked_later(key):
+    """A step whose numbers overflow leaves the network that was there before."""
+    network = networks.mlp((4, 8, 8, 8, 2), "relu", head="linear")
+    fit = training.trainer(
+        network, optax.sgd(0.01), losses.squared_error, 8, drawn=False
+    )
+    inputs, targets = batches(network, 8, 2)
+    inputs[4] *= 1e38  # and then as before
+
+    def ends(outputs):
+        return jnp.max(jnp.abs(outputs(jnp.ones((3, 4)))))
+
+    path = training.path(fit, (inputs, targets), observe=ends)
+    history, end = sampling.sample(path, key, 16)
+    assert history.finite[:, :4].all() and not history.finite[:, 4:].any()
+    assert np.isfinite(end).all() and np.median(end) < 100
+
+
 def test_invariance_of_blocks_and_resumption(key, tmp_path):
     network, optimizer = CASES["tanh"]
     fit = training.trainer(network, optimizer, losses.squared_error, 3, drawn=False)
@@ -384,6 +410,98 @@ def test_exact_no_key_is_used_twice(key):
         (pair,), fixed = kind.keys(key, layer)
         used += [*pair, fixed]
         for step in (0, 1, 20, _undrawn._AFTER):
-            used += _undrawn_layers.keys(kind, key, layer, jnp.uint32(step))
+            for side in _undrawn_layers.keys(kind, key, layer, jnp.uint32(step)):
+                used += side
     data = np.stack([jax.random.key_data(each) for each in used])
     assert len(np.unique(data, axis=0)) == len(used)
+
+
+@pytest.mark.float32
+def test_exact_directions_stay_orthonormal_over_fifty_steps(key):
+    """Of digits, of which the first layer soon has met all that there is."""
+    images, labels, *_ = _data.digits()
+    network = networks.relu_mlp((64, *(96,) * 24, 10), fan="in", head="linear")
+    fit = training.trainer(
+        network, optax.sgd(2e-3), losses.squared_error, 51, drawn=False
+    )
+    given = fit.checked((images[:51, None], np.eye(10)[labels[:51]][:, None]))
+    at = fit._probe_and_tangent(given[0])
+
+    @jax.jit
+    def train(key):
+        outputs, history = _undrawn.train(
+            network, fit.optimizer, fit.loss, key, given, *at
+        )
+        return outputs.args[3].moved, history
+
+    moved, history = train(key)
+    assert history.finite.all() and history.loss[-5:].mean() < history.loss[0]
+    for matrix in jax.tree.leaves(moved, is_leaf=lambda x: isinstance(x, _moved.Moved)):
+        for rows in (matrix.base.right, _moved.lefts(matrix.base)):
+            rows = np.asarray(rows, np.float64)
+            gram = np.einsum("lrn,lsn->lrs", rows, rows)
+            there = np.einsum("lrr->lr", gram).round()
+            wanted = np.einsum("lr,rs->lrs", there, np.eye(there.shape[1]))
+            # where nothing bounds it, it grows tenfold in a few steps
+            assert np.abs(gram - wanted).max() < 3e-6
+
+
+@pytest.mark.float32
+def test_exact_weights_are_drawn_where_that_is_less_work():
+    wide = networks.relu_mlp((4, 400, 400, 2), fan="in", head="linear")
+    narrow = networks.relu_mlp((4, 8, 8, 2), fan="in", head="linear")
+
+    def make(network, optimizer, drawn=None):
+        return training.trainer(
+            network, optimizer, losses.squared_error, 3, drawn=drawn
+        )
+
+    assert make(wide, optax.sgd(0.1)).settled(2).drawn is False
+    assert make(narrow, optax.sgd(0.1)).settled(2).drawn is True
+    assert make(wide, optax.sgd(0.1)).settled(64).drawn is True
+    assert make(wide, optax.adam(0.1)).drawn is True  # there is no other way
+    rademacher = networks.mlp((4, 400, 2), weight_law=weights.rademacher())
+    assert make(rademacher, optax.sgd(0.1)).drawn is True
+    assert make(wide, optax.sgd(0.1), True).settled(2).drawn is True
+
+    # the trained network is a function of inputs, either way
+    for network in (wide, narrow):
+        given = batches(network, 3, 2)
+        fit = make(network, optax.sgd(0.01))
+        path = training.path(fit, given, observe=lambda ask: ask(np.ones((5, 4))))
+        history, outputs = path(jax.random.key(0))
+        assert outputs.shape == (5, 2) and history.finite.all()
+        params, same = fit(jax.random.key(0), given)
+        np.testing.assert_allclose(same.loss, history.loss, rtol=1e-4)
+        assert (params is None) == (network is wide)
+    apply = functools.partial(narrow.apply, params)
+    np.testing.assert_allclose(outputs, jax.vmap(apply)(jnp.ones((5, 4))), rtol=1e-4)
+    with pytest.raises(ValueError, match="drawn = 1: "):
+        make(wide, optax.sgd(0.1), 1)
+
+
+@pytest.mark.float32
+def test_oracle_numbers_that_are_kept():
+    """Of the state itself, but for the coordinates of gradients, which are few."""
+    network, steps, batch = networks.transformer(4, 2, heads=2, tokens=3), 5, 2
+    weights, met = _crossover.numbers(network, batch, steps)
+    params = network.init(jax.random.key(0)).trained
+    sizes = [
+        leaf.size
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if path[-1].key == "weight"
+    ]
+    assert weights == sum(sizes)
+    optimizer = optax.sgd(0.1)
+    state = jax.eval_shape(
+        lambda key: _undrawn._fresh(
+            network, optimizer, network.init(key), batch, steps
+        ),
+        jax.random.key(0),
+    )
+    matrices = jax.tree.leaves(
+        state.moved, is_leaf=lambda x: isinstance(x, _moved.Moved)
+    )
+    fields = ("right", "images", "left", "pulled")
+    kept = sum(getattr(m.base, name).size for m in matrices for name in fields)
+    assert met == kept

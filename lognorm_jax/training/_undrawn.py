@@ -35,6 +35,7 @@ class State(NamedTuple):
     trained: list[list[Any]]
     moved: _Matrices
     optimizer: Any  # its state
+    log_gradient: jax.Array  # (depth, steps): ln‖g_s‖², −inf from now on
     finite: jax.Array  # (): whether all numbers were finite till here
 
 
@@ -139,7 +140,10 @@ def _fresh(
             of_stretch.append(jax.tree.map(repeated, each))
         moved.append(of_stretch)
     start = optimizer.init(trained)
-    return State(trained, scans.unknown(moved), start, jnp.bool_(True))
+    nothing = jnp.full(
+        (len(network.kinds), num_steps), -jnp.inf, jnp.result_type(float)
+    )
+    return State(trained, scans.unknown(moved), start, nothing, jnp.bool_(True))
 
 
 def _first(count: int, size: int) -> jax.Array:
@@ -189,8 +193,11 @@ def _step(
     # matrix has met, it has met
     log_gradient = _by_layer(stretches, found, "log_gradient")
     increment = norms.lasting(_by_layer(stretches, left, "increment"))
+    gradients = state.log_gradient.at[:, step].set(log_gradient)
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
     finite &= _all_finite(trained)
+    for numbers in (_numbers(trained), _numbers(updates)):
+        finite &= _usable(network, numbers, gradients)
     seen = _Seen(
         value,
         log_gradient,
@@ -201,7 +208,30 @@ def _step(
     )
     reached, before = (trained, after), (state.trained, state.optimizer)
     kept = jax.tree.map(functools.partial(jnp.where, finite), reached, before)
-    return State(kept[0], moved, kept[1], finite), seen
+    return State(kept[0], moved, kept[1], gradients, finite), seen
+
+
+def _usable(
+    network: networks.Network, numbers: list[list[jax.Array]], log_gradient: jax.Array
+) -> jax.Array:
+    """Return whether Σ c_s g_s of each layer is as small as it must be in training of
+    drawn weights: by the norms of its terms.
+    """
+    # of each layer the largest of its matrices, (depth, 1 + steps)
+    steps = log_gradient.shape[1]
+    by_kind = [
+        functools.reduce(jnp.maximum, map(jnp.abs, kind))
+        if kind
+        else jnp.zeros((len(places), 1 + steps), log_gradient.dtype)
+        for kind, places in zip(numbers, network.places(), strict=True)
+    ]
+    c = network.in_order(by_kind)[:, 1:]
+    # of a number that is 0, whatever its gradient
+    terms = jnp.where(
+        c > 0, jnp.log(jnp.where(c > 0, c, 1)) + log_gradient / 2, -jnp.inf
+    )
+    most = jnp.log(jnp.finfo(log_gradient.dtype).max / 4)
+    return jnp.all(jax.nn.logsumexp(terms, axis=1) < most)
 
 
 def _numbers(trained: list[list[Any]]) -> list[list[jax.Array]]:
