@@ -41,6 +41,10 @@ OUTCOMES = {"log_norm": "Var ln ‖J u‖²", "log_gradient": "Var ln ‖∂L/�
 PREDICTORS = ("β", "depth", "width")
 SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
 REPEATS = 400  # of the bootstrap
+# what β must explain in every scaling, with all of its interval, before the first step
+# and after the last, and that it is more than depth explains; of three widths
+LEAST = 0.4
+JUDGED = (0, 50)
 
 
 def shapes(job) -> list[tuple[float, int, int, int]]:
@@ -245,18 +249,38 @@ def check(results) -> list[_check.Row]:
         shares = dict(zip(RATES, lost(results, case), strict=True))
         for name, share in shares.items():
             rows.append(_check.show(case, f"diverged, {name}", share))
+        place = rate_of(results, case, "largest")
+        if place is not None:
+            largest = list(RATES.values())[place](int(depth) + 1)
+            rows.append(_check.show(case, "largest stable", largest))
     for scaling, (outcome, label) in itertools.product(SCALINGS, OUTCOMES.items()):
-        told = results["explained"][scaling][outcome]
+        rows += _share_rows(results, scaling, outcome, label)
         for step in (0, 10, 50):
-            place = SHOWN.index(step)
-            for predictor, draws in zip(PREDICTORS, told[:, place], strict=True):
-                case = f"explained by {predictor}, {scaling}, step {step}"
-                interval = _explained.interval(draws)
-                rows.append(_check.above(case, label, *interval, None))
             ratios = settled(results, scaling, outcome, step)
             for widths, draws in ratios.items():
                 case = f"ln ratio, n = {widths}, {scaling}, step {step}"
                 rows.append(_check.above(case, label, *_explained.interval(draws)))
+    return rows
+
+
+def _share_rows(results, scaling, outcome, label) -> list[_check.Row]:
+    """Hold what β explains against what depth and width do."""
+    rows = []
+    several = len(np.unique(results["shape"][:, 2])) > 2
+    told = results["explained"][scaling][outcome]
+    for step in (0, 10, 50):
+        share = dict(zip(PREDICTORS, told[:, SHOWN.index(step)], strict=True))
+        judged = several and step in JUDGED
+        for predictor, draws in share.items():
+            case = f"explained by {predictor}, {scaling}, step {step}"
+            bound = LEAST if judged and predictor == "β" else None
+            told_of = _explained.interval(draws)
+            rows.append(_check.above(case, label, *told_of, bound))
+        for other in ("depth", "width"):
+            case = f"β beyond {other}, {scaling}, step {step}"
+            told_of = _explained.interval(share["β"] - share[other])
+            bound = 0.0 if judged and other == "depth" else None
+            rows.append(_check.above(case, label, *told_of, bound))
     return rows
 
 
@@ -290,7 +314,10 @@ def _draw_variance(axis, results, step):
             style = {"fmt": marker + line, "ms": 6, "capsize": 3, "color": color}
             axis.errorbar(widths, variance, 2 * error, label=label, **style)
     _figure.log_widths(axis, np.unique(shape[:, 2]).astype(int))
-    axis.set(yscale="log", xlabel="width n (depth β n)")
+    heights = (0.3, 1, 3, 10, 30)
+    axis.set(yscale="log", xlabel="width n (depth β n)", yticks=heights)
+    axis.set(yticklabels=[f"{height:g}" for height in heights], ylim=(0.2, 50))
+    axis.minorticks_off()
     axis.set(ylabel="Var ln ‖∂L/∂W‖² over seeds (± 2 s.e.)")
     handles = axis.get_legend_handles_labels()[0]
     if step:
@@ -322,7 +349,7 @@ def _draw_explained(axis, results):
         _figure.entry(f"rate: {s}", ls=line, **black) for s, line in lines.items()
     ]
     handles = [*axis.get_legend_handles_labels()[0], *styles]
-    axis.legend(handles=handles, ncols=2)
+    axis.legend(handles=handles, ncols=2, loc="upper center")
     axis.set_xscale("symlog", linthresh=2)
     ticks = [step for step in SHOWN if step != 35]  # whose number would touch 50
     axis.set(xticks=ticks, xticklabels=ticks)
@@ -331,5 +358,6 @@ def _draw_explained(axis, results):
         title="what one number of the shape explains\nof Var ln ‖∂L/∂W‖²",
         xlabel="number of steps trained",
         ylabel="share of variance explained,\nchance-corrected, 95% CI",
-        ylim=(-0.3, 1.04),
+        ylim=(-0.4, 1.6),
+        yticks=np.arange(-0.4, 1.1, 0.2),
     )

@@ -28,8 +28,14 @@ ROOMS = {
         "activations",
     ),
     "Your model": ("museum", "your_model"),
-    "Training": ("training_stability", "trainability", "step_zero_predicts"),
-    "Speed": ("throughput",),
+    "Training": (
+        "training_stability",
+        "collapse_at_scale",
+        "largest_rate",
+        "trainability",
+        "step_zero_predicts",
+    ),
+    "Speed": ("throughput", "crossover"),
 }
 NAMES = tuple(name for room in ROOMS.values() for name in room)
 LABELS = ("Expected", "Found", "Figure:", "Time:", "Command:")

@@ -18,9 +18,17 @@ import numpy as np
 class Layer(Protocol):
     """What is asked of a layer, such as ``networks.Layer``."""
 
-    function: Callable[[Any, Any, jax.Array], jax.Array]
-    maps: Sequence[Any]
-    names: Sequence[str]
+    @property
+    def function(self) -> Callable[[Any, Any, jax.Array], jax.Array]:
+        """(maps, fixed, x) -> what it gives."""
+
+    @property
+    def maps(self) -> Sequence[Any]:
+        """The linear maps."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their names."""
 
     def drawn_fixed(self, key: jax.Array) -> Any:
         """Return what else is drawn."""

@@ -284,7 +284,8 @@ def _orthonormal(
         least: the part of it below which a row is no direction; None: rounding.
     """
     make = _few if len(V) <= FEW else _many
-    return make(V, whole, times, 8 * jnp.finfo(V.dtype).eps if least is None else least)
+    rounding = 8 * float(jnp.finfo(V.dtype).eps)
+    return make(V, whole, times, rounding if least is None else least)
 
 
 def _few(

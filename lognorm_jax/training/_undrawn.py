@@ -3,7 +3,7 @@
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -384,7 +384,7 @@ def _all_finite(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_and, leaves)
 
 
-def _in_order(places: list[np.ndarray], stacked: list[jax.Array]) -> jax.Array:
+def _in_order(places: Sequence[np.ndarray], stacked: Sequence[jax.Array]) -> jax.Array:
     """Return what there is of layers, (layers, …), in the layers' order.
 
     Args:
@@ -415,8 +415,8 @@ def _by_kind(
             found[kind].append((layers, getattr(one, name)))
     by_kind = []
     for pairs in found.values():
-        places, trees = zip(*pairs, strict=True)
-        in_order = functools.partial(_in_order, places)
+        own, trees = zip(*pairs, strict=True)
+        in_order = functools.partial(_in_order, own)
         by_kind.append(jax.tree.map(lambda *leaves, f=in_order: f(leaves), *trees))
     return by_kind
 
