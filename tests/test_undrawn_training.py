@@ -333,6 +333,25 @@ def test_exact_what_diverged_does_not_touch_what_is_asked_later(key):
     assert np.isfinite(end).all() and np.median(end) < 100
 
 
+@pytest.mark.float32
+@pytest.mark.parametrize("drawn", [True, False])
+def test_exact_updates_that_are_too_large_are_not_made(key, drawn):
+    """Their norm is above a quarter of the largest number, though each number is
+    finite: the first step is where both ways of training stop.
+    """
+    network = networks.mlp((4, 8, 2), "relu", head="linear")
+
+    def loss(outputs, targets):
+        return outputs * targets
+
+    inputs, targets = batches(network, 3, 2)
+    for scale, finite in ((1e18, True), (3e20, False)):
+        fit = training.trainer(network, optax.sgd(1e18), loss, 1, drawn=drawn)
+        given = inputs[:1], scale * np.sign(targets[:1])
+        history = sampling.sample(training.path(fit, given), key, 8)
+        assert (history.finite == finite).all()
+
+
 def test_invariance_of_blocks_and_resumption(key, tmp_path):
     network, optimizer = CASES["tanh"]
     fit = training.trainer(network, optimizer, losses.squared_error, 3, drawn=False)
@@ -418,11 +437,19 @@ def test_exact_no_key_is_used_twice(key):
 
 @pytest.mark.float32
 def test_exact_directions_stay_orthonormal_over_fifty_steps(key):
-    """Of digits, of which the first layer soon has met all that there is."""
-    images, labels, *_ = _data.digits()
-    network = networks.relu_mlp((64, *(96,) * 24, 10), fan="in", head="linear")
+    """Of digits; probe and tangent are met again and again by the first layer, and
+    rounding of what was met must not become a direction.
+    """
+    images, labels, test_images, _ = _data.digits()
+    network = networks.relu_mlp((64, *(128,) * 4, 10), fan="in", head="linear")
     fit = training.trainer(
-        network, optax.sgd(2e-3), losses.squared_error, 51, drawn=False
+        network,
+        optax.sgd(2 / (128 * 5)),
+        losses.squared_error,
+        51,
+        probe=test_images[0],
+        tangent=np.random.default_rng(0).normal(size=64),
+        drawn=False,
     )
     given = fit.checked((images[:51, None], np.eye(10)[labels[:51]][:, None]))
     at = fit._probe_and_tangent(given[0])
@@ -442,7 +469,6 @@ def test_exact_directions_stay_orthonormal_over_fifty_steps(key):
             gram = np.einsum("lrn,lsn->lrs", rows, rows)
             there = np.einsum("lrr->lr", gram).round()
             wanted = np.einsum("lr,rs->lrs", there, np.eye(there.shape[1]))
-            # where nothing bounds it, it grows tenfold in a few steps
             assert np.abs(gram - wanted).max() < 3e-6
 
 

@@ -22,10 +22,12 @@ class History(NamedTuple):
 
     Attributes:
         loss: mean over the batch, (num_steps,).
-        log_gradient: ln ‖∂loss/∂W_i‖², (num_steps, depth); −inf for none.
+        log_gradient: ln ‖∂loss/∂W_i‖² of each layer, of all its linear maps together,
+            (num_steps, depth); −inf for none.
         increment: ln R_i of the Jacobian at the probe, (num_steps, depth); −inf from
             where it is dead, +inf from where its activations overflow.
-        update_ratio: ‖ΔW_i‖/‖W_i‖ of the step that follows, (num_steps, depth).
+        update_ratio: ‖ΔW_i‖/‖W_i‖ of the step that follows, likewise, (num_steps,
+            depth).
         finite: whether loss, gradients and update were finite till here, (num_steps,),
             bool.
     """
