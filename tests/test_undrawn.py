@@ -190,6 +190,22 @@ def test_exact_what_is_all_rounding_is_no_direction(few):
             assert not there.any()
 
 
+def test_exact_rounding_of_a_basis_becomes_no_direction():
+    """Of all there is, orthonormal but for rounding: nothing is left beside it, though
+    a first pass leaves more than rounding of one number.
+    """
+    n, dtype = 12, jnp.result_type(float)
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    basis = jnp.asarray(basis + 40 * jnp.finfo(dtype).eps * rng.normal(size=(n, n)))
+    basis, V = basis.astype(dtype), rows(1, 5, n).astype(dtype)
+    left = V - (V @ basis.T) @ basis
+    lengths = jnp.linalg.norm(left, axis=1) / jnp.linalg.norm(V, axis=1)
+    assert np.all(lengths > 10 * jnp.finfo(dtype).eps)
+    _, _, Q = undrawn.split(V, basis)
+    assert not np.any(Q)
+
+
 @pytest.mark.parametrize("apart", [1e-2, 1e-4])
 def test_exact_near_vectors_have_directions_orthogonal_to_a_basis(apart):
     """Their difference is a direction, to rounding, and not to rounding over it."""
