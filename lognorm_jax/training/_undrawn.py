@@ -192,23 +192,27 @@ def _step(
     # it stays where it is from the first number on that is not finite; but what a
     # matrix has met, it has met
     log_gradient = _by_layer(stretches, found, "log_gradient")
-    increment = norms.lasting(_by_layer(stretches, left, "increment"))
     gradients = state.log_gradient.at[:, step].set(log_gradient)
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
     finite &= _all_finite(trained)
-    for numbers in (_numbers(trained), _numbers(updates)):
-        finite &= _usable(network, numbers, gradients)
-    seen = _Seen(
-        value,
-        log_gradient,
-        jnp.where(jnp.isnan(increment), jnp.inf, increment),
-        _numbers(state.trained),
-        _numbers(updates),
-        finite,
+    finite &= _usable(network, _numbers(trained), gradients)
+    finite &= _usable(network, _numbers(updates), gradients)
+    kept = jax.tree.map(
+        functools.partial(jnp.where, finite),
+        (trained, after),
+        (state.trained, state.optimizer),
     )
-    reached, before = (trained, after), (state.trained, state.optimizer)
-    kept = jax.tree.map(functools.partial(jnp.where, finite), reached, before)
+
+    increment = _increments(_by_layer(stretches, left, "increment"))
+    before, moves = _numbers(state.trained), _numbers(updates)
+    seen = _Seen(value, log_gradient, increment, before, moves, finite)
     return State(kept[0], moved, kept[1], gradients, finite), seen
+
+
+def _increments(each: jax.Array) -> jax.Array:
+    """Return ln R of each layer, (depth,): +inf from where activations overflow."""
+    lasting = norms.lasting(each)
+    return jnp.where(jnp.isnan(lasting), jnp.inf, lasting)
 
 
 def _usable(
