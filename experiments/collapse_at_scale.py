@@ -1,7 +1,29 @@
-"""TODO
+"""As networks grow at fixed β, training itself becomes a function of β, if the learning
+rate falls as 1/(width × depth).
 
-Figure: TODO
-Time: TODO
+Expected, for ReLU networks on digits (squared error, gradient descent on one new image
+a step), β = depth/width of 1/4 to 2, widths 32, 128 and 512 and, where there is a GPU,
+2,048 for β ≤ 1/2: before the first step the variance over seeds of ln ‖J u‖² is that of
+the exact law within 5 standard errors. Of what ln Var ln ‖J u‖² and ln Var ln ‖∂L/∂W‖²
+(W the middle layer) differ by between networks, β alone explains more than 0.4, with
+all of its interval, and more than depth, before the first step and after 50. So it is
+at three scalings of the rate: fixed (c/width), 1/depth (c/(width × depth)), and the
+largest of 1, 4 and 16 times the latter with which no more than a tenth of the seeds
+diverge; networks of which most diverge are left out.
+
+Found: after 50 steps β explains 0.8 to 0.9 of the variance of gradients, depth nothing;
+that depth says as much (``training_stability``) is so of widths below 100, not of deep
+networks. With rates that fall as 1/(width × depth) the curve of each step settles at
+fixed β: from width 32 to 128 the variances fall by a third, and from there to 2,048 by
+no more than the seeds can tell. A fixed rate loses more and more seeds as networks
+grow, while the largest stable one, times width × depth, grows with the width. (In the
+first two steps a few seeds' gradients grow by orders of magnitude, and nothing explains
+the variance. Intervals: bootstrap over seeds.)
+
+Figure: variance of gradients over width at fixed β, before the first step and after 50;
+what explains it.
+Time: 50 minutes on two CPU cores, to width 512; 6 minutes more on an H200 for width
+2,048; --quick 40 s.
 Command: python -m experiments collapse_at_scale
 """
 
@@ -20,7 +42,7 @@ BETAS, QUICK_BETAS = (0.25, 0.5, 1.0, 2.0), (0.25, 1.0)
 NUM_SAMPLES = {32: 256, 128: 64, 512: 16}
 NUM_ON_GPU = {32: 256, 128: 256, 512: 32, 2048: 10}
 QUICK_SAMPLES = {16: 64, 48: 64}
-LARGEST = 2048 * 1024  # units of a network: deeper ones take a GPU too long
+LARGEST = {"cpu": 512 * 512, "gpu": 2048 * 1024}  # units of a network; more take hours
 DRAWN = 512  # width up to which a GPU draws the weights
 # bytes a rate: of weights and what training makes of them; of what matrices met, 408
 # vectors a layer of 50 steps
@@ -50,10 +72,11 @@ JUDGED = (0, 50)
 def shapes(job) -> list[tuple[float, int, int, int]]:
     """Return β, number of hidden layers, width and seeds of each network."""
     counts = job.count(NUM_ON_GPU if _on_gpu() else NUM_SAMPLES, QUICK_SAMPLES)
+    largest = LARGEST["gpu" if _on_gpu() else "cpu"]
     found = []
     for width, beta in itertools.product(counts, job.count(BETAS, QUICK_BETAS)):
         depth = round(beta * width)
-        if depth * width <= LARGEST:
+        if depth * width <= largest:
             found.append((beta, depth, width, counts[width]))
     return found
 

@@ -1,7 +1,23 @@
-"""TODO
+"""How large the learning rate of a seed may be goes with the width of the network more
+than with depth × width, and how much that differs between seeds goes with β.
 
-Figure: TODO
-Time: TODO
+Expected, for ReLU networks of widths 16, 48 and 128 and depths of β times these, one
+digit and gradient descent of 50 steps: at every β the mean over seeds of the log of the
+largest rate that works falls with depth × width. Of what that mean differs by between
+networks, the best monotone function of the width alone explains more, beyond chance,
+than that of depth × width; and of ln Var over seeds β alone explains more than 0.4. A
+rate works if numbers stay finite, the loss falls and no layer is turned off for good;
+it is found by halving, to 7%.
+
+Found, against what is said of the largest rate (that it falls as 1/(depth × width)): in
+narrow networks it falls more slowly, as the power 0.5 to 0.7 of that, and the power
+nears 1 as widths grow. Of networks of equal width the deeper ones bear the larger
+rates, since most of them have small gradients. Its law over seeds is roughly
+log-normal, with a log-variance of 0.5 at β = 1/4 and 1.3 at β = 1, whatever the width.
+(Intervals: bootstrap over seeds.)
+
+Figure: the largest rate over depth × width, its spread over β, and what explains both.
+Time: 35 minutes on two CPU cores; --quick 40 s.
 Command: python -m experiments largest_rate
 """
 
@@ -21,6 +37,7 @@ BLOCK = 16  # seeds
 PREDICTORS = ("depth × width", "β", "depth", "width")
 OUTCOMES = {"mean": "E ln rate", "log_variance": "ln Var ln rate"}
 REPEATS = 400  # of the bootstrap
+LEAST = 0.4  # of the spread, what β explains of three widths
 
 
 def compute(job) -> dict:
@@ -110,12 +127,24 @@ def check(results) -> list[_check.Row]:
                 0.0,
             )
         )
+    return rows + _share_rows(results)
+
+
+def _share_rows(results) -> list[_check.Row]:
+    """Hold that β explains the spread, and width the mean more than depth × width."""
+    rows = []
+    several = len(np.unique(results["shape"][:, 2])) > 2
     for name, label in OUTCOMES.items():
-        for predictor, draws in zip(
-            PREDICTORS, results["explained"][name], strict=True
-        ):
+        share = dict(zip(PREDICTORS, results["explained"][name], strict=True))
+        for predictor, draws in share.items():
+            judged = several and (predictor, name) == ("β", "log_variance")
+            bound = LEAST if judged else None
             told = _explained.interval(draws)
-            rows.append(_check.above(f"explained by {predictor}", label, *told))
+            rows.append(_check.above(f"explained by {predictor}", label, *told, bound))
+    share = dict(zip(PREDICTORS, results["explained"]["mean"], strict=True))
+    told = _explained.interval(share["width"] - share["depth × width"])
+    case = "width beyond depth × width"
+    rows.append(_check.above(case, OUTCOMES["mean"], *told, 0.0 if several else None))
     return rows
 
 

@@ -141,15 +141,14 @@ def test_exact_rates_of_a_scaling():
     assert collapse_at_scale.trains(results, case, "fixed")
 
 
-def largest_results(power=0.5, width_of=1.0):
-    """Results in which rates fall as a power of depth × width."""
+def largest_results(power=1.0, spread_of=lambda beta, width: (1 + 4 * beta) ** 0.5):
+    """Results in which rates fall as a power of the width, and vary with β."""
     rng, results = np.random.default_rng(0), {"shape": [], "log_rate": {}}
     for width, beta in [(n, b) for n in (16, 48, 128) for b in (0.25, 0.5, 1, 2)]:
         depth = round(beta * width)
-        size = _edge.size(depth, width)
-        own = 0.3 * (1 + beta) ** 0.5 * rng.normal(size=200)
+        own = 0.3 * spread_of(beta, width) * rng.normal(size=200)
         results["shape"].append((beta, depth, width))
-        results["log_rate"][f"β = {beta:g}, n = {width}"] = own - power * np.log(size)
+        results["log_rate"][f"β = {beta:g}, n = {width}"] = own - power * np.log(width)
     results["shape"] = np.array(results["shape"])
     results["explained"] = {
         name: largest_rate.explained(results, name) for name in largest_rate.OUTCOMES
@@ -164,6 +163,10 @@ def test_exact_largest_rate(monkeypatch, tmp_path):
     assert _check.overall(largest_rate.check(results)) == "pass"
     assert saved(largest_rate, results, tmp_path)
     assert _check.overall(largest_rate.check(largest_results(-0.5))) == "fail"
+    other = largest_results(spread_of=lambda beta, width: (width / 16) ** 0.5)
+    assert _check.overall(largest_rate.check(other)) == "fail"
+    turned = results["explained"]["mean"][[3, 1, 2, 0]]  # depth × width in its place
+    assert fails(largest_rate, results, **{"explained/mean": turned})
     case = "log_rate/β = 1, n = 48"
     rates = results["log_rate"]["β = 1, n = 48"]
     assert fails(largest_rate, results, **{case: rates + 20})
