@@ -6,8 +6,8 @@ digit and gradient descent of 50 steps: at every β the mean over seeds of the l
 largest rate that works falls with depth × width. Of what that mean differs by between
 networks, the best monotone function of the width alone explains more, beyond chance,
 than that of depth × width; and of ln Var over seeds β alone explains more than 0.4. A
-rate works if numbers stay finite, the loss falls and no layer is turned off for good;
-it is found by halving, to 7%.
+rate works if numbers stay finite, the loss does not rise and no layer is turned off for
+good; it is found by halving, to 7%.
 
 Found, against what is said of the largest rate (that it falls as 1/(depth × width)): in
 narrow networks it falls more slowly, as the power 0.5 to 0.7 of that, and the power
