@@ -27,6 +27,7 @@ from lognorm_jax.training import (
     _steps,
     _undrawn,
     _undrawn_layers,
+    _undrawn_passes,
 )
 
 SLOW = optax.linear_schedule(0.2, 0.05, 4)
@@ -50,7 +51,7 @@ def met(network, end):
     directions: of each kind and linear map.
     """
     by_layer = {}
-    pairs = zip(_undrawn._stretches(network), end.moved, strict=True)
+    pairs = zip(_undrawn_passes.stretches(network), end.moved, strict=True)
     for (_, places), of_stretch in pairs:
         for layers, matrices in zip(places, of_stretch, strict=True):
             found = [known(one.base) for one in matrices]

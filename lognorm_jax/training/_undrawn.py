@@ -3,7 +3,7 @@
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,18 +14,12 @@ from jax import lax
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, random, scans
-from lognorm_jax.training import _moved, _undrawn_layers
+from lognorm_jax.training import _moved, _undrawn_layers, _undrawn_passes
 from lognorm_jax.training._steps import History, Loss
 
 # beyond the numbers of steps: keys of what is asked after training, and of what nothing
 # has met
 _AFTER, _REST = 1 << 30, (1 << 30) + 1
-
-# a pattern of layers, and the indices of its repetitions, for each of its places
-_Stretch = tuple[tuple[networks.Layer, ...], list[np.ndarray]]
-
-# of each stretch, place of its pattern and linear map, stacked over repetitions
-_Matrices = list[list[list[_moved.Moved]]]
 
 
 class State(NamedTuple):
@@ -33,7 +27,7 @@ class State(NamedTuple):
 
     # of each kind and linear map {"weight": the numbers c, (layers, 1 + steps), "bias"}
     trained: list[list[Any]]
-    moved: _Matrices
+    moved: _undrawn_passes.Matrices
     optimizer: Any  # its state
     log_gradient: jax.Array  # (depth, steps): ln‖g_s‖², −inf from now on
     finite: jax.Array  # (): whether all numbers were finite till here
@@ -100,15 +94,6 @@ def train(
     return outputs, _history(network, key, end, seen)
 
 
-def _stretches(network: networks.Network) -> list[_Stretch]:
-    """Return the consecutive stretches of a network."""
-    found = []
-    for start, period, times in scans.repetitions(network.kinds):
-        places = [start + i + period * np.arange(times) for i in range(period)]
-        found.append((network.kinds[start : start + period], places))
-    return found
-
-
 def _fresh(
     network: networks.Network,
     optimizer: optax.GradientTransformation,
@@ -127,7 +112,7 @@ def _fresh(
 
     counts = _undrawn_layers.counts(network)
     moved = []
-    for pattern, places in _stretches(network):
+    for pattern, places in _undrawn_passes.stretches(network):
         of_stretch = []
         for kind, layers in zip(pattern, places, strict=True):
             given = zip(kind.maps, counts[layers[0]], strict=True)
@@ -169,20 +154,20 @@ def _step(
 ) -> tuple[State, _Seen]:
     """Return the state after a step, and what was so before it."""
     step, inputs, targets = given
-    stretches = _stretches(network)
+    stretches = _undrawn_passes.stretches(network)
     rows_of = network.rows(networks.Params(state.trained, fixed))
     through = stretches, key, step, rows_of
 
     # forward, with the probe beside the batch; and back
     entered = jnp.concatenate([inputs, probe[None]]), tangent
-    (outputs, _), left = _forward(*through, entered, state.moved)
-    moved = _each(functools.partial(_ahead, step), state.moved, left)
+    (outputs, _), left = _undrawn_passes.forward(*through, entered, state.moved)
+    moved = _undrawn_passes.met_ahead(state.moved, left, step)
     value, D = jax.value_and_grad(lambda y: jnp.mean(loss(y, targets)))(outputs[:-1])
-    found = _backward(*through, D, moved, left)
-    moved = _each(functools.partial(_back, step), moved, found)
+    found = _undrawn_passes.backward(*through, D, moved, left)
+    moved = _undrawn_passes.met_back(moved, found, step)
 
     # where the optimizer goes
-    biases = _by_kind(network, stretches, found, "bias")
+    biases = _undrawn_passes.by_kind(network, stretches, found, "bias")
     gradient = _gradient(state.trained, biases, step)
     updates, after = optimizer.update(
         gradient, state.optimizer, state.trained, value=value, grad=gradient
@@ -191,7 +176,7 @@ def _step(
 
     # it stays where it is from the first number on that is not finite; but what a
     # matrix has met, it has met
-    log_gradient = _by_layer(stretches, found, "log_gradient")
+    log_gradient = _undrawn_passes.by_layer(stretches, found, "log_gradient")
     gradients = state.log_gradient.at[:, step].set(log_gradient)
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
     finite &= _all_finite(trained)
@@ -203,7 +188,7 @@ def _step(
         (state.trained, state.optimizer),
     )
 
-    increment = _increments(_by_layer(stretches, left, "increment"))
+    increment = _increments(_undrawn_passes.by_layer(stretches, left, "increment"))
     before, moves = _numbers(state.trained), _numbers(updates)
     seen = _Seen(value, log_gradient, increment, before, moves, finite)
     return State(kept[0], moved, kept[1], gradients, finite), seen
@@ -256,88 +241,6 @@ def _gradient(
     return [list(map(one, kind, of_kind)) for kind, of_kind in pairs]
 
 
-def _each(after: Callable, moved: _Matrices, told: list[list[Any]]) -> _Matrices:
-    """Return matrices after what was told of the layers that they are of."""
-    return [
-        [
-            list(map(after, matrices, one.told))
-            for matrices, one in zip(of_stretch, told_of_stretch, strict=True)
-        ]
-        for of_stretch, told_of_stretch in zip(moved, told, strict=True)
-    ]
-
-
-def _ahead(step: jax.Array, moved: _moved.Moved, told: _moved.Told) -> _moved.Moved:
-    """Return matrices after what they met on the way forward."""
-    at, _ = _moved.places(moved, step, told.coordinates.shape[-2])
-    return _moved.after(moved, told, at, step)
-
-
-def _back(step: jax.Array, moved: _moved.Moved, told: _moved.Told) -> _moved.Moved:
-    """Return matrices after what they met on the way back."""
-    _, at = _moved.places(moved, step, told.coordinates.shape[-2])
-    return _moved.turned(_moved.after(_moved.turned(moved), told, at, step))
-
-
-def _forward(
-    stretches: list[_Stretch],
-    key: jax.Array,
-    step: jax.Array,
-    rows_of: Callable,
-    carry: tuple[jax.Array, jax.Array],
-    moved: _Matrices,
-) -> tuple[Any, list[list[_undrawn_layers.Ahead]]]:
-    """Return inputs and tangent after all layers, and what each layer met."""
-    left = []
-    for (kinds, places), of_stretch in zip(stretches, moved, strict=True):
-
-        def pattern(carry, given, kinds=kinds, of_stretch=of_stretch):
-            time, rows = given
-            told = []
-            for kind, (number, row), own in zip(kinds, rows, of_stretch, strict=True):
-                keys, _ = _undrawn_layers.keys(kind, key, number, step)
-                row = (*row, _moved.of_layer(own, time))
-                carry, met = _undrawn_layers.ahead(kind, keys, step, carry, row)
-                told.append(met)
-            return carry, told
-
-        rows = _rows(places, rows_of)
-        carry, met = scans.repeated(pattern, carry, rows, len(places[0]))
-        left.append(met)
-    return carry, left
-
-
-def _backward(
-    stretches: list[_Stretch],
-    key: jax.Array,
-    step: jax.Array,
-    rows_of: Callable,
-    D: jax.Array,
-    moved: _Matrices,
-    left: list[list[_undrawn_layers.Ahead]],
-) -> list[list[_undrawn_layers.Back]]:
-    """Return what is found of each layer's gradient."""
-    found: list[Any] = []
-    of_stretches = reversed([*zip(stretches, moved, left, strict=True)])
-    for (kinds, places), of_stretch, met in of_stretches:
-
-        def pattern(D, given, kinds=kinds, of_stretch=of_stretch):
-            (time, rows), met = given
-            told: list[Any] = []
-            each = zip(kinds, rows, of_stretch, met, strict=True)
-            for kind, (number, row), own, ahead in reversed([*each]):
-                _, keys = _undrawn_layers.keys(kind, key, number, step)
-                row = (*row, _moved.of_layer(own, time))
-                D, back = _undrawn_layers.back(kind, keys, step, D, row, ahead)
-                told.insert(0, back)
-            return D, told
-
-        rows = _rows(places, rows_of), met
-        D, told = scans.repeated(pattern, D, rows, len(places[0]), reverse=True)
-        found.insert(0, told)
-    return found
-
-
 def _outputs(
     network: networks.Network,
     key: jax.Array,
@@ -353,76 +256,13 @@ def _outputs(
     allowed = f"(number of inputs, {', '.join(map(str, network.shape))})"
     fits = inputs.shape[1:] == network.shape and len(inputs) > 0
     checks.require(fits, "inputs.shape", inputs.shape, allowed)
-    rows_of = network.rows(networks.Params(end.trained, fixed))
-    X = inputs
-    for (kinds, places), moved in zip(_stretches(network), end.moved, strict=True):
-
-        def pattern(X, given, kinds=kinds, moved=moved):
-            time, rows = given
-            for kind, (number, row), own in zip(kinds, rows, moved, strict=True):
-                keys, _ = _undrawn_layers.keys(kind, key, number, jnp.uint32(_AFTER))
-                row = (*row, _moved.of_layer(own, time))
-                X = _undrawn_layers.outputs(kind, keys, X, row)
-            return X, ()
-
-        X, _ = scans.repeated(pattern, X, _rows(places, rows_of), len(places[0]))
-    return X
-
-
-def _rows(places: list[np.ndarray], rows_of: Callable) -> tuple[jax.Array, list[Any]]:
-    """Return what a stretch is scanned over: the number of the repetition, and of each
-    layer its number, and what is trained and fixed of it.
-
-    Matrices are not among it: they are taken from where they are, which copies those of
-    many seeds no more than once.
-    """
-    rows = []
-    for layers in places:
-        params = rows_of(layers)
-        rows.append((scans.numbers(layers), (params.trained, params.fixed)))
-    return jnp.arange(len(places[0])), rows
+    params = networks.Params(end.trained, fixed)
+    return _undrawn_passes.outputs(network, key, _AFTER, params, end.moved, inputs)
 
 
 def _all_finite(tree: Any) -> jax.Array:
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return functools.reduce(jnp.logical_and, leaves)
-
-
-def _in_order(places: Sequence[np.ndarray], stacked: Sequence[jax.Array]) -> jax.Array:
-    """Return what there is of layers, (layers, …), in the layers' order.
-
-    Args:
-        places: the numbers of layers.
-        stacked: what there is of them, likewise.
-    """
-    order = np.argsort(np.concatenate(places))
-    whole = jnp.concatenate(stacked)
-    return whole if np.array_equal(order, np.arange(len(order))) else whole[order]
-
-
-def _by_layer(stretches: list[_Stretch], told: list[Any], name: str) -> jax.Array:
-    """Return a number told of each layer, (depth,)."""
-    places = [layers for _, of_stretch in stretches for layers in of_stretch]
-    stacked = [getattr(one, name) for of_stretch in told for one in of_stretch]
-    return _in_order(places, stacked)
-
-
-def _by_kind(
-    network: networks.Network, stretches: list[_Stretch], told: list[Any], name: str
-) -> list[Any]:
-    """Return what is told of each layer, stacked over those of each kind."""
-    found: dict[networks.Layer, list[tuple[np.ndarray, Any]]] = {
-        kind: [] for kind in network.kinds
-    }
-    for (kinds, places), of_stretch in zip(stretches, told, strict=True):
-        for kind, layers, one in zip(kinds, places, of_stretch, strict=True):
-            found[kind].append((layers, getattr(one, name)))
-    by_kind = []
-    for pairs in found.values():
-        own, trees = zip(*pairs, strict=True)
-        in_order = functools.partial(_in_order, own)
-        by_kind.append(jax.tree.map(lambda *leaves, f=in_order: f(leaves), *trees))
-    return by_kind
 
 
 def _history(
@@ -437,7 +277,7 @@ def _history(
     rows_of = network.rows(networks.Params(numbers, [None] * len(numbers)))
     places: list[np.ndarray] = []
     ratios: list[jax.Array] = []
-    stretches = _stretches(network)
+    stretches = _undrawn_passes.stretches(network)
     for (kinds, of_stretch), moved in zip(stretches, end.moved, strict=True):
         for kind, layers, own in zip(kinds, of_stretch, moved, strict=True):
             ratio = functools.partial(_update_ratio, kind, key)
@@ -451,7 +291,7 @@ def _history(
             rows = times, scans.numbers(layers), numbers
             ratios.append(lax.map(of_layer, rows))
             places.append(layers)
-    update_ratio = _in_order(places, ratios).T
+    update_ratio = _undrawn_passes.in_order(places, ratios).T
 
     def known(leaf):
         finite = seen.finite.reshape(-1, *[1] * (leaf.ndim - 1))
