@@ -12,7 +12,7 @@ OUTPUTS = 10
 STEPS = 51  # what was so before steps 0 to 50
 # rate × width × number of matrices: where it is looked for, and how often the range, in
 # its logarithm, is halved
-RANGE, HALVINGS = (2.0**-12, 2.0**12), 8
+RANGE, HALVINGS = (2.0**-12, 2.0**36), 9
 
 
 def network_of(depth: int, width: int) -> networks.Network:
