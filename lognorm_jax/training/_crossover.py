@@ -10,18 +10,16 @@ from lognorm_jax.training import _undrawn_layers
 
 # what training of drawn weights keeps of them at once: weights, gradients, updates
 _COPIES = 4
-# how many numbers met may be kept for each weight before drawing is faster on CPUs, as
-# measured (experiments.crossover)
-_MET = 2
 
 
 def pays(network: networks.Network, batch: int, num_steps: int) -> bool:
     """Return whether training without matrices is less work.
 
     Either way a step reads all that is kept a number of times, and little else: the
-    weights, or what the matrices met. GPUs read weights so much faster than they start
-    the small products of the other way that there it pays only where weights do not
-    fit.
+    weights, or what the matrices met. On CPUs both take the same time where these are
+    about as many numbers, as measured (experiments.crossover). GPUs read weights so
+    much faster than they start the small products of the other way that there it pays
+    only where weights do not fit.
 
     Args:
         network: one that can be trained without its matrices.
@@ -34,7 +32,7 @@ def pays(network: networks.Network, batch: int, num_steps: int) -> bool:
         bytes_a_number = jnp.dtype(jnp.result_type(float)).itemsize
         limit = known.get("bytes_limit", math.inf)
         return _COPIES * weights * bytes_a_number > limit
-    return met < _MET * weights
+    return met < weights
 
 
 def numbers(network: networks.Network, batch: int, num_steps: int) -> tuple[int, int]:
