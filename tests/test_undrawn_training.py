@@ -411,11 +411,12 @@ def test_statistical_norm_of_a_matrix_that_met_a_few_vectors():
                 jax.random.split(given), [(2, 7), (3, 6)], strict=True
             )
         )
-        moved = _moved.unmoved(one, 1, 3, 1)
-        c = jnp.array([1.0, 0.0])
-        moved, *_ = _moved.product(moved, c, ahead, V)
-        moved, *_ = _moved.product(_moved.turned(moved), c, back, P)
-        return _moved.square_of(_moved.turned(moved).base, rest) / one.std**2
+        moved, c = _moved.unmoved(one, 3, 2, 1), jnp.array([1.0, 0.0])
+        found, _ = _moved.product(moved, c, ahead, V)
+        turned = _moved.turned(_moved.beside(moved, found))
+        found, _ = _moved.product(turned, c, back, P)
+        base = _moved.turned(_moved.beside(turned, found)).base
+        return _moved._square(base, rest) / one.std**2
 
     squares = jax.vmap(square)(jax.random.split(jax.random.key(0), 20_000))
     assert scipy.stats.kstest(squares, scipy.stats.chi2(42).cdf).pvalue > 1e-4

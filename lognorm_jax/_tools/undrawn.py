@@ -235,7 +235,7 @@ def triangle(V: jax.Array) -> jax.Array:  # (m, m)
     scaled, sizes = _scaled(V)
     # written out, once is enough for L
     times = 1 if len(V) <= FEW else 2
-    return sizes[:, None] * _orthonormal(scaled, scaled, times)[0]
+    return _sized(scaled, sizes, times)[0]
 
 
 def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -253,8 +253,7 @@ def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     """
     scaled, sizes = _scaled(V)
     if len(basis) == 0:
-        L, Q = _orthonormal(scaled, scaled, 2)
-        return jnp.zeros((len(V), 0), V.dtype), sizes[:, None] * L, Q
+        return jnp.zeros((len(V), 0), V.dtype), *_sized(scaled, sizes, 2)
 
     # the part beside the basis, and once more what rounding left of it in Q: where that
     # is most of it, all of it was rounding
@@ -270,6 +269,16 @@ def _beside(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the coordinates of V in a basis, and what is left of V beside it."""
     C = _matmul(V, basis.T)
     return C, V - _matmul(C, basis)
+
+
+def _sized(V: jax.Array, sizes: jax.Array, times: int) -> tuple[jax.Array, jax.Array]:
+    """Return (sizes · L, Q) with V = L Q, row by row where they are few: together they
+    may round otherwise in batches of another size.
+    """
+    L, Q = _orthonormal(V, V, times)
+    if len(V) > FEW:
+        return sizes[:, None] * L, Q
+    return jnp.stack([size * row for size, row in zip(sizes, L, strict=True)]), Q
 
 
 def _orthonormal(
