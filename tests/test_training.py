@@ -614,3 +614,15 @@ def test_oracle_log_norms_by_layer_of_a_network_in_a_fit(key):
     if not jax.config.jax_enable_x64:
         first = measure(gradient(network.init(key)))
         np.testing.assert_allclose(history.log_gradient[0], first, rtol=1e-5, atol=1e-5)
+
+
+def test_oracle_norms_of_layers_of_several_linear_maps(key):
+    """Of all of a layer's matrices together, and of no bias."""
+    network = networks.transformer(4, 2, heads=2, tokens=3)
+    trained = network.init(key).trained
+    found = training.layer_log_norms(network, trained)
+    assert found.shape == (len(network.kinds),)
+    for kind, places in zip(trained, network.places(), strict=True):
+        for row, layer in enumerate(places):
+            squares = [np.square(part["weight"][row]).sum() for part in kind.values()]
+            np.testing.assert_allclose(found[layer], np.log(sum(squares)), rtol=1e-5)

@@ -158,13 +158,9 @@ def _step(
     rows_of = network.rows(networks.Params(state.trained, fixed))
     through = stretches, key, step, rows_of
 
-    # forward, with the probe beside the batch; and back
     entered = jnp.concatenate([inputs, probe[None]]), tangent
-    (outputs, _), left = _undrawn_passes.forward(*through, entered, state.moved)
-    moved = _undrawn_passes.met_ahead(state.moved, left, step)
-    value, D = jax.value_and_grad(lambda y: jnp.mean(loss(y, targets)))(outputs[:-1])
-    found = _undrawn_passes.backward(*through, D, moved, left)
-    moved = _undrawn_passes.met_back(moved, found, step)
+    of_outputs = functools.partial(_mean_loss, loss, targets)
+    value, moved, left, found = _passes(through, of_outputs, entered, state.moved)
 
     # where the optimizer goes
     biases = _undrawn_passes.by_kind(network, stretches, found, "bias")
@@ -192,6 +188,28 @@ def _step(
     before, moves = _numbers(state.trained), _numbers(updates)
     seen = _Seen(value, log_gradient, increment, before, moves, finite)
     return State(kept[0], moved, kept[1], gradients, finite), seen
+
+
+def _mean_loss(loss: Loss, targets: jax.Array, outputs: jax.Array) -> jax.Array:
+    return jnp.mean(loss(outputs, targets))
+
+
+def _passes(
+    through: tuple[list[_undrawn_passes.Stretch], jax.Array, jax.Array, Callable],
+    loss: Callable[[jax.Array], jax.Array],
+    entered: tuple[jax.Array, jax.Array],
+    moved: _undrawn_passes.Matrices,
+) -> tuple[jax.Array, _undrawn_passes.Matrices, Any, Any]:
+    """Return the loss, the matrices after a step, and what it found ahead and back.
+
+    entered: the batch, with the probe as its last input, and the tangent.
+    """
+    (outputs, _), left = _undrawn_passes.forward(*through, entered, moved)
+    step = through[2]
+    moved = _undrawn_passes.met_ahead(moved, left, step)
+    value, D = jax.value_and_grad(loss)(outputs[:-1])
+    found = _undrawn_passes.backward(*through, D, moved, left)
+    return value, _undrawn_passes.met_back(moved, found, step), left, found
 
 
 def _increments(each: jax.Array) -> jax.Array:
