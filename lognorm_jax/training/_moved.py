@@ -55,12 +55,16 @@ def unmoved(one: networks.Map, k: int, ahead: int, num_steps: int) -> Moved:
 
 
 def of_layer(moved: list[Moved], time: jax.Array) -> list[Moved]:
-    """Return the matrices of one layer, of those stacked over repetitions."""
+    """Return the matrices of one layer, of those stacked over repetitions.
+
+    Behind a barrier: else compilers for GPUs turn all layers round at each step, ahead
+    of products that would have one layer turned, which takes the memory of all twice.
+    """
 
     def taken(leaf):
         return lax.dynamic_index_in_dim(leaf, time, keepdims=False)
 
-    return jax.tree.map(taken, moved)
+    return lax.optimization_barrier(jax.tree.map(taken, moved))
 
 
 def lefts(base: undrawn.Undrawn) -> jax.Array:
