@@ -78,6 +78,40 @@ def test_oracle_explained_by_a_monotone_function():
     assert _explained.monotone([1, 2, 4], [0.1, 0.1, 0.1]) == 1
 
 
+def test_oracle_weights_of_networks_are_as_that_many_of_them():
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        predictor, outcome = rng.integers(0, 6, 12), rng.normal(size=12)
+        weights = rng.integers(1, 5, 12)
+        np.testing.assert_allclose(
+            _explained.monotone(predictor, outcome, weights),
+            _explained.monotone(predictor.repeat(weights), outcome.repeat(weights)),
+            atol=1e-12,
+        )
+    # and in what chance explains, whatever their scale
+    predictors, outcomes = np.array([predictor]), np.array([outcome])
+    np.testing.assert_allclose(
+        _explained.fractions(predictors, outcomes, 3.0 * weights),
+        _explained.fractions(predictors, outcomes, weights),
+    )
+
+
+def test_statistical_draws_of_a_variance():
+    """Of few normal samples the interval has the variance as often as it says."""
+    rng = np.random.default_rng(6)
+    inside = []
+    for _ in range(2000):
+        draws = _explained.log_variances(rng.normal(size=8), rng, 400)
+        _, low, high = _explained.interval(draws)
+        inside.append(low < 0 < high)
+    assert len(draws) == 401
+    assert abs(np.mean(inside) - 0.95) < 5 * np.std(inside) / 2000**0.5 + 0.01
+    # of heavier tails, excess kurtosis 3, by more
+    samples = rng.normal(size=20_000), rng.laplace(size=20_000)
+    normal, heavy = (_explained.log_variances(x, rng, 4000)[1:].std() for x in samples)
+    np.testing.assert_allclose(heavy / normal, (5 / 2) ** 0.5, rtol=0.1)
+
+
 def test_statistical_what_is_explained_is_0_by_chance_and_1_in_truth():
     """Whatever number of values a predictor has."""
     rng = np.random.default_rng(4)
