@@ -2,29 +2,34 @@
 rate falls as 1/(width × depth).
 
 Expected, for ReLU networks on digits (squared error, gradient descent on one new image
-a step), β = depth/width of 1/4 to 2, widths 32, 128 and 512 and, where there is a GPU,
-2,048 for β ≤ 1/2: before the first step the variance over seeds of ln ‖J u‖² is that of
-the exact law within 5 standard errors. Of what ln Var ln ‖J u‖² and ln Var ln ‖∂L/∂W‖²
-(W the middle layer) differ by between networks, β alone explains more than 0.3, with
-all of its interval, and more than depth, before the first step and after 50. So it is
-at three scalings of the rate: fixed (c/width), 1/depth (c/(width × depth)), and the
-largest of 1, 4 and 16 times the latter with which no more than a tenth of the seeds
-diverge; networks of which most diverge are left out.
+a step), β = depth/width of 1/4 to 2, widths 32, 128, 512 and, where there is a GPU,
+2,048: before the first step the variance over seeds of ln ‖J u‖² is that of the exact
+law within 5 standard errors, in each network and in all together. Of what ln Var
+ln ‖J u‖² and ln Var ln ‖∂L/∂W‖² (W the middle layer) differ by between networks, β
+alone explains more than 0.4, with all of its interval, and more than depth, before the
+first step and after 50. So it is at three scalings of the rate: fixed (c/width),
+1/depth (c/(width × depth)), and the largest of 1, 4 and 16 times the latter with which
+no more than a tenth of the seeds diverge; networks of which most diverge are left out.
 
-Found: after 50 steps β explains 0.8 to 0.9 of the variance of gradients, depth nothing;
-that depth says as much (``training_stability``) is so of widths below 100, not of deep
-networks. With rates that fall as 1/(width × depth) the curve of each step settles at
-fixed β: from width 32 to 128 the variances fall by a third, and from there to 2,048 by
-no more than the seeds can tell. A fixed rate loses more seeds as networks grow, up to a
-quarter, while the largest stable one, times width × depth, grows with the width. (In
-the first two steps a few seeds' gradients grow by orders of magnitude, and β explains
-less. Intervals: bootstrap over seeds. The stored record joins two runs: on CPUs, and on
-an H200 all of width 2,048 and 32 of 48 seeds of width 512 at β ≤ 1/2.)
+Found: after 50 steps β explains 0.7 to 0.9 of the variances, depth nothing; that depth
+says as much (``training_stability``) is so of widths below 100, not of deep networks:
+without width 32 it is 0.8 to 0.9 for rates that fall with depth, while networks of
+widths 512 and 2,048 alone are too few to tell β from depth. With such rates the curve
+of each step settles at fixed β: from width 32 to 128 the variances fall by a sixth to a
+third, and from there to 2,048 by no more than the seeds can tell. A fixed rate loses
+more seeds as networks grow, up to a quarter, and without width 32 what β explains of
+‖J u‖² then is not surely more than what depth does; the largest stable rate, times
+width × depth, grows with the width. (In the first steps a few seeds' gradients grow by
+orders of magnitude, and β explains less. Networks weigh by their seeds; intervals are
+of what variances may be in truth, given the seeds. The stored record joins two runs: on
+CPUs, and on an H200 all of width 2,048 with 8 to 12 seeds, width 512 at β = 2, and 32
+of its 48 seeds at β ≤ 1/2. At β = 2, width 2,048, rounding alone, as between a CPU and
+a GPU, makes another path of a seed after three steps.)
 
 Figure: variance of gradients over width at fixed β, before the first step and after 50;
 what explains it.
-Time: 50 minutes on two CPU cores, to width 512; 9 minutes on an H200, with width 2,048;
---quick 40 s.
+Time: 50 minutes on two CPU cores, to width 512; 20 minutes on an H200, with width
+2,048; --quick 40 s.
 Command: python -m experiments collapse_at_scale
 """
 
@@ -36,18 +41,18 @@ import numpy as np
 import optax
 
 from experiments import _check, _data, _edge, _explained, _figure
-from lognorm_jax import exact, laws, losses, sampling, summaries, training
+from lognorm_jax import exact, losses, sampling, training
 
 BETAS, QUICK_BETAS = (0.25, 0.5, 1.0, 2.0), (0.25, 1.0)
 # seeds of each width: on CPUs in an hour; where there is a GPU
 NUM_SAMPLES = {32: 256, 128: 64, 512: 16}
 NUM_ON_GPU = {32: 256, 128: 256, 512: 32, 2048: 10}
 QUICK_SAMPLES = {16: 64, 48: 64}
-LARGEST = {"cpu": 512 * 512, "gpu": 2048 * 1024}  # units of a network; more take hours
+LARGEST = {"cpu": 512 * 512, "gpu": 2048 * 4096}  # units of a network; more take hours
 DRAWN = 512  # width up to which a GPU draws the weights
 # bytes a rate: of weights and what training makes of them; of what matrices met, 408
 # vectors a layer of 50 steps
-BYTES = {True: 3.3 * 4, False: 2.1 * 4 * 408}
+BYTES = {True: 3.3 * 4, False: 1.7 * 4 * 408}
 BLOCK = 8  # seeds
 # learning rate × width × number of matrices, of so many matrices
 RATES = {
@@ -63,10 +68,10 @@ SCALINGS = ("fixed", "per depth", "largest")
 OUTCOMES = {"log_norm": "Var ln ‖J u‖²", "log_gradient": "Var ln ‖∂L/∂W‖²"}
 PREDICTORS = ("β", "depth", "width")
 SHOWN = (0, 1, 2, 5, 10, 20, 35, 50)  # steps at which the collapse is measured
-REPEATS = 400  # of the bootstrap
+REPEATS = 400  # draws of what variances may be in truth
 # what β must explain in every scaling, with all of its interval, before the first step
 # and after the last, and that it is more than depth explains; of three widths
-LEAST = 0.3
+LEAST = 0.4
 JUDGED = (0, 50)
 
 
@@ -83,9 +88,9 @@ def shapes(job) -> list[tuple[float, int, int, int]]:
 
 
 @functools.cache
-def law_of(depth: int, width: int) -> laws.Law:
-    """Return the exact law of ln ‖J u‖² before the first step."""
-    return exact.law(_edge.network_of(depth, width).ensemble)
+def cumulants_of(depth: int, width: int) -> tuple[float, ...]:
+    """Return the exact cumulants of ln ‖J u‖² before the first step."""
+    return exact.cumulants(_edge.network_of(depth, width).ensemble)
 
 
 def path_of(depth: int, width: int, seeds: int = 1):
@@ -192,38 +197,38 @@ def samples(results, case: str, scaling: str, outcome: str) -> np.ndarray:
     return every[:, 0] * np.nan if place is None else every[:, place]
 
 
-def spread(values) -> tuple[float, float]:
-    """Return the variance of the finite values and its standard error."""
-    finite = np.asarray(values, np.float64)[np.isfinite(values)]
-    if len(finite) < 4:
-        return np.nan, np.nan
-    return summaries.estimate(finite).variance
-
-
-def log_variance(values) -> float:
-    """Return the log of the variance of the finite values."""
-    finite = values[np.isfinite(values)]
-    return (
-        np.log(np.var(finite, ddof=1, dtype=np.float64)) if len(finite) > 3 else np.nan
-    )
-
-
 # (predictors, steps of SHOWN, 1 + REPEATS)
-def explained(results, scaling, outcome, chosen=slice(None)) -> np.ndarray:
-    """Return what each predictor explains of the log of the variance, at steps,
-    resampled; of networks that mostly train.
+def explained(results, scaling, outcome, steps=SHOWN, least=0) -> np.ndarray:
+    """Return what each predictor explains of the log of the variance, at steps, and
+    draws of it; of networks of a least width that mostly train, by weights.
     """
     rng, found = np.random.default_rng(0), []
-    cases = np.array(labels(results))[chosen]
+    cases = np.array(labels(results))
     kept = np.array([trains(results, case, scaling) for case in cases])
-    shape = results["shape"][chosen][kept].T
-    for step in SHOWN:
-        values = (
-            samples(results, case, scaling, outcome)[:, step] for case in cases[kept]
-        )
-        draws = [_explained.resampled(x, log_variance, rng, REPEATS) for x in values]
-        found.append(_explained.fractions(shape, np.array(draws).T))
+    kept &= results["shape"][:, 2] >= least
+    shape = results["shape"][kept].T
+    for step in steps:
+        values = [
+            finite(samples(results, case, scaling, outcome)[:, step])
+            for case in cases[kept]
+        ]
+        draws = [_explained.log_variances(x, rng, REPEATS) for x in values]
+        weights = np.array([weight(x) for x in values])
+        found.append(_explained.fractions(shape, np.array(draws).T, weights))
     return np.stack(found, axis=1)
+
+
+def finite(values) -> np.ndarray:
+    """Return the finite values, in float64."""
+    values = np.asarray(values, np.float64)
+    return values[np.isfinite(values)]
+
+
+def weight(values) -> int:
+    """Return the weight of the logarithm of the variance of so many seeds: what it is
+    wrong by has, for nearly normal values, a variance of 2 over this.
+    """
+    return len(values) - 1
 
 
 def trains(results, case: str, scaling: str) -> bool:
@@ -234,7 +239,7 @@ def trains(results, case: str, scaling: str) -> bool:
 
 def settled(results, scaling, outcome, step) -> dict[str, np.ndarray]:
     """Return, of two widths that follow one another, the mean over β of ln of the ratio
-    of their variances, resampled, (1 + REPEATS,).
+    of their variances, by weights, and draws of it, (1 + REPEATS,).
     """
     rng, found = np.random.default_rng(2), {}
     widths = np.unique(results["shape"][:, 2])
@@ -245,18 +250,20 @@ def settled(results, scaling, outcome, step) -> dict[str, np.ndarray]:
         )
     }
     for one, other in itertools.pairwise(widths):
-        ratios = []
+        ratios, weights = [], []
         for beta in np.unique(results["shape"][:, 0]):
             pair = [by_shape.get((beta, width)) for width in (one, other)]
             if None in pair or not all(trains(results, c, scaling) for c in pair):
                 continue
-            values = (samples(results, c, scaling, outcome)[:, step] for c in pair)
-            small, large = (
-                _explained.resampled(x, log_variance, rng, REPEATS) for x in values
-            )
+            values = [
+                finite(samples(results, c, scaling, outcome)[:, step]) for c in pair
+            ]
+            small, large = (_explained.log_variances(x, rng, REPEATS) for x in values)
             ratios.append(large - small)
+            weights.append(1 / sum(1 / weight(x) for x in values))
         if ratios:
-            found[f"{one:.0f} → {other:.0f}"] = np.mean(ratios, axis=0)
+            name = f"{one:.0f} → {other:.0f}"
+            found[name] = np.average(ratios, axis=0, weights=weights)
     return found
 
 
@@ -264,12 +271,8 @@ def check(results) -> list[_check.Row]:
     """Hold step 0 against the exact law; show what differs with width at fixed β, and
     what explains the variances.
     """
-    rows = []
-    for case, (_, depth, width) in zip(labels(results), results["shape"], strict=True):
-        law = law_of(int(depth), int(width))
-        start = results["networks"][case]["log_norm"][:, 0, 0]
-        variance = spread(start)
-        rows.append(_check.agree(case, OUTCOMES["log_norm"], *variance, law.variance))
+    rows = _start_rows(results)
+    for case, (_, depth, _) in zip(labels(results), results["shape"], strict=True):
         shares = dict(zip(RATES, lost(results, case), strict=True))
         for name, share in shares.items():
             rows.append(_check.show(case, f"diverged, {name}", share))
@@ -279,12 +282,33 @@ def check(results) -> list[_check.Row]:
             rows.append(_check.show(case, "largest stable", largest))
     for scaling, (outcome, label) in itertools.product(SCALINGS, OUTCOMES.items()):
         rows += _share_rows(results, scaling, outcome, label)
+        rows += _wide_rows(results, scaling, outcome, label)
         for step in (0, 10, 50):
             ratios = settled(results, scaling, outcome, step)
             for widths, draws in ratios.items():
                 case = f"ln ratio, n = {widths}, {scaling}, step {step}"
                 rows.append(_check.above(case, label, *_explained.interval(draws)))
     return rows
+
+
+def _start_rows(results) -> list[_check.Row]:
+    """Hold the variances before the first step against the exact law, one by one and
+    all together, with the standard errors that they have under that law.
+    """
+    rows, ratios, variances = [], [], []
+    for case, (_, depth, width) in zip(labels(results), results["shape"], strict=True):
+        start = finite(results["networks"][case]["log_norm"][:, 0, 0])
+        _, expected, _, fourth = cumulants_of(int(depth), int(width))
+        relative = 2 / weight(start) + fourth / expected**2 / len(start)
+        found = np.var(start, ddof=1)
+        told = found, expected * relative**0.5, expected
+        rows.append(_check.agree(case, OUTCOMES["log_norm"], *told))
+        ratios.append(found / expected)
+        variances.append(relative)
+    mean = np.average(ratios, weights=1 / np.array(variances))
+    error = np.sum(1 / np.array(variances)) ** -0.5
+    quantity = f"{OUTCOMES['log_norm']}, in units of the law's"
+    return [*rows, _check.agree("all networks", quantity, mean, error, 1.0)]
 
 
 def _share_rows(results, scaling, outcome, label) -> list[_check.Row]:
@@ -308,6 +332,19 @@ def _share_rows(results, scaling, outcome, label) -> list[_check.Row]:
     return rows
 
 
+def _wide_rows(results, scaling, outcome, label) -> list[_check.Row]:
+    """Show what β and depth explain after training as narrow networks are left out."""
+    rows, last = [], SHOWN[-1]
+    for least in np.unique(results["shape"][:, 2])[1:-1]:
+        told = explained(results, scaling, outcome, (last,), least)
+        share = dict(zip(PREDICTORS, told[:, 0], strict=True))
+        share["β beyond depth"] = share["β"] - share["depth"]
+        for name in ("β", "depth", "β beyond depth"):
+            case = f"explained by {name}, n ≥ {least:.0f}, {scaling}, step {last}"
+            rows.append(_check.above(case, label, *_explained.interval(share[name])))
+    return rows
+
+
 def draw(results):
     """Draw the variance of gradients over width at fixed β, and what explains it."""
     layout = [["start", "end", "explained"]]
@@ -323,26 +360,25 @@ def _draw_variance(axis, results, step):
     shape = results["shape"]
     betas = np.unique(shape[:, 0])
     lines = {"per depth": ("-", "o"), "largest": ("--", "s")}
-    for beta, color in zip(betas, _figure.shades(len(betas)), strict=True):
-        cases = np.array(labels(results))[shape[:, 0] == beta]
-        widths = shape[shape[:, 0] == beta, 2]
-        for scaling, (line, marker) in lines.items():
+    for i, color in enumerate(_figure.shades(len(betas))):
+        cases = np.array(labels(results))[shape[:, 0] == betas[i]]
+        widths = shape[shape[:, 0] == betas[i], 2]
+        for j, (scaling, (line, marker)) in enumerate(lines.items()):
             if step == 0 and scaling != "per depth":
                 continue
-            ends = [
-                spread(samples(results, case, scaling, "log_gradient")[:, step])
-                for case in cases
-            ]
-            variance, error = np.array(ends).T
-            label = f"β = {beta:g}" if scaling == "per depth" else None
+            value, low, high = _variances(results, cases, scaling, step)
+            label = f"β = {betas[i]:g}" if scaling == "per depth" else None
+            # beside one another, that intervals do not hide each other
+            places = widths * 1.09 ** (i + 0.5 * j - len(betas) / 2)
             style = {"fmt": marker + line, "ms": 6, "capsize": 3, "color": color}
-            axis.errorbar(widths, variance, 2 * error, label=label, **style)
+            errors = value - low, high - value
+            axis.errorbar(places, value, errors, label=label, **style)
     _figure.log_widths(axis, np.unique(shape[:, 2]).astype(int))
     heights = (0.3, 1, 3, 10, 30)
     axis.set(yscale="log", xlabel="width n (depth β n)", yticks=heights)
-    axis.set(yticklabels=[f"{height:g}" for height in heights], ylim=(0.2, 50))
+    axis.set(yticklabels=[f"{height:g}" for height in heights], ylim=(0.2, 70))
     axis.minorticks_off()
-    axis.set(ylabel="Var ln ‖∂L/∂W‖² over seeds (± 2 s.e.)")
+    axis.set(ylabel="Var ln ‖∂L/∂W‖² over seeds (95% CI)")
     handles = axis.get_legend_handles_labels()[0]
     if step:
         shown = {"color": _figure.THEORY}
@@ -352,6 +388,19 @@ def _draw_variance(axis, results, step):
         ]
     axis.legend(handles=handles)
     axis.set(title=f"after {step} steps" if step else "before the first step")
+
+
+def _variances(results, cases, scaling, step) -> np.ndarray:  # (3, networks)
+    """Return the variance of the gradient of each network, and its interval."""
+    rng, found = np.random.default_rng(3), []
+    for case in cases:
+        values = finite(samples(results, case, scaling, "log_gradient")[:, step])
+        if len(values) > 3:
+            draws = _explained.log_variances(values, rng, REPEATS)
+            found.append(np.exp(_explained.interval(draws)))
+        else:
+            found.append(np.full(3, np.nan))
+    return np.array(found).T
 
 
 def _draw_explained(axis, results):

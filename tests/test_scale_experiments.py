@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_network_experiments import fails, saved
+from test_network_experiments import changed, fails, saved
 
 from experiments import (
     _check,
@@ -81,10 +81,10 @@ def collapse_results(of_width=lambda width: 1.0):
     results = {"shape": [], "networks": {}}
     for width, beta in [(n, b) for n in (32, 128, 512) for b in (0.25, 0.5, 1, 2)]:
         depth = round(beta * width)
-        law = collapse_at_scale.law_of(depth, width)
+        mean, variance, *_ = collapse_at_scale.cumulants_of(depth, width)
         shape = 400, len(collapse_at_scale.RATES), _edge.STEPS
         own = rng.normal(size=(shape[0], 1, 1))
-        norm = np.broadcast_to(law.mean + law.variance**0.5 * own, shape)
+        norm = np.broadcast_to(mean + variance**0.5 * own, shape)
         falls = np.linspace(1, 0.5 * of_width(width) ** 0.5, shape[2])
         gradient = 1.5 * norm * falls
         results["shape"].append((beta, depth, width))
@@ -118,6 +118,14 @@ def test_exact_collapse_at_scale(monkeypatch, tmp_path):
     own = "networks/β = 1, n = 128/log_norm"
     norm = results["networks"]["β = 1, n = 128"]["log_norm"]
     assert fails(collapse_at_scale, results, **{own: norm * 1.5})
+    # a law that is wrong by a fifth of its variance, which no network would show alone
+    every = {
+        f"networks/{case}/log_norm": found["log_norm"] * 1.2**0.5
+        for case, found in results["networks"].items()
+    }
+    rows = collapse_at_scale.check(changed(results, every))
+    failing = {row.case for row in rows if row.verdict == "fail"}
+    assert failing == {"all networks"}
     wide = collapse_results(lambda width: (32 / width) ** 1.5)
     assert _check.overall(collapse_at_scale.check(wide)) == "fail"
 
