@@ -56,7 +56,8 @@ def path_of(depth: int, width: int):
             optax.sgd(jnp.exp(log_rate) / unit),
             losses.squared_error,
             STEPS,
-            drawn=None,
+            # one network at every rate, as it would not be without its matrices
+            drawn=True,
         )
         history = training.path(fit, batches)(key)
         alive = jnp.all(history.log_gradient[-1] > -jnp.inf)

@@ -23,8 +23,9 @@ width × depth, grows with the width. (In the first steps a few seeds' gradients
 orders of magnitude, and β explains less. Networks weigh by their seeds; intervals are
 of what variances may be in truth, given the seeds. The stored record joins two runs: on
 CPUs, and on an H200 all of width 2,048 with 8 to 12 seeds, width 512 at β = 2, and 32
-of its 48 seeds at β ≤ 1/2. At β = 2, width 2,048, rounding alone, as between a CPU and
-a GPU, makes another path of a seed after three steps.)
+of its 48 seeds at β ≤ 1/2. At width 2,048, where no weights are drawn, rounding alone,
+as between a CPU and a GPU, makes another path of a seed after three steps, of the same
+law.)
 
 Figure: variance of gradients over width at fixed β, before the first step and after 50;
 what explains it.
