@@ -232,10 +232,10 @@ def _extended(rows: jax.Array, more: jax.Array, met: Any) -> tuple[jax.Array, An
 
 def triangle(V: jax.Array) -> jax.Array:  # (m, m)
     """Return L of V = L Q, Q with orthonormal rows, or zero: lower triangular."""
-    scaled, sizes = _scaled(V)
+    unit, sizes = scaled(V)
     # written out, once is enough for L
     times = 1 if len(V) <= FEW else 2
-    return _sized(scaled, sizes, times)[0]
+    return _sized(unit, sizes, times)[0]
 
 
 def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -251,14 +251,14 @@ def split(V: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
         V: (m, n), of any rank.
         basis: (r, n), whose rows are orthonormal, or zero.
     """
-    scaled, sizes = _scaled(V)
+    unit, sizes = scaled(V)
     if len(basis) == 0:
-        return jnp.zeros((len(V), 0), V.dtype), *_sized(scaled, sizes, 2)
+        return jnp.zeros((len(V), 0), V.dtype), *_sized(unit, sizes, 2)
 
     # the part beside the basis, and once more what rounding left of it in Q: where that
     # is most of it, all of it was rounding
-    C, left = _beside(scaled, basis)
-    L, Q = _orthonormal(left, scaled, 2)
+    C, left = _beside(unit, basis)
+    L, Q = _orthonormal(left, unit, 2)
     more, left = _beside(Q, basis)
     again, Q = _orthonormal(left, Q, 1, least=0.5)
     C = C + _matmul(L, more)
@@ -337,7 +337,7 @@ def _many(
     return L, units
 
 
-def _scaled(V: jax.Array) -> tuple[jax.Array, jax.Array]:
+def scaled(V: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the rows over their sizes, and these: squares of small ones underflow.
 
     Sizes are powers of 2, which nothing is rounded by, however it is compiled.

@@ -49,5 +49,6 @@ def numbers(network: networks.Network, batch: int, num_steps: int) -> tuple[int,
         for one, count in zip(kind.maps, each, strict=True):
             weights += math.prod(one.shape)
             # ahead with probe and tangent, and back: directions, and their images
-            met += count * num_steps * (2 * batch + 2) * sum(one.shape)
+            both = 2 * max(one.shape) if one.weights.orthogonal else sum(one.shape)
+            met += count * num_steps * (2 * batch + 2) * both
     return weights, met

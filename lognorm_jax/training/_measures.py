@@ -32,7 +32,7 @@ def layer_log_norms(network: networks.Network, tree: Any) -> jax.Array:
     if isinstance(kinds, networks.Params):
         kinds = kinds.trained
     _check_kinds("tree", kinds, len(network.places()))
-    return network.in_order([_of_weights(norms.log_squares, kind) for kind in kinds])
+    return _in_order(network, norms.log_squares, kinds)
 
 
 def scaled_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:
@@ -41,16 +41,28 @@ def scaled_log_norms(network: networks.Network, tree: list[Any]) -> jax.Array:
     def log_squares(weight):
         return norms.normalise_rows(weight)[0]
 
-    return network.in_order([_of_weights(log_squares, kind) for kind in tree])
+    return _in_order(network, log_squares, tree)
 
 
-def _of_weights(log_squares: Callable, kind: dict[str, Any]) -> jax.Array:
-    """Return the log squared norms, (layers,), of all linear maps of a kind of layer
-    together.
+def _in_order(
+    network: networks.Network, log_squares: Callable, tree: list[Any]
+) -> jax.Array:
+    """Return the log squared norms, (depth,), of all linear maps of each layer."""
+    found = []
+    for kind, places in zip(tree, network.places(), strict=True):
+        parts = [kind] if "weight" in kind else kind.values()
+        each = [log_squares(part["weight"]) for part in parts]
+        found.append(together(each, (len(places),)))
+    return network.in_order(found)
+
+
+def together(log_squares: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    """Return the log squared norm of several parts: −inf, of a shape, if there are
+    none.
     """
-    parts = [kind] if "weight" in kind else kind.values()
-    each = [log_squares(part["weight"]) for part in parts]
-    return functools.reduce(jnp.logaddexp, each)
+    if not log_squares:
+        return jnp.full(shape, -jnp.inf, jnp.result_type(float))
+    return functools.reduce(jnp.logaddexp, log_squares)
 
 
 def jacobian_increments(

@@ -84,10 +84,12 @@ def product(
     found = undrawn.met(moved.base, key, V)
     image = undrawn.answered(moved.base, found)
 
-    # ⟨v, V⟩ of all vectors v of gradients, which lie in directions that were met
+    # c ⟨v, V⟩ of all vectors v of gradients, which lie in directions that were met;
+    # over the sizes of V, as squares of large vectors overflow
     weights = jnp.repeat(c[1:], len(moved.V) // (len(c) - 1))
-    along = _matmul(found.known, moved.V.T) * weights[None, :]
-    steps = _matmul(_matmul(along, moved.P), lefts(moved.base))
+    known, sizes = undrawn.scaled(found.known)
+    along = _matmul(known, (weights[:, None] * moved.V).T)
+    steps = sizes[:, None] * _matmul(_matmul(along, moved.P), lefts(moved.base))
     return found, c[0] * image + steps[:, : image.shape[1]]
 
 

@@ -19,7 +19,15 @@ from jax.typing import ArrayLike
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, closures, norms, traces
-from lognorm_jax.training import _crossover, _steps, _undrawn, losses, optimizers
+from lognorm_jax.training import (
+    _asked,
+    _crossover,
+    _linear,
+    _steps,
+    _undrawn,
+    losses,
+    optimizers,
+)
 from lognorm_jax.training._steps import History, Loss
 
 # inputs (num_steps, batch, *shape), targets (num_steps, batch, …)
@@ -93,7 +101,9 @@ class Trainer:
         """
         if self.drawn is not None:
             return self
-        undrawn = _crossover.pays(self.network, batch, self.num_steps)
+        undrawn = _may_be_undrawn(
+            self.network, self.optimizer, self.num_steps
+        ) and _crossover.pays(self.network, batch, self.num_steps)
         return dataclasses.replace(self, drawn=not undrawn)
 
     def plain(self) -> "Trainer":
@@ -244,8 +254,8 @@ def trainer(
     Raises:
         ValueError: for arguments of another kind, shape or range; for a network whose
             layers share a matrix; for an optimizer whose updates are not finite, or
-            are others where equal layers are stacked; and without drawing for other
-            weights, layers and optimizers.
+            are others where equal layers are stacked; and for ``drawn`` False for
+            other weights, layers and optimizers.
 
     Source:
         The setting of theory section 9; without matrices, theory section 11. Held
@@ -256,21 +266,20 @@ def trainer(
     checks.instance("network", network, networks.Network)
     tied = any(one.tied for kind in network.kinds for one in kind.maps)
     allowed = "a network of which no two layers share a matrix, which would part"
-    checks.require(not tied, "network", network.name, allowed)
+    instead = "Give each layer a linear map of its own, without tied=."
+    checks.require(not tied, "network", network.name, allowed, instead)
     optimizers.check(optimizer)
     checks.function("loss", loss, "a function (outputs, targets) -> values to mean")
     num_steps = checks.integer("num_steps", num_steps, 1)
     promoting = closures.first_equal(optimizers.promoting(optimizer))
     if drawn is not None:
         checks.flag("drawn", drawn)
-    elif not _may_be_undrawn(network, promoting):
-        drawn = True
-    if drawn:
-        optimizers.require(network, promoting)
-    else:
+    if drawn is False:
         # on few numbers: the network may have more weights than fit anywhere
         _undrawn.require(network)
-        optimizers.require_linear(promoting)
+        _linear.require(network, promoting, num_steps)
+    elif drawn or not _may_be_undrawn(network, promoting, num_steps):
+        optimizers.require(network, promoting)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
     if probe is not None:
@@ -287,12 +296,12 @@ def trainer(
 
 
 def _may_be_undrawn(
-    network: networks.Network, optimizer: optax.GradientTransformation
+    network: networks.Network, optimizer: optax.GradientTransformation, num_steps: int
 ) -> bool:
     """Return whether a network can be trained without its matrices."""
     try:
         _undrawn.require(network)
-        optimizers.require_linear(optimizer)
+        _linear.require(network, optimizer, num_steps)
     except ValueError:
         return False
     return True
@@ -302,7 +311,7 @@ def path(
     fit: Trainer,
     batches: Batches,
     *,
-    observe: Callable[[networks.Params], Any] | None = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> traces.Path:
     """Return key -> History of a trainer, for ``sampling.sample`` with any options.
 
@@ -314,16 +323,17 @@ def path(
         fit: what ``trainer`` returns.
         batches: as ``fit`` takes them, the same for all seeds.
         observe: trained params -> pytree, such as the error on a test set; the path is
-            then key -> (History, that). Without drawing it is given, in place of
-            params, the trained network: inputs (m, *shape) -> outputs (m, …), to be
-            asked once, for all inputs.
+            then key -> (History, that). For ``drawn`` of False or None it is given, in
+            place of params, the trained network: inputs (m, *shape) -> outputs (m, …),
+            to be asked once, for all inputs, and not to be differentiated.
 
     Returns:
         The path, of leaves as in ``History``.
 
     Raises:
         ValueError: for what ``trainer`` does not return, batches that do not fit it,
-            and an ``observe`` that is no function.
+            and an ``observe`` that is no function; and as the path runs, for one that
+            asks twice, or for a derivative.
     """
     checks.require(isinstance(fit, Trainer), "fit", fit, "one that trainer returns")
     usable = observe is None or callable(observe)
@@ -331,14 +341,13 @@ def path(
     inputs, targets = fit.checked(batches)
 
     settled = fit.settled(inputs.shape[1])
-    # the trained network as a function, though weights are drawn
-    asked = settled.drawn is True and fit.drawn is None
-    choices = closures.first_equal(observe), asked
+    # the trained network as a function, also where weights are drawn after all
+    choices = closures.first_equal(observe), not fit.drawn
     return traces.Path(_history, choices, (settled.plain(), inputs, targets))
 
 
 def _history(
-    observe: Callable[[networks.Params], Any] | None,
+    observe: Callable[[Any], Any] | None,
     asked: bool,
     fit: Trainer,
     inputs: jax.Array,
@@ -346,7 +355,9 @@ def _history(
     key: jax.Array,
 ) -> Any:
     """Return the History of one seed, and what is observed of its parameters."""
-    params, history = fit.run(key, inputs, targets)
-    if asked:
-        params = functools.partial(_steps.outputs, fit.network, params)
-    return history if observe is None else (history, observe(params))
+    trained, history = fit.run(key, inputs, targets)
+    if observe is None:
+        return history
+    if asked and fit.drawn:
+        trained = functools.partial(_steps.outputs, fit.network, trained)
+    return history, observe(_asked.once(trained) if asked else trained)

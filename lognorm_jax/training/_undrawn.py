@@ -14,7 +14,13 @@ from jax import lax
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks, norms, random, scans
-from lognorm_jax.training import _moved, _undrawn_layers, _undrawn_passes
+from lognorm_jax.training import (
+    _linear,
+    _measures,
+    _moved,
+    _undrawn_layers,
+    _undrawn_passes,
+)
 from lognorm_jax.training._steps import History, Loss
 
 # beyond the numbers of steps: keys of what is asked after training, and of what nothing
@@ -25,8 +31,9 @@ _AFTER, _REST = 1 << 30, (1 << 30) + 1
 class State(NamedTuple):
     """What one step hands to the next."""
 
-    # of each kind and linear map {"weight": the numbers c, (layers, 1 + steps), "bias"}
-    trained: list[list[Any]]
+    # as of drawn networks, but for weights: the numbers c, (layers, 1 + steps, 1, …),
+    # of the rank of weights, by which optimizers may go
+    trained: list[Any]
     moved: _undrawn_passes.Matrices
     optimizer: Any  # its state
     log_gradient: jax.Array  # (depth, steps): ln‖g_s‖², −inf from now on
@@ -105,10 +112,11 @@ def _fresh(
     kinds = dict.fromkeys(network.kinds)
     trained = []
     for kind, own in zip(kinds, drawn.trained, strict=True):
-        parts = _undrawn_layers.parts(kind, own)
-        first = [_first(len(part["bias"]), 1 + num_steps) for part in parts]
-        pairs = zip(parts, first, strict=True)
-        trained.append([{**part, "weight": c} for part, c in pairs])
+        parts = [
+            {**part, "weight": _linear.first(part["weight"], 1 + num_steps)}
+            for part in _undrawn_layers.parts(kind, own)
+        ]
+        trained.append(_undrawn_layers.whole(kind, parts))
 
     counts = _undrawn_layers.counts(network)
     moved = []
@@ -129,12 +137,6 @@ def _fresh(
         (len(network.kinds), num_steps), -jnp.inf, jnp.result_type(float)
     )
     return State(trained, scans.unknown(moved), start, nothing, jnp.bool_(True))
-
-
-def _first(count: int, size: int) -> jax.Array:
-    """Return (count, size) numbers c of matrices that have not moved."""
-    ones = jnp.ones((count, 1), jnp.result_type(float))
-    return jnp.pad(ones, ((0, 0), (0, size - 1)))
 
 
 def _repeated(times: int, leaf: Any) -> jax.Array:
@@ -164,7 +166,7 @@ def _step(
 
     # where the optimizer goes
     biases = _undrawn_passes.by_kind(network, stretches, found, "bias")
-    gradient = _gradient(state.trained, biases, step)
+    gradient = _gradient(network, state.trained, biases, step)
     updates, after = optimizer.update(
         gradient, state.optimizer, state.trained, value=value, grad=gradient
     )
@@ -176,8 +178,8 @@ def _step(
     gradients = state.log_gradient.at[:, step].set(log_gradient)
     finite = state.finite & jnp.isfinite(value) & jnp.all(log_gradient < jnp.inf)
     finite &= _all_finite(trained)
-    finite &= _usable(network, _numbers(trained), gradients)
-    finite &= _usable(network, _numbers(updates), gradients)
+    finite &= _usable(network, _numbers(network, trained), gradients)
+    finite &= _usable(network, _numbers(network, updates), gradients)
     kept = jax.tree.map(
         functools.partial(jnp.where, finite),
         (trained, after),
@@ -185,7 +187,7 @@ def _step(
     )
 
     increment = _increments(_undrawn_passes.by_layer(stretches, left, "increment"))
-    before, moves = _numbers(state.trained), _numbers(updates)
+    before, moves = (_numbers(network, tree) for tree in (state.trained, updates))
     seen = _Seen(value, log_gradient, increment, before, moves, finite)
     return State(kept[0], moved, kept[1], gradients, finite), seen
 
@@ -241,22 +243,32 @@ def _usable(
     return jnp.all(jax.nn.logsumexp(terms, axis=1) < most)
 
 
-def _numbers(trained: list[list[Any]]) -> list[list[jax.Array]]:
+def _numbers(network: networks.Network, trained: list[Any]) -> list[list[jax.Array]]:
     """Return the numbers c of each kind and linear map."""
-    return [[part["weight"] for part in kind] for kind in trained]
+    return [
+        [part["weight"] for part in _undrawn_layers.trained(kind, tree)]
+        for kind, tree in zip(dict.fromkeys(network.kinds), trained, strict=True)
+    ]
 
 
 def _gradient(
-    trained: list[list[Any]], biases: list[list[jax.Array]], step: jax.Array
-) -> list[list[Any]]:
+    network: networks.Network,
+    trained: list[Any],
+    biases: list[list[jax.Array]],
+    step: jax.Array,
+) -> list[Any]:
     """Return the gradient of a step: of the numbers c, that of the step alone."""
 
     def one(part, bias):
         c = part["weight"]
         return {"weight": jnp.zeros_like(c).at[:, 1 + step].set(1), "bias": bias}
 
-    pairs = zip(trained, biases, strict=True)
-    return [list(map(one, kind, of_kind)) for kind, of_kind in pairs]
+    kinds = dict.fromkeys(network.kinds)
+    found = []
+    for kind, tree, of_kind in zip(kinds, trained, biases, strict=True):
+        pairs = zip(_undrawn_layers.parts(kind, tree), of_kind, strict=True)
+        found.append(_undrawn_layers.whole(kind, [one(*pair) for pair in pairs]))
+    return found
 
 
 def _outputs(
@@ -298,7 +310,7 @@ def _history(
     stretches = _undrawn_passes.stretches(network)
     for (kinds, of_stretch), moved in zip(stretches, end.moved, strict=True):
         for kind, layers, own in zip(kinds, of_stretch, moved, strict=True):
-            ratio = functools.partial(_update_ratio, kind, key)
+            ratio = functools.partial(_update_ratio, kind, key, len(seen.loss))
 
             def of_layer(given, own=own, ratio=ratio):
                 time, number, numbers = given
@@ -327,6 +339,7 @@ def _history(
 def _update_ratio(
     kind: networks.Layer,
     key: jax.Array,
+    num_steps: int,
     number: jax.Array,
     moved: list[_moved.Moved],
     weight: list[jax.Array],
@@ -344,9 +357,8 @@ def _update_ratio(
         of_numbers = jax.vmap(functools.partial(_moved.log_square_of, sizes))
         log_update.append(of_numbers(dW))
         log_size.append(of_numbers(W))
-    total, size = (
-        functools.reduce(jnp.logaddexp, each) for each in (log_update, log_size)
-    )
+    steps = (num_steps,)
+    total, size = (_measures.together(each, steps) for each in (log_update, log_size))
     still = jnp.isneginf(total)
     size = jnp.where(still, 0, size)
     return jnp.where(still, 0, jnp.exp((total - size) / 2))

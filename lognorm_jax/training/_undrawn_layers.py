@@ -15,7 +15,7 @@ import numpy as np
 
 from lognorm_jax import networks
 from lognorm_jax._tools import norms, products, random, undrawn
-from lognorm_jax.training import _moved
+from lognorm_jax.training import _measures, _moved
 
 # of each linear map {"weight": the numbers c, "bias"}, what else is drawn, the matrices
 Row = tuple[list[Any], Any, list[_moved.Moved]]
@@ -41,6 +41,28 @@ class Back(NamedTuple):
 def parts(kind: networks.Layer, tree: Any) -> list[Any]:
     """Return what there is of each linear map, of a tree by their names."""
     return [tree] if kind.names == ("",) else [tree[name] for name in kind.names]
+
+
+def whole(kind: networks.Layer, parts: list[Any]) -> Any:
+    """Return the tree of what there is of each linear map."""
+    return (
+        parts[0] if kind.names == ("",) else dict(zip(kind.names, parts, strict=True))
+    )
+
+
+def trained(kind: networks.Layer, tree: Any) -> list[Any]:
+    """Return of each linear map {"weight": the numbers c, "bias"}, stacked over layers:
+    of a tree in which they have the rank of weights.
+    """
+    each = parts(kind, tree)
+    return [{**part, "weight": numbers(part["weight"])} for part in each]
+
+
+def numbers(stacked: jax.Array) -> jax.Array:  # (layers, 1 + steps)
+    """Return the numbers c of layers, which optimizers are given in the rank of
+    weights, (layers, 1 + steps, 1, …).
+    """
+    return stacked.reshape(stacked.shape[:2])
 
 
 def counts(network: networks.Network) -> list[list[int]]:
@@ -197,7 +219,7 @@ def back(
         _moved.log_square(right.coordinates, left.coordinates)
         for right, left in zip(met.told, told, strict=True)
     ]
-    return D, Back(told, bias, functools.reduce(jnp.logaddexp, log_squares))
+    return D, Back(told, bias, _measures.together(log_squares, ()))
 
 
 def outputs(

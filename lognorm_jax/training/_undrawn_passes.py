@@ -52,7 +52,7 @@ def forward(
                 told.append(met)
             return carry, told
 
-        rows = _rows(places, rows_of)
+        rows = _rows(kinds, places, rows_of)
         carry, met = scans.repeated(pattern, carry, rows, len(places[0]))
         left.append(met)
     return carry, left
@@ -83,7 +83,7 @@ def backward(
                 told.insert(0, back)
             return D, told
 
-        rows = _rows(places, rows_of), met
+        rows = _rows(kinds, places, rows_of), met
         D, told = scans.repeated(pattern, D, rows, len(places[0]), reverse=True)
         found.insert(0, told)
     return found
@@ -118,11 +118,14 @@ def outputs(
                 X = _undrawn_layers.outputs(kind, keys, X, row)
             return X, ()
 
-        X, _ = scans.repeated(pattern, X, _rows(places, rows_of), len(places[0]))
+        rows = _rows(kinds, places, rows_of)
+        X, _ = scans.repeated(pattern, X, rows, len(places[0]))
     return X
 
 
-def _rows(places: list[np.ndarray], rows_of: Callable) -> tuple[jax.Array, list[Any]]:
+def _rows(
+    kinds: tuple[networks.Layer, ...], places: list[np.ndarray], rows_of: Callable
+) -> tuple[jax.Array, list[Any]]:
     """Return what a stretch is scanned over: the number of the repetition, and of each
     layer its number, and what is trained and fixed of it.
 
@@ -130,9 +133,10 @@ def _rows(places: list[np.ndarray], rows_of: Callable) -> tuple[jax.Array, list[
     many seeds no more than once.
     """
     rows = []
-    for layers in places:
+    for kind, layers in zip(kinds, places, strict=True):
         params = rows_of(layers)
-        rows.append((scans.numbers(layers), (params.trained, params.fixed)))
+        trained = _undrawn_layers.trained(kind, params.trained)
+        rows.append((scans.numbers(layers), (trained, params.fixed)))
     return jnp.arange(len(places[0])), rows
 
 

@@ -137,7 +137,7 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     except jax.errors.TracerBoolConversionError:
         return  # its learning rate is not known
 
-    _require_finite(finite)
+    require_finite(finite)
     given = "another where equal layers are stacked"
     allowed = "that of each layer on its own"
     instead = (
@@ -147,89 +147,11 @@ def require(network: networks.Network, optimizer: optax.GradientTransformation) 
     checks.require(same, UPDATE, given, allowed, instead)
 
 
-def _require_finite(finite: bool) -> None:
+def require_finite(finite: bool) -> None:
     """Require updates that are finite."""
     allowed = "finite for normal gradients"
     instead = "Is its learning rate finite?"
     checks.require(finite, UPDATE, "not finite", allowed, instead)
-
-
-def require_linear(optimizer: optax.GradientTransformation) -> None:
-    """Require an optimizer that is linear, entry by entry: such as gradient descent
-    with any schedule, momentum, Nesterov's too, and decayed weights.
-
-    Held against this over four steps: updates for sums of parameters and gradients are
-    the sums of updates, and those of one entry go by nothing else than that entry.
-    Under vmap over learning rates it is not known.
-
-    Args:
-        optimizer: any of optax.
-
-    Raises:
-        ValueError: for others, with the way out.
-    """
-    try:
-        with jax.ensure_compile_time_eval():
-            finite, linear = map(bool, _finite_and_linear(optimizer))
-    except jax.errors.TracerBoolConversionError:
-        return  # its learning rate is not known
-    _require_finite(finite)
-    allowed = "linear in the gradients, entry by entry, such as optax.sgd"
-    instead = (
-        "Adaptive rates, clipping and noise move a matrix by more than a few outer "
-        "products. Take drawn=True, which draws all weights."
-    )
-    checks.require(linear, UPDATE, "not linear", allowed, instead)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _finite_and_linear(
-    optimizer: optax.GradientTransformation,
-) -> tuple[jax.Array, jax.Array]:
-    """Return whether updates are finite, and whether they are linear in parameters and
-    gradients, entry by entry.
-    """
-    rng = np.random.default_rng(0)
-    dtype = jnp.result_type(float)
-
-    def trees(*coefficients):
-        # of parameters, and of the gradients of four steps; in numbers of any size
-        return [[{"weight": jnp.asarray(c, dtype)}] for c in coefficients]
-
-    first, second = rng.normal(size=(2, 5, 1, 6)) * [[[1, 30, 1e-3, 1, 1, 5]]]
-    one, other, both = (
-        _all_updates(optimizer, *trees(*values))
-        for values in (first, second, first + second)
-    )
-    # entries in another order, and one of them alone
-    order = np.array([3, 0, 5, 1, 4, 2])
-    turned = _all_updates(optimizer, *trees(*first[..., order]))
-    alone = first * (np.arange(6) == 2)
-    single = _all_updates(optimizer, *trees(*alone))
-    close = functools.partial(jnp.allclose, rtol=1e-3, atol=1e-6)
-    linear = (
-        close(one + other, both)
-        & close(one[..., order], turned)
-        & close(single[..., 2], one[..., 2])
-        & close(jnp.delete(single, 2, axis=-1), 0)
-    )
-    return jnp.all(jnp.isfinite(one)), linear
-
-
-def _all_updates(
-    optimizer: optax.GradientTransformation, params: Any, *gradients: Any
-) -> jax.Array:  # (steps, 1, entries)
-    """Return the updates after each gradient, of parameters that move along."""
-    inner = optax.with_extra_args_support(optimizer)
-    state = inner.init(params)
-    found = []
-    for gradient in gradients:
-        updates, state = inner.update(
-            gradient, state, params, value=jnp.ones(()), grad=gradient
-        )
-        params = optax.apply_updates(params, updates)
-        found.append(updates[0]["weight"])
-    return jnp.stack(found)
 
 
 def _normal_trees(network: networks.Network) -> list[Any]:
