@@ -142,14 +142,18 @@ def resampled(samples: np.ndarray, statistic, rng, repeats: int) -> np.ndarray:
 
 # (1 + repeats,)
 def log_variances(samples: np.ndarray, rng, repeats: int) -> np.ndarray:
-    """Return the logarithm of the variance of (count,) samples, 3 or more, and draws of
-    what it may be in truth.
+    """Return the logarithm of the variance of (count,) samples, 3 or more and not all
+    the same, and draws of what it may be in truth.
 
     The variance over χ²/k, Jeffreys' posterior of normal samples, but with no more
-    degrees of freedom k than have the standard error of the variance. (Drawn from few
-    samples with return, some would be all but equal.)
+    degrees of freedom k than have the standard error of the variance. Of samples with
+    heavy tails, of which few are seen among few, the draws lie too near: their 95%
+    cover 77% to 90% of the time. (Drawn from few samples with return, some would be all
+    but equal.)
     """
     variance, error = summaries.estimate(samples).variance
+    if not variance > 0:
+        return np.full(1 + repeats, np.nan)
     freedom = 2 / max((error / variance) ** 2, 2 / (len(samples) - 1))
     drawn = rng.chisquare(freedom, repeats) / freedom
     return np.log(variance) - np.log(np.concatenate([[1.0], drawn]))

@@ -9,7 +9,8 @@ ln ‖J u‖² and ln Var ln ‖∂L/∂W‖² (W the middle layer) differ by be
 alone explains more than 0.4, with all of its interval, and more than depth, before the
 first step and after 50. So it is at three scalings of the rate: fixed (c/width),
 1/depth (c/(width × depth)), and the largest of 1, 4 and 16 times the latter with which
-no more than a tenth of the seeds diverge; networks of which most diverge are left out.
+no more than a tenth of the seeds are lost (diverge, or die); networks of which most are
+lost are left out.
 
 Found: after 50 steps β explains 0.7 to 0.9 of the variances, depth nothing; that depth
 says as much (``training_stability``) is so of widths below 100, not of deep networks:
@@ -20,12 +21,13 @@ third, and from there to 2,048 by no more than the seeds can tell. A fixed rate 
 more seeds as networks grow, up to a quarter, and without width 32 what β explains of
 ‖J u‖² then is not surely more than what depth does; the largest stable rate, times
 width × depth, grows with the width. (In the first steps a few seeds' gradients grow by
-orders of magnitude, and β explains less. Networks weigh by their seeds; intervals are
-of what variances may be in truth, given the seeds. The stored record joins two runs: on
-CPUs, and on an H200 all of width 2,048 with 8 to 12 seeds, width 512 at β = 2, and 32
-of its 48 seeds at β ≤ 1/2. At width 2,048, where no weights are drawn, rounding alone,
-as between a CPU and a GPU, makes another path of a seed after three steps, of the same
-law.)
+orders of magnitude, and β explains less. Networks weigh by their seeds, whose noise
+lowers what is explained. Intervals are of what variances may be in truth, of nearly
+normal samples; with heavier tails those of 8 to 48 seeds are too narrow. The stored
+record joins two runs: on CPUs, and on an H200 all of width 2,048 with 8 to 12 seeds,
+width 512 at β = 2, and 32 of its 48 seeds at β ≤ 1/2. At width 2,048, where no weights
+are drawn, rounding alone, as between a CPU and a GPU, makes another path of a seed
+after three steps, of the same law.)
 
 Figure: variance of gradients over width at fixed β, before the first step and after 50;
 what explains it.
@@ -64,7 +66,7 @@ RATES = {
 }
 # what falls as 1/(width × depth), from small to large
 STABLE = ("2 per depth", "8 per depth", "32 per depth")
-LOST = 0.1  # of the seeds may diverge at the largest stable rate
+LOST = 0.1  # of the seeds may diverge, or die, at the largest stable rate
 SCALINGS = ("fixed", "per depth", "largest")
 OUTCOMES = {"log_norm": "Var ln ‖J u‖²", "log_gradient": "Var ln ‖∂L/∂W‖²"}
 PREDICTORS = ("β", "depth", "width")
@@ -171,9 +173,9 @@ def labels(results) -> list[str]:
 
 
 def lost(results, case: str) -> np.ndarray:  # (rates,)
-    """Return the share of seeds that diverged at each rate."""
-    last = results["networks"][case]["log_norm"][:, :, -1]
-    return np.mean(last == np.inf, axis=0)
+    """Return the share of seeds that diverged, or died, at each rate."""
+    ends = [outcome[:, :, -1] for outcome in results["networks"][case].values()]
+    return np.mean(~np.all(np.isfinite(ends), axis=0), axis=0)
 
 
 def rate_of(results, case: str, scaling: str) -> int | None:
@@ -207,6 +209,8 @@ def explained(results, scaling, outcome, steps=SHOWN, least=0) -> np.ndarray:
     cases = np.array(labels(results))
     kept = np.array([trains(results, case, scaling) for case in cases])
     kept &= results["shape"][:, 2] >= least
+    if kept.sum() < 2:
+        return np.full((len(PREDICTORS), len(steps), 1 + REPEATS), np.nan)
     shape = results["shape"][kept].T
     for step in steps:
         values = [
@@ -233,7 +237,7 @@ def weight(values) -> int:
 
 
 def trains(results, case: str, scaling: str) -> bool:
-    """Return whether half of the seeds of a network or more do not diverge."""
+    """Return whether half of the seeds of a network or more are not lost."""
     place = rate_of(results, case, scaling)
     return place is not None and bool(lost(results, case)[place] <= 0.5)
 
@@ -276,7 +280,7 @@ def check(results) -> list[_check.Row]:
     for case, (_, depth, _) in zip(labels(results), results["shape"], strict=True):
         shares = dict(zip(RATES, lost(results, case), strict=True))
         for name, share in shares.items():
-            rows.append(_check.show(case, f"diverged, {name}", share))
+            rows.append(_check.show(case, f"lost, {name}", share))
         place = rate_of(results, case, "largest")
         if place is not None:
             largest = list(RATES.values())[place](int(depth) + 1)
