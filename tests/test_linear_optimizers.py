@@ -44,7 +44,6 @@ LINEAR = {
     "small": optax.sgd(1e-9),
     "large": optax.sgd(1e4),
     "none": optax.sgd(0.0),
-    "by rank": decayed(3),
     "by rank of a layer": optimizers.by_layer(decayed(2)),
     "by name": some("bias"),
     "some steps": optax.MultiSteps(optax.sgd(0.1), 2),
@@ -89,9 +88,11 @@ def test_exact_optimizers_of_rates_that_are_not_known(transform):
     """Whether they are linear is; and where weights have to be drawn, they are."""
     settled = []
 
-    def settle(make, drawn, rate):
+    def settle(make, drawn, rate, network=WIDE):
         rate = jnp.max(rate)
-        fit = training.trainer(WIDE, make(rate), losses.squared_error, 2, drawn=drawn)
+        fit = training.trainer(
+            network, make(rate), losses.squared_error, 2, drawn=drawn
+        )
         settled.append(fit.settled(1).drawn)
         return rate
 
@@ -102,6 +103,18 @@ def test_exact_optimizers_of_rates_that_are_not_known(transform):
     assert settled == [False, True, False]
     with pytest.raises(ValueError, match="not linear"):
         transform(functools.partial(settle, optax.adam, False))(rates)
+    # and whether it goes by the norm of single arrays
+    deep = networks.mlp((6, 8, 8, 8, 2), "tanh", 0.1, head="linear")
+    with pytest.raises(ValueError, match="by_layer"):
+        transform(functools.partial(settle, optax.lamb, True, network=deep))(rates)
+
+
+def test_exact_what_goes_by_the_rank_of_stacked_layers_is_told_so():
+    """As in training of drawn weights."""
+    network = networks.mlp((6, 8, 8, 8, 2), "tanh", 0.1, head="linear")
+    for drawn in (True, False):
+        with pytest.raises(ValueError, match="by_layer"):
+            training.trainer(network, decayed(2), losses.squared_error, 2, drawn=drawn)
 
 
 def test_exact_training_at_rates_that_are_mapped_over():

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.extend import core
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks
-from lognorm_jax.training import optimizers
+from lognorm_jax.training import _tried, optimizers
 
 _mapped = jax.tree_util.tree_map_with_path
 
@@ -23,7 +22,6 @@ SIZES = (2.0**-40, 1.0, 2.0**40)
 STEPS = 256  # that are looked at, at most
 ENTRIES = 3  # of each axis of a matrix, at most
 CLOSE = 1e-3  # of an entry's largest update: so far two updates may be apart
-STAND_IN = 0.05  # for a learning rate that is not known
 
 
 class Verdict(NamedTuple):
@@ -64,6 +62,7 @@ def require(
         "products. Take drawn=True, which draws all weights."
     )
     checks.require(linear, optimizers.UPDATE, given, allowed, instead)
+    optimizers.require(network, optimizer, ENTRIES)
 
 
 def first(weight: jax.Array, size: int) -> jax.Array:
@@ -81,19 +80,13 @@ def _verdict(
     """Return what is found of an optimizer, tried out once for each kind of tree."""
     whole = jax.eval_shape(network.init, jax.random.key(0)).trained
     leaves, structure = jax.tree.flatten(whole)
-    shapes = tuple(_few(leaf.shape) for leaf in leaves)
+    shapes = tuple(optimizers.few(leaf.shape, ENTRIES) for leaf in leaves)
     steps = min(num_steps, STEPS)
     dtype = np.dtype(jnp.result_type(float))
     try:
         return _of_known(optimizer, structure, shapes, steps, dtype)
     except _Unknown as unknown:
         return unknown.verdict
-
-
-def _few(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape of few entries of at most two layers, (layers, …)."""
-    layers, *axes = shape
-    return (min(layers, 2), *(min(axis, ENTRIES) for axis in axes))
 
 
 class _Raised(Exception):
@@ -120,29 +113,17 @@ def _of_known(optimizer, structure, shapes, steps, dtype) -> Verdict:
         drawn = [rng.normal(size=(*axes, *shape)).astype(dtype) for shape in shapes]
         return jax.tree.unflatten(structure, drawn)
 
-    given = tree(), tree(steps)
+    if not shapes:
+        return Verdict(True, True)
     trial = functools.partial(_trial, optimizer)
-    with jax.ensure_compile_time_eval():
-        try:
-            closed = jax.make_jaxpr(trial)(*given)
-        except _Raised as error:
-            return Verdict(True, False, str(error))
-        known = not any(map(checks.traced_array, closed.consts))
-        consts = [_stand_in(const) for const in closed.consts]
-        run = jax.jit(core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, consts)))
-        finite, linear = map(bool, run(*jax.tree.leaves(given)))
+    try:
+        verdicts, known = _tried.out(trial, tree(), tree(steps))
+    except _Raised as error:
+        return Verdict(True, False, str(error))
+    finite, linear = map(bool, verdicts)
     if known:
         return Verdict(finite, linear)
-    # of stand-ins nothing else is known
     raise _Unknown(Verdict(True, linear))
-
-
-def _stand_in(const: Any) -> Any:
-    """Return a constant, or something in its place while it is not known."""
-    if not checks.traced_array(const):
-        return const
-    number = STAND_IN if jnp.issubdtype(const.dtype, jnp.floating) else 1
-    return jnp.full(const.shape, number, const.dtype)
 
 
 def _trial(

@@ -37,7 +37,7 @@ Batches = tuple[ArrayLike, ArrayLike]
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["network", "probe", "tangent"],
-    meta_fields=["optimizer", "loss", "num_steps", "drawn"],
+    meta_fields=["optimizer", "loss", "num_steps", "drawn", "drawn_only"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
@@ -57,6 +57,8 @@ class Trainer:
         tangent: the unit vector it is applied to, of that shape; None: that of the
             probe.
         drawn: whether weights are drawn; None: where that is less work.
+        drawn_only: whether they have to be drawn, by the network or the optimizer; of
+            ``drawn`` None.
     """
 
     network: networks.Network
@@ -66,6 +68,7 @@ class Trainer:
     probe: ArrayLike | None = None
     tangent: ArrayLike | None = None
     drawn: bool | None = True
+    drawn_only: bool = False
 
     def __call__(self, key: jax.Array, batches: Batches) -> tuple[Any, History]:
         """Train a fresh network.
@@ -101,9 +104,9 @@ class Trainer:
         """
         if self.drawn is not None:
             return self
-        undrawn = _may_be_undrawn(
-            self.network, self.optimizer, self.num_steps
-        ) and _crossover.pays(self.network, batch, self.num_steps)
+        undrawn = not self.drawn_only and _crossover.pays(
+            self.network, batch, self.num_steps
+        )
         return dataclasses.replace(self, drawn=not undrawn)
 
     def plain(self) -> "Trainer":
@@ -274,11 +277,12 @@ def trainer(
     promoting = closures.first_equal(optimizers.promoting(optimizer))
     if drawn is not None:
         checks.flag("drawn", drawn)
+    drawn_only = drawn is None and not _may_be_undrawn(network, promoting, num_steps)
     if drawn is False:
         # on few numbers: the network may have more weights than fit anywhere
         _undrawn.require(network)
         _linear.require(network, promoting, num_steps)
-    elif drawn or not _may_be_undrawn(network, promoting, num_steps):
+    elif drawn or drawn_only:
         optimizers.require(network, promoting)
     if tangent is not None:
         tangent = norms.unit(checks.vector("tangent", tangent, network.shape))
@@ -292,7 +296,8 @@ def trainer(
             dtype=jnp.result_type(float),
         )
     same_loss = closures.first_equal(loss)
-    return Trainer(network, promoting, same_loss, num_steps, probe, tangent, drawn)
+    given = probe, tangent, drawn, drawn_only
+    return Trainer(network, promoting, same_loss, num_steps, *given)
 
 
 def _may_be_undrawn(

@@ -11,6 +11,7 @@ import optax
 
 from lognorm_jax import networks
 from lognorm_jax._tools import checks
+from lognorm_jax.training import _tried
 
 __all__ = ["Apart", "by_layer"]
 
@@ -113,29 +114,38 @@ def promoting(
     )
 
 
-def require(network: networks.Network, optimizer: optax.GradientTransformation) -> None:
+def require(
+    network: networks.Network,
+    optimizer: optax.GradientTransformation,
+    most: int | None = None,
+) -> None:
     """Require an optimizer that a network can be trained with.
 
     Its first updates, for normal parameters and gradients, must be finite, and to
     rounding the same whether equal layers are stacked or apart. Under vmap over
-    learning rates neither is known.
+    learning rates the former is not known, and the latter that of another rate.
 
     Args:
         network: the network.
         optimizer: any of optax.
+        most: of how many entries along each axis of an array it is tried out, at most;
+            None: all.
 
     Raises:
         ValueError: for others, with the way out.
     """
     checks.instance("network", network, networks.Network)
     check(optimizer)
+    # trees are arguments, as operations on constants would be compiled one by one
+    trees = _normal_trees(network, most)
     try:
-        # trees are arguments, as operations on constants would be compiled one by one
         with jax.ensure_compile_time_eval():
-            verdicts = _finite_and_same(optimizer, *_normal_trees(network))
-            finite, same = map(bool, verdicts)
+            finite, same = map(bool, _finite_and_same(optimizer, *trees))
     except jax.errors.TracerBoolConversionError:
-        return  # its learning rate is not known
+        trial = functools.partial(_finite_and_same, optimizer)
+        (_, verdict), _ = _tried.out(trial, *trees)
+        # whether it is finite at its own learning rate is not known
+        finite, same = True, bool(verdict)
 
     require_finite(finite)
     given = "another where equal layers are stacked"
@@ -154,15 +164,17 @@ def require_finite(finite: bool) -> None:
     checks.require(finite, UPDATE, "not finite", allowed, instead)
 
 
-def _normal_trees(network: networks.Network) -> list[Any]:
-    """Return parameters and two gradients, normal, with at most two layers a kind."""
+def _normal_trees(network: networks.Network, most: int | None) -> list[Any]:
+    """Return parameters and two gradients, normal, with at most two layers a kind, and
+    at most so many entries along an axis.
+    """
     shapes = jax.eval_shape(network.init, jax.random.key(0)).trained
     rng = np.random.default_rng(0)
 
     def tree(last):
         def normal(leaf):
-            layers, *shape = leaf.shape
-            drawn = rng.normal(size=(min(layers, 2), *shape)).astype(leaf.dtype)
+            shape = few(leaf.shape, most)
+            drawn = rng.normal(size=shape).astype(leaf.dtype)
             # two layers of a kind are told apart if they differ in size
             drawn[-1] *= last
             return drawn
@@ -170,6 +182,14 @@ def _normal_trees(network: networks.Network) -> list[Any]:
         return jax.tree.map(normal, shapes)
 
     return [tree(1), tree(16), tree(16)]
+
+
+def few(shape: tuple[int, ...], most: int | None) -> tuple[int, ...]:
+    """Return the shape (layers, …) of at most two layers, and of so many entries along
+    an axis; None: all.
+    """
+    layers, *axes = shape
+    return (min(layers, 2), *(min(axis, most or axis) for axis in axes))
 
 
 @functools.partial(jax.jit, static_argnums=0)
