@@ -243,12 +243,12 @@ def trainer(
         tangent: what it is applied to, of that shape, not all zero; default the probe.
         drawn: False to train in law, without drawing matrices: weights normal or
             orthogonal, an optimizer that is linear entry by entry (gradient descent
-            with any schedule, momentum, decayed weights). A matrix then keeps, of each
-            step, 2 · batch + 2 directions that it met and their images, for each vector
-            that it is given of one input. With other rates or batches a key is then
-            the same network in the first step only. None to do so where those are
-            fewer numbers than the weights, and on GPUs where the weights would not
-            fit; else they are drawn.
+            with any schedule, momentum, decayed weights), whatever the size of arrays.
+            A matrix then keeps, of each step, 2 · batch + 2 directions that it met and
+            their images, for each vector that it is given of one input. With other
+            rates or batches a key is then the same network in the first step only. None
+            to do so where those are fewer numbers than the weights, and on GPUs where
+            the weights would not fit; else they are drawn.
 
     Returns:
         The ``Trainer``. It raises ``ValueError``, before any training, for batches that
