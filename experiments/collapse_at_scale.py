@@ -12,22 +12,21 @@ first step and after 50. So it is at three scalings of the rate: fixed (c/width)
 no more than a tenth of the seeds are lost (diverge, or die); networks of which most are
 lost are left out.
 
-Found: after 50 steps β explains 0.7 to 0.9 of the variances, depth nothing; that depth
-says as much (``training_stability``) is so of widths below 100, not of deep networks:
-without width 32 it is 0.8 to 0.9 for rates that fall with depth, while networks of
-widths 512 and 2,048 alone are too few to tell β from depth. With such rates the curve
-of each step settles at fixed β: from width 32 to 128 the variances fall by a sixth to a
-third, and from there to 2,048 by no more than the seeds can tell. A fixed rate loses
-more seeds as networks grow, up to a quarter, and without width 32 what β explains of
-‖J u‖² then is not surely more than what depth does; the largest stable rate, times
-width × depth, grows with the width. (In the first steps a few seeds' gradients grow by
-orders of magnitude, and β explains less. Networks weigh by their seeds, whose noise
-lowers what is explained. Intervals are of what variances may be in truth, of nearly
-normal samples; with heavier tails those of 8 to 48 seeds are too narrow. The stored
-record joins two runs: on CPUs, and on an H200 all of width 2,048 with 8 to 12 seeds,
-width 512 at β = 2, and 32 of its 48 seeds at β ≤ 1/2. At width 2,048, where no weights
-are drawn, rounding alone, as between a CPU and a GPU, makes another path of a seed
-after three steps, of the same law.)
+Found: after 50 steps β explains 0.7 to 0.9 of the variances and depth nothing; that
+depth says as much (``training_stability``) is so of widths below 100, not of deep
+networks. With rates that fall as 1/(width × depth) the curve of each step settles at
+fixed β: from width 32 to 128 the variances fall by a sixth to a third, and from there
+to 2,048 by no more than the seeds can tell. A fixed rate loses up to a quarter of the
+seeds as networks grow, while the largest stable one, times width × depth, grows with
+the width. (Without width 32 β explains as much, but at a fixed rate of ‖J u‖² not
+surely more than depth does; widths 512 and 2,048 alone are too few networks to tell.
+In the first steps a few seeds' gradients grow by orders of magnitude, and β explains
+less. Networks weigh by their seeds, whose noise lowers what is explained; intervals are
+of what variances may be in truth, of nearly normal samples, and too narrow of 8 to 48
+seeds with heavier tails. The stored record joins two runs: on CPUs, and on an H200 all
+of width 2,048 with 8 to 12 seeds, width 512 at β = 2, and 32 of its 48 seeds at β ≤
+1/2. At width 2,048, where no weights are drawn, rounding alone, as between a CPU and a
+GPU, makes another path of a seed after three steps, of the same law.)
 
 Figure: variance of gradients over width at fixed β, before the first step and after 50;
 what explains it.
