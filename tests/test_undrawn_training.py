@@ -86,10 +86,9 @@ def plain(network, optimizer, loss, key, given, weight):
     ):
         each = [
             {**part, "weight": W.reshape(part["weight"].shape)}
-            for part, W in zip(_undrawn_layers.parts(kind, own), of_kind, strict=True)
+            for part, W in zip(kind.parts(own), of_kind, strict=True)
         ]
-        single = kind.names == ("",)
-        trained.append(each[0] if single else dict(zip(kind.names, each, strict=True)))
+        trained.append(kind.named(each))
     probe = inputs[0, 0]
     tangent = probe / jnp.linalg.norm(probe)
     step = _steps.train_step(network, optimizer, loss, drawn.fixed, probe, tangent)
@@ -290,7 +289,8 @@ def test_exact_a_layer_without_maps(key):
     layers = [
         networks.layer(lambda maps, x: maps["one"](x), {"one": linear}),
         networks.layer(lambda maps, x: jnp.tanh(x), {}),
-        networks.layer(lambda maps, x: maps["two"](x), {"two": linear}),
+        # of any name, that of its parts among them
+        networks.layer(lambda maps, x: maps["weight"](x), {"weight": linear}),
     ]
     network = networks.network((4,), layers)
     for drawn in (True, False):

@@ -259,7 +259,7 @@ class Layer:
         """
         pairs, key_fixed = self.keys(key, layer)
         drawn = [one.drawn(*pair) for one, pair in zip(self.maps, pairs, strict=True)]
-        return _params.Params(self._named(drawn), self.drawn_fixed(key_fixed))
+        return _params.Params(self.named(drawn), self.drawn_fixed(key_fixed))
 
     def apply(self, params: _params.Params, x: jax.Array) -> jax.Array:
         """Return what the layer makes of x with these parameters.
@@ -271,16 +271,33 @@ class Layer:
         Returns:
             What it returns, of a shape that is its own.
         """
-        trained = params.trained
-        parts = [trained] if self.names == ("",) else [trained[n] for n in self.names]
+        parts = self.parts(params.trained)
         applied = {
             name: functools.partial(one.applied, part)
             for name, one, part in zip(self.names, self.maps, parts, strict=True)
         }
         return self.function(applied, params.fixed, x)
 
-    def _named(self, parts: Sequence[Any]) -> Any:
-        """Return what there is of each map by its name."""
+    def parts(self, tree: Any) -> list[Any]:
+        """Return what there is of each map, of a tree by their names.
+
+        Args:
+            tree: as what is trained of the layer.
+
+        Returns:
+            A list like ``maps``.
+        """
+        return [tree] if self.names == ("",) else [tree[name] for name in self.names]
+
+    def named(self, parts: Sequence[Any]) -> Any:
+        """Return what there is of each map by its name.
+
+        Args:
+            parts: a list like ``maps``.
+
+        Returns:
+            A tree as what is trained of the layer.
+        """
         if self.names == ("",):
             return parts[0]
         return dict(zip(self.names, parts, strict=True))

@@ -74,6 +74,11 @@ def first(weight: jax.Array, size: int) -> jax.Array:
     return jnp.expand_dims(c, range(2, weight.ndim))
 
 
+def gradient(c: jax.Array, step: jax.Array) -> jax.Array:
+    """Return the gradient of a step in place of that of weights, like the numbers c."""
+    return jnp.zeros_like(c).at[:, 1 + step].set(1)
+
+
 def _verdict(
     network: networks.Network, optimizer: optax.GradientTransformation, num_steps: int
 ) -> Verdict:
@@ -156,17 +161,15 @@ def _compared(
     def numbers(path, leaf):
         return first(leaf, 1 + steps) if _is_weight(path) else leaf
 
-    def of_step(number, path, leaf):
-        c = jnp.zeros((leaf.shape[0], 1 + steps), leaf.dtype).at[:, 1 + number].set(1)
-        c = jnp.expand_dims(c, range(2, leaf.ndim))
-        return c if _is_weight(path) else leaf
+    def in_place(number, path, leaf, c):
+        return gradient(c, number) if _is_weight(path) else leaf
 
     def step(states, given):
-        number, gradient = given
-        in_place = _mapped(functools.partial(of_step, number), gradient)
+        number, moving = given
         one, other = states
-        one, moves = _moved(optimizer, one, gradient)
-        other, of_numbers = _moved(optimizer, other, in_place)
+        of_step = functools.partial(in_place, number)
+        other, of_numbers = _moved(optimizer, other, _mapped(of_step, moving, other[0]))
+        one, moves = _moved(optimizer, one, moving)
         return (one, other), (moves, of_numbers)
 
     both = params, _mapped(numbers, params)

@@ -49,9 +49,9 @@ def _in_order(
 ) -> jax.Array:
     """Return the log squared norms, (depth,), of all linear maps of each layer."""
     found = []
-    for kind, places in zip(tree, network.places(), strict=True):
-        parts = [kind] if "weight" in kind else kind.values()
-        each = [log_squares(part["weight"]) for part in parts]
+    kinds = dict.fromkeys(network.kinds)
+    for kind, own, places in zip(kinds, tree, network.places(), strict=True):
+        each = [log_squares(part["weight"]) for part in kind.parts(own)]
         found.append(together(each, (len(places),)))
     return network.in_order(found)
 

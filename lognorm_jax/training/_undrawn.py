@@ -114,9 +114,9 @@ def _fresh(
     for kind, own in zip(kinds, drawn.trained, strict=True):
         parts = [
             {**part, "weight": _linear.first(part["weight"], 1 + num_steps)}
-            for part in _undrawn_layers.parts(kind, own)
+            for part in kind.parts(own)
         ]
-        trained.append(_undrawn_layers.whole(kind, parts))
+        trained.append(kind.named(parts))
 
     counts = _undrawn_layers.counts(network)
     moved = []
@@ -260,14 +260,13 @@ def _gradient(
     """Return the gradient of a step: of the numbers c, that of the step alone."""
 
     def one(part, bias):
-        c = part["weight"]
-        return {"weight": jnp.zeros_like(c).at[:, 1 + step].set(1), "bias": bias}
+        return {"weight": _linear.gradient(part["weight"], step), "bias": bias}
 
     kinds = dict.fromkeys(network.kinds)
     found = []
     for kind, tree, of_kind in zip(kinds, trained, biases, strict=True):
-        pairs = zip(_undrawn_layers.parts(kind, tree), of_kind, strict=True)
-        found.append(_undrawn_layers.whole(kind, [one(*pair) for pair in pairs]))
+        pairs = zip(kind.parts(tree), of_kind, strict=True)
+        found.append(kind.named([one(*pair) for pair in pairs]))
     return found
 
 

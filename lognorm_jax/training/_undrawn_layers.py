@@ -38,24 +38,11 @@ class Back(NamedTuple):
     log_gradient: jax.Array  # (), of the weights
 
 
-def parts(kind: networks.Layer, tree: Any) -> list[Any]:
-    """Return what there is of each linear map, of a tree by their names."""
-    return [tree] if kind.names == ("",) else [tree[name] for name in kind.names]
-
-
-def whole(kind: networks.Layer, parts: list[Any]) -> Any:
-    """Return the tree of what there is of each linear map."""
-    return (
-        parts[0] if kind.names == ("",) else dict(zip(kind.names, parts, strict=True))
-    )
-
-
 def trained(kind: networks.Layer, tree: Any) -> list[Any]:
     """Return of each linear map {"weight": the numbers c, "bias"}, stacked over layers:
     of a tree in which they have the rank of weights.
     """
-    each = parts(kind, tree)
-    return [{**part, "weight": numbers(part["weight"])} for part in each]
+    return [{**part, "weight": numbers(part["weight"])} for part in kind.parts(tree)]
 
 
 def numbers(stacked: jax.Array) -> jax.Array:  # (layers, 1 + steps)
